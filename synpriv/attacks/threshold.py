@@ -1,0 +1,13 @@
+"""The score itself, under one global threshold (Yeom et al., CSF 2018)."""
+
+from __future__ import annotations
+
+from synpriv.evidence import Evidence
+from synpriv.scores import SCORES, Floats
+
+
+def threshold(evidence: Evidence, *, score: str = "hinge") -> Floats:
+    """The score of the unmodified image, view 0: statistic [C,S]. No shadow model is needed."""
+    if score not in SCORES:
+        raise ValueError(f"attack.score={score}: must be one of {', '.join(SCORES)}")
+    return SCORES[score](evidence.logits[:, :, 0], evidence.labels)

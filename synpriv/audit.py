@@ -1,0 +1,132 @@
+"""From the evidence of a cell to its report: the attack, its ROC, intervals and the null band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from synpriv import metrics
+from synpriv.evidence import Evidence
+from synpriv.scores import Floats
+
+FPRS = (0.001, 0.01, 0.1)
+Attack = Callable[[Evidence], Floats]
+
+
+def audit(
+    attack: Attack, evidence: Evidence, *, null_rounds: int = 100
+) -> tuple[dict[str, Any], Floats]:
+    """Attack a cell: the report's statistical part, and the statistic [C,S].
+
+    Canaries with too few shadow models on a side have no statistic (NaN); they are counted in the
+    report, never dropped silently.
+    """
+    statistic = attack(evidence)
+    if statistic.shape != evidence.member.shape:
+        raise ValueError(f"attack gave {statistic.shape}, must be [C,S] {evidence.member.shape}")
+    usable = np.isfinite(statistic)
+    if not usable.any():
+        raise ValueError("the attack gave no finite statistic: too few shadow models are there")
+    values, member = statistic[usable], evidence.member[usable]
+    masked = np.where(usable, statistic, np.nan)
+    intervals = metrics.cluster_interval(masked, evidence.member, FPRS)
+    null = metrics.null_tprs(
+        lambda shuffled: _finite(attack(_with_member(evidence, shuffled))),
+        evidence.member,
+        FPRS,
+        rounds=null_rounds,
+    )
+    rates = {
+        f"tpr@fpr={fpr:g}": _rate(values, member, fpr, interval, at_null)
+        for fpr, interval, at_null in zip(FPRS, intervals, null.T, strict=True)
+    }
+    effects = metrics.effect_size(np.where(usable, statistic, 0.0), evidence.member)
+    report = {
+        "num_canaries": statistic.shape[0],
+        "num_models": statistic.shape[1],
+        "n_in": int(member.sum()),
+        "n_out": int((~member).sum()),
+        "num_undefined": int((~usable).sum()),
+        **rates,
+        "auc": metrics.auc(values, member),
+        "balanced_accuracy": metrics.balanced_accuracy(values, member),
+        "most_exposed": _ranking(effects),
+        "definitions": {
+            "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
+            "interval": "95%, canary x model cluster bootstrap, 1000 rounds, "
+            "no narrower than binomial",
+            "null_band": f"central 95% of {null_rounds} rounds with shuffled membership",
+            "balanced_accuracy": "best threshold on these data",
+            "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
+        },
+    }
+    return report | {"warnings": _warnings(report)}, statistic
+
+
+def _with_member(evidence: Evidence, member: np.ndarray) -> Evidence:
+    return Evidence(evidence.logits, member, evidence.labels, evidence.true_labels)
+
+
+def _finite(statistic: Floats) -> Floats:
+    return np.where(np.isfinite(statistic), statistic, np.nan)
+
+
+def _rate(
+    values: Floats, member: np.ndarray, fpr: float, interval: Floats, at_null: Floats
+) -> dict[str, Any]:
+    point = metrics.operating_point(values, member, fpr)
+    low, high = np.quantile(at_null, [0.025, 0.975])
+    return {
+        "tpr": point.tpr,
+        "low": float(interval[0]),
+        "high": float(interval[1]),
+        "fpr": point.fpr,
+        "false_positives": point.false_positives,
+        "threshold": point.threshold if np.isfinite(point.threshold) else None,
+        "null_band": [float(low), float(high)],
+        "resolvable": bool(fpr * point.n_out >= 1),
+    }
+
+
+def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:
+    """The canaries of largest effect size: [index, effect] pairs."""
+    order = np.argsort(-np.nan_to_num(effects, nan=-np.inf), kind="stable")[:num]
+    return [[int(i), round(float(effects[i]), 4)] for i in order if np.isfinite(effects[i])]
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    found = []
+    for key in (name for name in report if name.startswith("tpr@")):
+        rate, fpr = report[key], key.partition("fpr=")[2]
+        if not rate["resolvable"]:
+            found.append(
+                f"{key} is not resolvable: FPR {fpr} is below 1/n_out = 1/{report['n_out']}"
+            )
+        elif rate["tpr"] <= rate["null_band"][1]:
+            found.append(
+                f"{key} = {rate['tpr']:.4f} is no evidence of a leak: without any leak this audit "
+                f"reads {rate['null_band'][0]:.4f} to {rate['null_band'][1]:.4f}"
+            )
+    if report["num_undefined"]:
+        found.append(
+            f"{report['num_undefined']} of {report['num_canaries'] * report['num_models']} "
+            "statistics are undefined (too few shadow models on a side) and left out of the ROC"
+        )
+    return found
+
+
+def check(attack: Attack, num_models: int, *, num_views: int) -> None:
+    """Try an attack on a few random canaries, so that a wrong option fails before training."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, num_models, num_views, 3)).astype(np.float32)
+    member = np.tile([[True, False], [False, True]], (2, num_models // 2))
+    labels = np.zeros(4, dtype=np.int64)
+    attack(Evidence(logits, member, labels, labels))
+
+
+def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation over shadow models (0 for a single one)."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "sd": sd, "n": len(values)}

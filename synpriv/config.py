@@ -1,0 +1,208 @@
+"""The typed configuration, its checks, and the name of the cell it describes.
+
+This file, `pipeline.py`, `training.py` and `tracking.py` are the only ones that see a DictConfig.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from synpriv.content import file_sha256, folder_sha256
+
+PRECISIONS = ("32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+LOGGERS = ("wandb", "csv", "none")
+CANARIES = ("mislabelled", "clean")
+MEMBERSHIPS = ("balanced", "bernoulli")
+# Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
+_NOT_SCIENCE = {"root", "path", "download"}
+
+
+@dataclass
+class Canary:
+    kind: str = MISSING
+    num_canaries: int = MISSING
+    membership: str = "balanced"
+
+
+@dataclass
+class Trainer:
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    num_threads: int = 1
+
+
+@dataclass
+class Logger:
+    name: str = MISSING
+    project: str = "synpriv"
+    entity: str | None = None
+    per_seed: bool = True
+
+
+@dataclass
+class Config:
+    """conf/config.yaml, typed."""
+
+    seed: int = 0
+    num_models: int = 64
+    audit_seed: int = 0
+    partial: bool = False
+    keep_release: bool = True
+    results: str = "multirun"
+    objective: str = "tpr@fpr=0.001"
+    cell: str = MISSING
+    dataset: Any = MISSING
+    public: Any = None
+    model: Any = MISSING
+    canary: Canary = field(default_factory=Canary)
+    method: Any = MISSING
+    attack: Any = MISSING
+    trainer: Trainer = field(default_factory=Trainer)
+    logger: Logger = field(default_factory=Logger)
+
+
+def register() -> None:
+    """Make the schema and the resolvers of conf/ known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config, provider="synpriv")
+    OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
+    OmegaConf.register_new_resolver("file_sha256", file_sha256, replace=True)
+    OmegaConf.register_new_resolver("folder_sha256", folder_sha256, replace=True)
+
+
+def validate(cfg: DictConfig) -> None:
+    """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
+    num_models = cfg.num_models
+    _require(num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4")
+    _require(
+        0 <= cfg.seed < num_models,
+        f"seed={cfg.seed}",
+        f"0..{num_models - 1} (the index of a shadow model; raise num_models for more)",
+    )
+    _require(cfg.audit_seed >= 0, f"audit_seed={cfg.audit_seed}", "0 or larger")
+    canary, trainer = cfg.canary, cfg.trainer
+    _require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
+    _require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
+    for name, value, allowed in (
+        ("canary.kind", canary.kind, CANARIES),
+        ("canary.membership", canary.membership, MEMBERSHIPS),
+        ("trainer.precision", trainer.precision, PRECISIONS),
+        ("trainer.accelerator", trainer.accelerator, ACCELERATORS),
+        ("logger.name", cfg.logger.name, LOGGERS),
+    ):
+        _require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
+    for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name):
+        _require(
+            re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
+            f"name={name}",
+            "letters, digits, '_' and '.': it becomes part of a file name",
+        )
+
+
+def _require(condition: bool, what: str, right: str) -> None:
+    if not condition:
+        raise ValueError(f"{what}: must be {right}")
+
+
+def science(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved part of the config that decides what the shadow models of a cell are."""
+    groups = ("dataset", "public", "model", "canary", "method")
+    nodes = {name: _without(plain(cfg[name]), _NOT_SCIENCE) for name in groups}
+    if nodes["public"] is None:
+        del nodes["public"]
+    return nodes | {
+        "num_models": cfg.num_models,
+        "audit_seed": cfg.audit_seed,
+        "precision": cfg.trainer.precision,
+    }
+
+
+def cell_name(*, _root_: DictConfig) -> str:
+    """`<method>-<dataset>-<canary>-<8 hex>` of a valid config.
+
+    Hydra resolves it to name the output folder, before anything is written: a config that cannot
+    run raises here and leaves no folder behind.
+    """
+    validate(_root_)
+    content = json.dumps(science(_root_), sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return f"{_root_.method.name}-{_root_.dataset.name}-{_root_.canary.kind}-{digest}"
+
+
+def plain(node: Any) -> Any:
+    """A config node as plain Python, interpolations resolved."""
+    if not OmegaConf.is_config(node):
+        return node
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def _without(node: Any, keys: set[str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return node
+
+
+def build(node: DictConfig, where: str, *, leave_out: Sequence[str] = ()) -> Callable[..., Any]:
+    """The partial that a yaml's `_target_` and arguments describe, arguments checked.
+
+    `leave_out` names sub-nodes that the caller builds itself. Objects are passed in the later call:
+    `instantiate` would turn a dataclass into a DictConfig.
+    """
+    arguments = _without(plain(node), {"name", *leave_out})
+    check_arguments(arguments, where)
+    return instantiate({**arguments, "_partial_": True}, _convert_="all")
+
+
+def check_arguments(arguments: dict[str, Any], where: str) -> None:
+    """Compare a node's values with the annotations of its `_target_`."""
+    target = get_object(arguments["_target_"])
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    known = set(inspect.signature(target).parameters)
+    for name, value in arguments.items():
+        if name.startswith("_"):
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+            raise ValueError(f"{where}.{name}: no such option{hint}")
+        if not _fits(value, hints.get(name, Any)):
+            expected = getattr(hints[name], "__name__", None) or str(hints[name])
+            raise ValueError(f"{where}.{name}={value!r}: must be {_readable(hints[name], expected)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a yaml value may be passed where `hint` is annotated; unknown hints let all pass."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if origin is Sequence:
+        inner = typing.get_args(hint)[0]
+        return isinstance(value, list) and all(_fits(item, inner) for item in value)
+    return True
+
+
+def _readable(hint: Any, fallback: str) -> str:
+    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
+    return " or ".join(words.get(o, "null" if o is type(None) else fallback) for o in options)

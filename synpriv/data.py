@@ -1,0 +1,122 @@
+"""Labelled images as one tensor, and the batched crop and flip on the device they live on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A whole data set in memory.
+
+    images: uint8 [N,ch,H,W]; labels: int64 [N], or float [N,K] when soft.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8 and self.images.ndim == 4, self.images.shape
+        assert len(self.images) == len(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor) -> LabelledImages:
+        """Rows by an index or mask tensor, never a single image."""
+        return LabelledImages(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> LabelledImages:
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
+    def hashes(self) -> list[str]:
+        """One content hash per image (labels do not count)."""
+        return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in self.images.cpu()]
+
+    def digest(self) -> str:
+        """One hash of all images and labels in their order."""
+        content = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
+        content.update(self.labels.cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()
+
+
+def shift_for(height: int) -> int:
+    """The protocol's shift: 4 pixels at 32x32, H/8 elsewhere, at least 1."""
+    return max(1, height // 8)
+
+
+def shift(images: Tensor, dy: Tensor, dx: Tensor, padding: int) -> Tensor:
+    """Move image i by (dy[i], dx[i]) pixels, filling with zeros.
+
+    images [N,ch,H,W] of any dtype, dy and dx int64 [N] in -padding..padding.
+    """
+    num, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    rows = torch.arange(height, device=images.device) + (padding - dy)[:, None]  # [N,H]
+    columns = torch.arange(width, device=images.device) + (padding - dx)[:, None]  # [N,W]
+    which = torch.arange(num, device=images.device)[:, None, None]
+    # Advanced indices around the channel slice put the channels last.
+    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Zero-pad by `padding` and cut the original size at a random place, one place per image."""
+    offsets = torch.randint(
+        -padding, padding + 1, (2, len(images)), generator=generator, device=images.device
+    )
+    return shift(images, offsets[0], offsets[1], padding)
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability 1/2."""
+    coin = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    return torch.where(coin[:, None, None, None], images.flip(-1), images)
+
+
+CHUNK = 50  # optimiser steps per Lightning step
+
+
+class StepChunks:
+    """Step numbers 0..num_steps-1 in lists of up to `CHUNK`.
+
+    One Lightning `training_step` works through a chunk, so Lightning's cost per step is paid once
+    per chunk (see docs/sharp_edges.md).
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+
+    def __len__(self) -> int:
+        return -(-self.num_steps // CHUNK)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.num_steps, CHUNK):
+            yield list(range(start, min(start + CHUNK, self.num_steps)))
+
+
+class ShuffledBatches:
+    """An epoch of shuffled index batches, in chunks: lists of up to `CHUNK` int64 [B] tensors.
+
+    Every sample comes once per epoch and the last, smaller batch is kept.
+    """
+
+    def __init__(self, num: int, batch_size: int, generator: torch.Generator) -> None:
+        self.num, self.batch_size, self.generator = num, batch_size, generator
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps in one epoch."""
+        return -(-self.num // self.batch_size)
+
+    def __len__(self) -> int:
+        return len(StepChunks(self.num_steps))
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        batches = torch.randperm(self.num, generator=self.generator).split(self.batch_size)
+        for steps in StepChunks(self.num_steps):
+            yield list(batches[steps[0] : steps[-1] + 1])

@@ -1,0 +1,61 @@
+"""What every training method shares: a private set goes in, a release comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from synpriv.data import LabelledImages, ShuffledBatches, StepChunks
+from synpriv.models import Network
+
+
+@dataclass(frozen=True)
+class Release:
+    """Everything the attacker may ever see."""
+
+    classifier: Network | None = None
+    synthetic: LabelledImages | None = None
+
+
+class Method(LightningModule, ABC):
+    """Sees the private set while it is fitted; only `release()` leaves.
+
+    A method steps its optimiser itself, a chunk of steps per `training_step`: Lightning's cost per
+    step would otherwise exceed that of a small network (docs/sharp_edges.md). `max_epochs` is how
+    often the trainer goes through `train_dataloader`.
+    """
+
+    max_epochs: int
+    provenance: tuple[str, ...]  # every channel through which private data reach the release
+
+    def __init__(self, *, private: LabelledImages, model: Callable[[], Network]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.private = private
+        self.model = model
+
+    @abstractmethod
+    def release(self) -> Release:
+        """What is published after training."""
+
+    @abstractmethod
+    def train_dataloader(self) -> ShuffledBatches | StepChunks: ...
+
+    def on_fit_start(self) -> None:
+        self.private = self.private.to(self.device)
+        # Augmentation draws where the images are; both streams derive from the run's seed.
+        self.generator = torch.Generator(self.device).manual_seed(torch.initial_seed())
+
+    def optimise(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One step on `loss`."""
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        # Autocast keeps its bf16 copies of the weights until its context ends, and a chunk of steps
+        # shares one context: without this the chunk would train against weights of its first step.
+        torch.clear_autocast_cache()

@@ -1,0 +1,160 @@
+"""Plain supervised training: the undefended model, and every teacher, proxy and student."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from synpriv.data import LabelledImages, ShuffledBatches, random_crop, random_flip, shift_for
+from synpriv.methods.base import Method, Release
+from synpriv.models import Network
+
+
+class Classifier(Method):
+    """SGD with Nesterov momentum on cross-entropy; the last iterate is released.
+
+    schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
+    `gamma` at each of `milestones`, epochs counted after the warm-up).
+    ema_decay: release an exponential moving average of the weights instead of the last ones.
+    """
+
+    provenance = ("pixels", "labels")
+
+    def __init__(
+        self,
+        *,
+        private: LabelledImages,
+        model: Callable[[], Network],
+        num_epochs: int,
+        batch_size: int,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        schedule: str = "one_cycle",
+        warmup_epochs: float = 1.0,
+        milestones: Sequence[float] = (),
+        gamma: float = 0.2,
+        crop: bool = True,
+        flip: bool = False,
+        label_smoothing: float = 0.0,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__(private=private, model=model)
+        _check(num_epochs=num_epochs, batch_size=batch_size, lr=lr, schedule=schedule)
+        if not 0 <= warmup_epochs < num_epochs:
+            raise ValueError(f"warmup_epochs={warmup_epochs}: must be 0 <= . < {num_epochs} epochs")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ValueError(f"ema_decay={ema_decay}: must be between 0 and 1, or null")
+        self.network = model()
+        self.average = (
+            AveragedModel(
+                self.network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
+            )
+            if ema_decay
+            else None
+        )
+        self.max_epochs, self.batch_size = num_epochs, batch_size
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.schedule, self.warmup_epochs = schedule, warmup_epochs
+        self.milestones, self.gamma = tuple(milestones), gamma
+        self.crop, self.flip, self.label_smoothing = crop, flip, label_smoothing
+
+    def train_dataloader(self) -> ShuffledBatches:
+        order = torch.Generator().manual_seed(torch.initial_seed())
+        return ShuffledBatches(len(self.private), self.batch_size, order)
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
+        optimiser = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.momentum > 0,
+            fused=True,
+        )
+        steps_per_epoch = -(-len(self.private) // self.batch_size)
+        factor = lr_factor(
+            schedule=self.schedule,
+            num_steps=self.max_epochs * steps_per_epoch,
+            warmup_steps=round(self.warmup_epochs * steps_per_epoch),
+            milestones=[round(epoch * steps_per_epoch) for epoch in self.milestones],
+            gamma=self.gamma,
+        )
+        return [optimiser], [torch.optim.lr_scheduler.LambdaLR(optimiser, factor)]
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.network.train()
+
+    def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        scheduler = self.lr_schedulers()
+        total = torch.zeros((), device=self.device)
+        for batch in chunk:
+            loss = cross_entropy(
+                self.network(self.augment(self.private.images[batch])),
+                self.private.labels[batch],
+                label_smoothing=self.label_smoothing,
+            )
+            self.optimise(optimiser, loss)
+            scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
+            total += loss.detach() * len(batch)
+        self.log(
+            "train/loss",
+            total / sum(map(len, chunk)),
+            on_step=False,
+            on_epoch=True,
+            batch_size=sum(map(len, chunk)),
+        )
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Random crop with zero padding of H/8 and random flip, uint8 [B,ch,H,W]."""
+        if self.crop:
+            images = random_crop(images, shift_for(images.shape[2]), self.generator)
+        return random_flip(images, self.generator) if self.flip else images
+
+    def release(self) -> Release:
+        network = self.network if self.average is None else self.average.module
+        return Release(classifier=network.eval())
+
+
+def _check(*, num_epochs: int, batch_size: int, lr: float, schedule: str) -> None:
+    for name, value in (("num_epochs", num_epochs), ("batch_size", batch_size), ("lr", lr)):
+        if not value > 0:
+            raise ValueError(f"{name}={value}: must be positive")
+    if schedule not in ("one_cycle", "step"):
+        raise ValueError(f"schedule={schedule}: must be one_cycle or step")
+
+
+def lr_factor(
+    *,
+    schedule: str,
+    num_steps: int,
+    warmup_steps: int,
+    milestones: Sequence[int],
+    gamma: float,
+) -> Callable[[int], float]:
+    """Learning rate of step 0, 1, ... as a share of the peak.
+
+    Warm-up is linear from 1/warmup_steps to 1. After it `one_cycle` falls along a half cosine to 0
+    (Smith and Topin 2018, in the form of torch's OneCycleLR), `step` multiplies by `gamma` at each
+    milestone, counted in steps after the warm-up.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        after = step - warmup_steps
+        if schedule == "step":
+            return gamma ** sum(after >= milestone for milestone in milestones)
+        return 0.5 * (1 + math.cos(math.pi * after / max(1, num_steps - warmup_steps)))
+
+    return factor

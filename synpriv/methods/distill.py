@@ -1,0 +1,144 @@
+"""Dataset distillation by distribution matching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from synpriv.data import LabelledImages, StepChunks
+from synpriv.dsa import siamese
+from synpriv.methods.base import Method, Release
+from synpriv.models import Network
+
+
+def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
+    """Squared distance of the class means, summed over classes: means [K,D] -> scalar.
+
+    Zhao and Bilen, "Dataset Condensation with Distribution Matching" (WACV 2023), equation 5.
+    """
+    return (real_means - synthetic_means).square().sum()
+
+
+def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Mean feature of each class: features [N,D], labels int64 [N] -> [K,D], 0 where empty."""
+    sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
+    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    return sums / counts[:, None]
+
+
+class DistributionMatching(Method):
+    """Learn `images_per_class` images whose mean features match the private set's.
+
+    Every iteration draws a fresh random `embedder`, augments real and synthetic images alike and
+    takes one step on the pixels. Images live in normalised space but are kept inside the range of
+    real pixels, so that the released uint8 set is what was optimised.
+
+    init: `real` starts from random private images of each class (a channel of its own), `noise`
+    from N(0,1). real_per_class: private images per class and iteration, all if null.
+    """
+
+    def __init__(
+        self,
+        *,
+        private: LabelledImages,
+        model: Callable[[], Network],
+        embedder: Callable[[], Network],
+        num_classes: int,
+        images_per_class: int,
+        num_iterations: int,
+        lr: float = 1.0,
+        momentum: float = 0.5,
+        init: str = "real",
+        real_per_class: int | None = None,
+        augment: Sequence[str] = (),
+    ) -> None:
+        super().__init__(private=private, model=model)
+        if init not in ("real", "noise"):
+            raise ValueError(f"init={init}: must be real or noise")
+        for name, value in (
+            ("images_per_class", images_per_class),
+            ("num_iterations", num_iterations),
+            ("real_per_class", 1 if real_per_class is None else real_per_class),
+        ):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        smallest = int(torch.bincount(private.labels, minlength=num_classes).min())
+        if init == "real" and smallest < images_per_class:
+            raise ValueError(
+                f"images_per_class={images_per_class}: the smallest class has {smallest} images"
+            )
+        self.embedder, self.num_classes = embedder, num_classes
+        self.num_iterations, self.lr, self.momentum = num_iterations, lr, momentum
+        self.init, self.real_per_class, self.augment = init, real_per_class, tuple(augment)
+        self.max_epochs = 1
+        self.provenance = ("class feature means", "labels") + (
+            ("initial pixels",) if init == "real" else ()
+        )
+        self.draw = torch.Generator().manual_seed(torch.initial_seed())
+        self.labels = torch.arange(num_classes).repeat_interleave(images_per_class)
+        normalise = embedder().normalise
+        black = torch.zeros_like(private.images[:1])
+        self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
+        self.pixels = torch.nn.Parameter(self._initial(normalise))
+
+    def _initial(self, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+        """Where the synthetic images start, float [K*ipc,ch,H,W] in normalised space."""
+        if self.init == "noise":
+            shape = (len(self.labels), *self.private.images.shape[1:])
+            return torch.randn(shape, generator=self.draw).clamp(self.low, self.high)
+        order = torch.randperm(len(self.private), generator=self.draw)
+        by_class = self.private.labels[order]
+        per_class = len(self.labels) // self.num_classes
+        chosen = [order[by_class == k][:per_class] for k in range(self.num_classes)]
+        return normalise(self.private.images[torch.cat(chosen)])
+
+    def train_dataloader(self) -> StepChunks:
+        return StepChunks(self.num_iterations)
+
+    def configure_optimizers(self) -> torch.optim.SGD:
+        return torch.optim.SGD([self.pixels], lr=self.lr, momentum=self.momentum)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.labels = self.labels.to(self.device)
+        self.low, self.high = self.low.to(self.device), self.high.to(self.device)
+
+    def training_step(self, chunk: list[int], batch_idx: int) -> None:
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        total = torch.zeros((), device=self.device)
+        for _ in chunk:
+            loss = self.loss()
+            self.optimise(optimiser, loss)
+            with torch.no_grad():
+                self.pixels.clamp_(self.low, self.high)
+            total += loss.detach()
+        self.log("train/loss", total / len(chunk), on_step=False, on_epoch=True, batch_size=1)
+
+    def loss(self) -> Tensor:
+        """The matching loss under a fresh random embedder and augmentation."""
+        embedder = self.embedder().to(self.device).requires_grad_(False)
+        private = self._real_batch()
+        real, synthetic = siamese(
+            [embedder.normalise(private.images), self.pixels], self.augment, self.draw
+        )
+        with torch.no_grad():
+            real_means = class_means(embedder.features(real), private.labels, self.num_classes)
+        means = class_means(embedder.features(synthetic), self.labels, self.num_classes)
+        return matching_loss(real_means, means)
+
+    def _real_batch(self) -> LabelledImages:
+        """The private images of this iteration."""
+        if self.real_per_class is None:
+            return self.private
+        order = torch.randperm(len(self.private), generator=self.draw).to(self.device)
+        one_hot = torch.nn.functional.one_hot(self.private.labels[order], self.num_classes)
+        place = one_hot.cumsum(0).gather(1, self.private.labels[order][:, None])[:, 0]
+        return self.private[order[place <= self.real_per_class]]
+
+    def release(self) -> Release:
+        network = self.embedder().to(self.device)
+        unit = self.pixels.detach() * network.std + network.mean
+        images = (unit * 255).round().clamp(0, 255).to(torch.uint8)
+        return Release(synthetic=LabelledImages(images.cpu(), self.labels.cpu()))

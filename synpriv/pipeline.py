@@ -1,0 +1,206 @@
+"""run(cfg) = obtain one shadow model's evidence, then audit the cell if it is complete."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from synpriv import audit, config, store, tracking
+from synpriv.metrics import roc
+from synpriv.report import figure, table
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train shadow model `cfg.seed` unless it is there, audit its cell unless that is up to date.
+
+    Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
+    """
+    config.validate(cfg)
+    check_attack(cfg)
+    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    with cell.lock(cfg.seed):
+        problem = cell.problem(cfg.seed)
+        if problem is None:
+            log.info("seed %d is trained already", cfg.seed)
+        else:
+            _train(cfg, cell, problem)
+    report = audit_if_complete(cfg, cell)
+    return None if report is None else objective(report, cfg.objective)
+
+
+def what_is_missing(cell: store.Cell) -> str:
+    """Why a cell is not audited yet, and what to run."""
+    problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s))}
+    there = cell.num_models - len(problems)
+    damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
+    lines = [f"{cell.folder}: {there} of {cell.num_models} shadow models are there", *damaged]
+    missing = ",".join(map(str, problems)) if len(problems) <= 8 else f"0..{cell.num_models - 1}"
+    if problems:
+        lines.append(
+            f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
+            "partial=true audits what is there; a smaller num_models is another, cheaper cell"
+        )
+    return "\n".join(lines)
+
+
+def summary(configs: Iterable[DictConfig]) -> str:
+    """The table of the audited cells, where their pictures are, and what the others lack."""
+    reports: list[dict[str, Any]] = []
+    lines: list[str] = []
+    seen: set[Path] = set()
+    for cfg in configs:
+        cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+        file = cell.folder / f"{cfg.attack.name}.json"
+        if file in seen:
+            continue
+        seen.add(file)
+        report = store.read_report(file)
+        if report is None:
+            lines.append(what_is_missing(cell))
+        else:
+            reports.append(report)
+            lines.append(f"ROC of {cell.folder}: {file.with_suffix('.png')}")
+    return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
+
+
+def check_attack(cfg: DictConfig) -> None:
+    """Fail now, not after training, if the attack cannot run on a cell like this one."""
+    attack = config.build(cfg.attack, "attack")
+    audit.check(attack, cfg.num_models, num_views=18 if cfg.dataset.flip else 9)
+
+
+def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:
+    from synpriv import training  # torch and Lightning: seconds, only needed here
+
+    log.info("seed %d: %s, training", cfg.seed, problem)
+    folder = cell.run(cfg.seed)
+    (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
+    _write_cell_config(cfg, cell)
+    with tracking.track(cfg, folder, job_type="train") as tracker:
+        source = {"command": os.environ.get("SYNPRIV_COMMAND"), "git_commit": _git_commit()}
+        metrics = training.train_run(cfg, folder, tracker, extra=source)
+        tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
+    log.info("seed %d: test accuracy %.4f", cfg.seed, metrics["test_accuracy"])
+
+
+def _write_cell_config(cfg: DictConfig, cell: store.Cell) -> None:
+    content = OmegaConf.to_yaml(OmegaConf.create(config.science(cfg)))
+    store.write_bytes(cell.folder / "cell.yaml", content.encode())
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """The code's commit, None outside a git checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def audit_if_complete(cfg: DictConfig, cell: store.Cell) -> dict[str, Any] | None:
+    """The report of a complete cell (or, with `partial`, of what is there), made if need be."""
+    trained = cell.trained()
+    complete = len(trained) == cell.num_models
+    if not complete and not cfg.partial:
+        return None
+    with cell.lock():
+        problems = {seed: problem for seed in trained if (problem := cell.problem(seed))}
+        for seed, problem in problems.items():
+            log.warning("seed %d: %s; run it again: seed=%d", seed, problem, seed)
+        if problems and not cfg.partial:
+            return None
+        return _audit(cfg, cell, [seed for seed in trained if seed not in problems])
+
+
+def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+    runs = [cell.metrics(seed) for seed in seeds]
+    inputs = {
+        "attack": config.plain(cfg.attack),
+        "evidence": {run["seed"]: run["evidence_sha256"] for run in runs},
+    }
+    fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    file = cell.folder / f"{cfg.attack.name}.json"
+    report = store.read_report(file)
+    if report is not None and report["inputs_sha256"] == fingerprint:
+        log.info("%s is up to date", file)
+        return report
+    with tracking.track(cfg, cell.folder, job_type="audit") as tracker:
+        attack = config.build(cfg.attack, "attack")
+        evidence = cell.evidence(seeds)
+        statistics, statistic = audit.audit(attack, evidence)
+        report = {
+            **_heading(cfg, cell, seeds),
+            **_from_runs(runs),
+            **statistics,
+            "inputs_sha256": fingerprint,
+        }
+        if report["partial"]:
+            report["warnings"].append(
+                f"partial: {len(seeds)} of {cell.num_models} shadow models; with rows no longer "
+                "balanced, leave-one-out reads slightly too low"
+            )
+        usable = np.isfinite(statistic)
+        curve = roc(statistic[usable], evidence.member[usable])
+        arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}
+        arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
+        store.write_bytes(file.with_suffix(".npz"), store.npz_bytes(**arrays))
+        figure.draw([(report, curve)], file.with_suffix(".png"))
+        store.write_json(file, report)
+        tracker.summary(flatten(report))
+        tracker.picture("roc", file.with_suffix(".png"))
+    return report
+
+
+def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+    return {
+        "cell": cell.name,
+        "method": cfg.method.name,
+        "dataset": cfg.dataset.name,
+        "canary": cfg.canary.kind,
+        "attack": cfg.attack.name,
+        "attack_options": config.plain(cfg.attack),
+        "partial": len(seeds) < cell.num_models,
+    }
+
+
+def _from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy and cost over the shadow models."""
+    return {
+        "test_accuracy": audit.mean_and_sd([run["test_accuracy"] for run in runs]),
+        "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
+        "provenance": runs[0]["provenance"],
+    }
+
+
+def flatten(report: dict[str, Any]) -> dict[str, Any]:
+    """What a dashboard compares: one flat number per key."""
+    flat: dict[str, Any] = {"auc": report["auc"], "balanced_accuracy": report["balanced_accuracy"]}
+    for key in (name for name in report if name.startswith("tpr@")):
+        flat |= {key: report[key]["tpr"]}
+        flat |= {f"{key}/{end}": report[key][end] for end in ("low", "high", "fpr")}
+    for key in ("test_accuracy", "train_s"):
+        flat[key] = report[key]["mean"]
+    return flat | {key: report[key] for key in ("n_in", "n_out", "num_models", "num_canaries")}
+
+
+def objective(report: dict[str, Any], key: str) -> float:
+    """The number that a hyper-parameter sweeper optimises."""
+    numbers = flatten(report)
+    if key not in numbers:
+        raise ValueError(f"objective={key}: must be one of {', '.join(numbers)}")
+    return float(numbers[key])

@@ -1,0 +1,54 @@
+"""`python -m synpriv.report [results]`: all audited cells as one table, figure, Markdown and csv."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from synpriv import store
+from synpriv.metrics import Roc
+from synpriv.report import figure, table
+
+
+def audited(results: Path) -> list[tuple[dict, Roc]]:
+    """Report and ROC of every audit below a results folder, sorted by cell and attack."""
+    found = []
+    for file in sorted(results.glob("*/*.json")):
+        report = store.read_report(file)
+        if report is not None:
+            with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+                fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
+            found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
+    return found
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m synpriv.report", description=__doc__)
+    parser.add_argument("results", nargs="?", default="multirun", type=Path)
+    results = parser.parse_args(argv).results
+    cells = audited(results) if results.is_dir() else []
+    if not cells:
+        print(
+            f"error: no audited cell in {results.absolute()}; "
+            "run python run.py method=distill -m seed=0..63 first",
+            file=sys.stderr,
+        )
+        return 1
+    reports = [report for report, _ in cells]
+    print(table.text(reports))
+    try:
+        store.write_bytes(results / "report.md", table.markdown(reports).encode())
+        store.write_bytes(results / "report.csv", table.as_csv(reports).encode())
+        figure.draw(cells, results / "report.png")
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"written: {results / 'report.md'}, report.csv and report.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""Log-log ROC of one or several cells."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synpriv import store
+from synpriv.metrics import Roc
+
+
+def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
+    """Write a PNG: one curve per report, the chance line, and the smallest resolvable FPR.
+
+    To the left of 1/n_out no curve can be told from zero; the axes end just below it.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
+    floor = min(1 / report["n_out"] for report, _ in cells)
+    limit = floor / 2
+    chance = np.geomspace(limit, 1, 50)
+    axes.plot(chance, chance, color="0.6", linestyle="--", linewidth=1, label="chance")
+    for report, curve in cells:
+        axes.step(
+            np.maximum(curve.fpr, limit),
+            np.maximum(curve.tpr, limit),
+            where="post",
+            linewidth=1.6,
+            label=label(report),
+        )
+    axes.axvline(floor, color="0.3", linestyle=":", linewidth=1)
+    axes.annotate(
+        f"smallest resolvable FPR, {floor:.1e}",
+        (floor, limit * 1.15),
+        xytext=(4, 0),
+        textcoords="offset points",
+        rotation=90,
+        fontsize=8,
+        color="0.3",
+        verticalalignment="bottom",
+    )
+    axes.set(xscale="log", yscale="log", xlim=(limit, 1), ylim=(limit, 1.05))
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    axes.grid(True, which="major", color="0.9")
+    axes.legend(fontsize=8, loc="lower right")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    plt.close(figure)
+    store.write_bytes(file, buffer.getvalue())
+
+
+def label(report: dict[str, Any]) -> str:
+    """method, canary and attack, with the end of the cell's name to tell twins apart."""
+    words = [report["method"], report["dataset"], report["canary"], report["attack"]]
+    return f"{', '.join(words)} ({report['cell'].rpartition('-')[2]})"

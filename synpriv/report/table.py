@@ -1,0 +1,82 @@
+"""The table of audits, for the terminal, Markdown and csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+Report = dict[str, Any]
+
+HEADER = [
+    *("method", "dataset", "canary", "attack", "test accuracy"),
+    *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "n in/out", "s/model", "cell"),
+]
+
+
+def row(report: Report) -> list[str]:
+    accuracy, seconds = report["test_accuracy"], report["train_s"]
+    marks = "*" if report["warnings"] else ""
+    return [
+        report["method"] + (" (partial)" if report["partial"] else ""),
+        report["dataset"],
+        report["canary"],
+        report["attack"],
+        f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f}",
+        _rate(report["tpr@fpr=0.001"]) + marks,
+        _rate(report["tpr@fpr=0.01"]),
+        f"{report['auc']:.3f}",
+        f"{report['n_in']}/{report['n_out']}",
+        f"{seconds['mean']:.1f}",
+        report["cell"],
+    ]
+
+
+def _rate(rate: dict[str, Any]) -> str:
+    return f"{rate['tpr']:.2%} [{rate['low']:.2%}, {rate['high']:.2%}]"
+
+
+def text(reports: Sequence[Report]) -> str:
+    """Aligned columns for a terminal, warnings below."""
+    rows = [HEADER, *map(row, reports)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(word.ljust(w) for word, w in zip(r, widths, strict=True)) for r in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines) + "\n" + notes(reports)
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
+    table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
+    return f"{table}\n\n{notes(reports)}"
+
+
+def notes(reports: Sequence[Report]) -> str:
+    """What the marked rows warn of, one line each."""
+    return "".join(
+        f"* {report['cell']} {report['attack']}: {warning}\n"
+        for report in reports
+        for warning in report["warnings"]
+    )
+
+
+def as_csv(reports: Sequence[Report]) -> str:
+    """One row per audit, numbers in full precision."""
+    rates = [key for key in reports[0] if key.startswith("tpr@")] if reports else []
+    buffer = io.StringIO()
+    columns = ["cell", "method", "dataset", "canary", "attack", "partial", "num_models"]
+    columns += ["num_canaries", "n_in", "n_out", "test_accuracy", "test_accuracy_sd", "train_s"]
+    columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
+    writer = csv.DictWriter(buffer, [*columns, "auc", "balanced_accuracy"], extrasaction="ignore")
+    writer.writeheader()
+    for report in reports:
+        flat = dict(report)
+        flat["test_accuracy_sd"] = report["test_accuracy"]["sd"]
+        flat |= {key: report[key]["mean"] for key in ("test_accuracy", "train_s")}
+        for key in rates:
+            rate = report[key]
+            flat |= {key: rate["tpr"], f"{key}/low": rate["low"], f"{key}/high": rate["high"]}
+            flat[f"{key}/null_high"] = rate["null_band"][1]
+        writer.writerow(flat)
+    return buffer.getvalue()

@@ -1,0 +1,42 @@
+"""Membership scores from logits: pure, float64, inputs never modified.
+
+z are the logits of one canary under one model and view, y the label the canary is trained on.
+Both scores avoid the softmax, whose saturated rows clip.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+Floats = NDArray[np.float64]
+
+
+def hinge(logits: ArrayLike, labels: ArrayLike) -> Floats:
+    """z_y - max over k != y of z_k. logits [C,...,K], labels [C] -> [C,...]."""
+    own, others = _split(logits, labels)
+    return own - others.max(axis=-1)
+
+
+def logit(logits: ArrayLike, labels: ArrayLike) -> Floats:
+    """z_y - logsumexp over k != y of z_k = log p/(1-p). logits [C,...,K], labels [C] -> [C,...]."""
+    own, others = _split(logits, labels)
+    return own - logsumexp(others, axis=-1)
+
+
+def _split(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    """The label's logit [C,...] and all logits with that one at minus infinity [C,...,K]."""
+    others = np.array(logits, dtype=np.float64)  # always a copy
+    labels = np.asarray(labels)
+    if others.ndim < 2 or labels.shape != others.shape[:1] or others.shape[-1] < 2:
+        raise ValueError(f"logits {others.shape} and labels {labels.shape}: need [C,...,K>=2], [C]")
+    if labels.size and not 0 <= labels.min() <= labels.max() < others.shape[-1]:
+        raise ValueError(f"labels {labels.min()}..{labels.max()}: need 0..{others.shape[-1] - 1}")
+    rows = np.arange(len(labels))
+    own = others[rows, ..., labels]  # [C,...]
+    others[rows, ..., labels] = -np.inf
+    return own, others
+
+
+SCORES = {"hinge": hinge, "logit": logit}

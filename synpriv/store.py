@@ -1,0 +1,167 @@
+"""Results on disk: where they lie, how they get there whole, and whether they still are.
+
+multirun/<cell>/<seed>/ holds one shadow model, multirun/<cell>/<attack>.json an audit of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from synpriv.evidence import Evidence
+
+log = logging.getLogger(__name__)
+METRICS, EVIDENCE = "metrics.json", "evidence.npz"
+NOT_TRAINED = "not trained yet"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration and its `num_models` shadow models."""
+
+    results: Path
+    name: str
+    num_models: int
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.name
+
+    def run(self, seed: int) -> Path:
+        """Folder of shadow model `seed`."""
+        return self.folder / str(seed)
+
+    @contextmanager
+    def lock(self, seed: int | None = None) -> Iterator[None]:
+        """Only one process at a time works on a run, or with None on the cell's audits.
+
+        The lock dies with its process. Whoever holds it may sweep up what a killed one left.
+        """
+        folder = self.folder if seed is None else self.run(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def problem(self, seed: int) -> str | None:
+        """Why the run cannot be used, or None if its evidence is there and intact."""
+        metrics = self.run(seed) / METRICS
+        if not metrics.is_file():
+            return NOT_TRAINED
+        try:
+            recorded = json.loads(metrics.read_bytes())["evidence_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            return f"{metrics} is damaged ({type(error).__name__}: {error})"
+        evidence = self.run(seed) / EVIDENCE
+        if not evidence.is_file():
+            return f"{evidence} is missing"
+        if hashlib.sha256(evidence.read_bytes()).hexdigest() != recorded:
+            return f"{evidence} is damaged (checksum differs)"
+        return None
+
+    def metrics(self, seed: int) -> dict[str, Any]:
+        return json.loads((self.run(seed) / METRICS).read_bytes())
+
+    def trained(self) -> list[int]:
+        """Seeds whose run has its done marker."""
+        return [s for s in range(self.num_models) if (self.run(s) / METRICS).is_file()]
+
+    def evidence(self, seeds: Sequence[int]) -> Evidence:
+        """Evidence of the given runs, checked to be about the same canaries."""
+        runs = [_read_arrays(self.run(seed) / EVIDENCE) for seed in seeds]
+        first, origin = runs[0], self.metrics(seeds[0])["canaries_sha256"]
+        for seed, arrays in zip(seeds, runs, strict=True):
+            same = all(np.array_equal(arrays[k], first[k]) for k in ("labels", "true_labels"))
+            same = same and arrays["logits"].shape == first["logits"].shape
+            if not same or self.metrics(seed)["canaries_sha256"] != origin:
+                raise ValueError(
+                    f"seed {seed} of {self.folder} saw other canaries than seed {seeds[0]}: the "
+                    f"data changed in between; move {self.folder} away and run again"
+                )
+        return Evidence(
+            logits=np.stack([arrays["logits"] for arrays in runs], axis=1),
+            member=np.stack([arrays["member"] for arrays in runs], axis=1),
+            labels=first["labels"],
+            true_labels=first["true_labels"],
+        )
+
+
+def _read_arrays(file: Path) -> dict[str, NDArray]:
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def save_run(
+    folder: Path,
+    *,
+    logits: NDArray[np.float32],
+    member: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    true_labels: NDArray[np.int64],
+    metrics: dict[str, Any],
+) -> None:
+    """Write evidence, then the metrics with its checksum: metrics.json marks the run as done.
+
+    logits [C,Q,K], member bool [C], labels and true_labels [C].
+    """
+    if not np.isfinite(logits).all():
+        raise ValueError("logits are not finite: training diverged; lower the learning rate")
+    content = npz_bytes(logits=logits, member=member, labels=labels, true_labels=true_labels)
+    write_bytes(folder / EVIDENCE, content)
+    checksum = hashlib.sha256(content).hexdigest()
+    write_json(folder / METRICS, metrics | {"evidence_sha256": checksum})
+
+
+def npz_bytes(**arrays: NDArray) -> bytes:
+    """A compressed archive; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def write_json(file: Path, content: Any) -> None:
+    write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    write(file, lambda stream: stream.write(content))
+
+
+def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Create or replace `file` as a whole: readers see the old content or the new, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            fill(stream)
+        os.replace(temporary, file)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(file)  # "No space left on device" names no file by itself
+        raise
+
+
+def read_report(file: Path) -> dict[str, Any] | None:
+    """An audit's report, None if it is missing or damaged (an audit takes seconds to make again)."""
+    try:
+        report = json.loads(file.read_bytes())
+        return report if isinstance(report["inputs_sha256"], str) else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s), auditing again", file, error)
+        return None

@@ -1,0 +1,254 @@
+"""One shadow model from its config: split, fit, student, evidence.
+
+Everything heavy (torch, Lightning) is imported here, so that a finished cell is read without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import platform
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import safetensors.torch
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from synpriv import query, store
+from synpriv.audit_split import AuditSplit, make_split, run_seed
+from synpriv.config import build
+from synpriv.datasets import Source, class_balanced, with_public
+from synpriv.methods.base import Method, Release
+from synpriv.models import Network
+from synpriv.tracking import Tracker
+
+log = logging.getLogger(__name__)
+NetworkFactory = Callable[[], Network]
+
+
+@dataclass
+class Stage:
+    """What one part of a run cost."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0  # of the process so far on a CPU, of this stage on a GPU
+
+
+class Costs:
+    """Wall seconds, CPU seconds and peak memory per stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Stage] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        self.stages[name] = Stage(
+            round(time.perf_counter() - wall, 3),
+            round(time.process_time() - cpu, 3),
+            round(peak, 1),
+        )
+
+
+def load_source(cfg: DictConfig) -> Source:
+    """The data set's pools: subsets taken, public pool chosen and checked."""
+    dataset = cfg.dataset
+    source = build(dataset.load, "dataset.load")()
+    subset = functools.partial(class_balanced, seed=0)
+    source = replace(
+        source,
+        private=subset(source.private, dataset.num_train, name="num_train"),
+        test=subset(source.test, dataset.num_test, name="num_test"),
+    )
+    public = None if cfg.public is None else build(cfg.public.load, "public.load")().private
+    return with_public(source, public)
+
+
+def network_factory(node: DictConfig, where: str, source: Source, cfg: DictConfig) -> NetworkFactory:
+    """A factory of freshly initialised networks that fit the data set."""
+    images = source.private.images
+    return functools.partial(
+        build(node, where),
+        channels=images.shape[1],
+        size=images.shape[2],
+        num_classes=source.num_classes,
+        mean=list(cfg.dataset.mean),
+        std=list(cfg.dataset.std),
+    )
+
+
+class _Forward(Logger):
+    """Hands Lightning's epoch metrics to a tracker."""
+
+    def __init__(self, tracker: Tracker, stage: str) -> None:
+        super().__init__()
+        self._tracker, self._stage = tracker, stage
+
+    @property
+    def name(self) -> str:
+        return self._stage
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        epoch = int(metrics.pop("epoch", 0))
+        self._tracker.log({f"{self._stage}/{key}": value for key, value in metrics.items()}, epoch)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The tracker holds the cell's config already."""
+
+
+def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Release:
+    """Train a method to its last iterate and take its release."""
+    lightning.Trainer(
+        max_epochs=method.max_epochs,
+        accelerator=trainer.accelerator,
+        devices=1,
+        precision=trainer.precision,
+        logger=_Forward(tracker, stage),
+        log_every_n_steps=1,  # of Lightning's steps, each of which is a chunk of ours
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(method)
+    return method.release()
+
+
+def obtain(
+    cfg: DictConfig, split: AuditSplit, source: Source, tracker: Tracker, costs: Costs
+) -> tuple[Release, tuple[str, ...]]:
+    """Fit the configured method, and its student where the release is only a synthetic set.
+
+    Returns the release and its provenance. Every stage starts from the run's seed.
+    """
+    seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
+    model = network_factory(cfg.model, "model", source, cfg)
+    own: dict[str, Any] = {"private": split.train, "model": model}
+    if "embedder" in cfg.method:
+        own["embedder"] = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
+        own["num_classes"] = source.num_classes
+    with costs.stage("fit"):
+        lightning.seed_everything(seed, verbose=False)
+        method = build(cfg.method, "method", leave_out=("student", "embedder"))(**own)
+        release = fit(method, cfg.trainer, tracker, "fit")
+    if release.classifier is None:
+        with costs.stage("student"):
+            lightning.seed_everything(seed, verbose=False)
+            student = build(cfg.method.student, "method.student")
+            fitted = student(private=release.synthetic, model=model)
+            classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
+        release = replace(release, classifier=classifier)
+    return release, method.provenance
+
+
+def train_run(
+    cfg: DictConfig, folder: Path, tracker: Tracker, *, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """Train shadow model `cfg.seed`, query it, write its run folder; returns metrics and `extra`."""
+    _quieten()
+    torch.set_num_threads(cfg.trainer.num_threads)
+    costs = Costs()
+    with costs.stage("data"):
+        source = load_source(cfg)
+        split = make_split(
+            source,
+            kind=cfg.canary.kind,
+            num_canaries=cfg.canary.num_canaries,
+            member_draw=cfg.canary.membership,
+            num_models=cfg.num_models,
+            audit_seed=cfg.audit_seed,
+            seed=cfg.seed,
+        )
+    release, provenance = obtain(cfg, split, source, tracker, costs)
+    assert release.classifier is not None
+    device = next(release.classifier.parameters()).device
+    with costs.stage("query"):
+        logits = query.canary_logits(
+            release.classifier, split.canaries.to(device), flip=cfg.dataset.flip
+        )
+        accuracy = query.accuracy(release.classifier, split.test.to(device))
+    if cfg.keep_release:
+        save_release(folder, release)
+    stages = {name: asdict(stage) for name, stage in costs.stages.items()}
+    metrics = {
+        "cell": cfg.cell,
+        "seed": cfg.seed,
+        "method": cfg.method.name,
+        "test_accuracy": accuracy,
+        "num_train": len(split.train),
+        "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
+        "provenance": list(provenance),
+        "train_s": round(sum(stages[k]["wall_s"] for k in ("fit", "student") if k in stages), 3),
+        "stages": stages,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "canaries_sha256": split.canaries.digest(),
+        "versions": versions(),
+        **extra,
+    }
+    store.save_run(
+        folder,
+        logits=logits,
+        member=split.member.numpy(),
+        labels=split.canaries.labels.numpy(),
+        true_labels=split.true_labels.numpy(),
+        metrics=metrics,
+    )
+    return metrics
+
+
+def save_release(folder: Path, release: Release) -> None:
+    """The released weights (safetensors) and synthetic set (npz)."""
+    assert release.classifier is not None
+    weights = safetensors.torch.save(
+        {name: tensor.contiguous() for name, tensor in release.classifier.state_dict().items()}
+    )
+    store.write_bytes(folder / "release.safetensors", weights)
+    if release.synthetic is not None:
+        content = store.npz_bytes(
+            images=release.synthetic.images.numpy(), labels=release.synthetic.labels.numpy()
+        )
+        store.write_bytes(folder / "release.npz", content)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    import numpy
+
+    from synpriv import __version__
+
+    return {
+        "synpriv": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "pytorch_lightning": lightning.__version__,
+    }
+
+
+def _quieten() -> None:
+    """Keep Lightning from printing a banner, a tip and a device table per shadow model."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
