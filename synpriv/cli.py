@@ -132,7 +132,9 @@ def one_line(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and not keys:
         return one_line(cause)
-    text = "; ".join(x for x in lines if not x.startswith(("full_key:", "object_type=", "See http")))
+    text = "; ".join(
+        x for x in lines if not x.startswith(("full_key:", "object_type=", "See http"))
+    )
     return f"{keys[0]}: {text}" if keys else text or type(error).__name__
 
 

@@ -33,6 +33,8 @@ _NOT_SCIENCE = {"root", "path", "download"}
 
 @dataclass
 class Canary:
+    """Samples that are IN or OUT."""
+
     kind: str = MISSING
     num_canaries: int = MISSING
     membership: str = "balanced"
@@ -40,6 +42,8 @@ class Canary:
 
 @dataclass
 class Trainer:
+    """Hardware and precision, never a schedule."""
+
     accelerator: str = "auto"
     precision: str = "32-true"
     num_threads: int = 1
@@ -47,6 +51,8 @@ class Trainer:
 
 @dataclass
 class Logger:
+    """Where runs and audits are mirrored."""
+
     name: str = MISSING
     project: str = "synpriv"
     entity: str | None = None
@@ -86,7 +92,9 @@ def register() -> None:
 def validate(cfg: DictConfig) -> None:
     """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
     num_models = cfg.num_models
-    _require(num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4")
+    _require(
+        num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4"
+    )
     _require(
         0 <= cfg.seed < num_models,
         f"seed={cfg.seed}",
@@ -176,11 +184,15 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
             continue
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+            )
             raise ValueError(f"{where}.{name}: no such option{hint}")
         if not _fits(value, hints.get(name, Any)):
             expected = getattr(hints[name], "__name__", None) or str(hints[name])
-            raise ValueError(f"{where}.{name}={value!r}: must be {_readable(hints[name], expected)}")
+            raise ValueError(
+                f"{where}.{name}={value!r}: must be {_readable(hints[name], expected)}"
+            )
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -188,18 +200,13 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in typing.get_args(hint))
-    if hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (str, bool):
-        return isinstance(value, hint)
     if origin is Sequence:
         inner = typing.get_args(hint)[0]
         return isinstance(value, list) and all(_fits(item, inner) for item in value)
-    return True
+    if hint in (int, float):
+        numbers = (int, float) if hint is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (str, bool, type(None)) else True
 
 
 def _readable(hint: Any, fallback: str) -> str:

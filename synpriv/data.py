@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class LabelledImages:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == torch.uint8 and self.images.ndim == 4, self.images.shape
+        assert self.images.dtype == torch.uint8, self.images.dtype
+        assert self.images.ndim == 4, self.images.shape
         assert len(self.images) == len(self.labels)
 
     def __len__(self) -> int:
@@ -92,7 +94,7 @@ class StepChunks:
         self.num_steps = num_steps
 
     def __len__(self) -> int:
-        return -(-self.num_steps // CHUNK)
+        return math.ceil(self.num_steps / CHUNK)
 
     def __iter__(self) -> Iterator[list[int]]:
         for start in range(0, self.num_steps, CHUNK):
@@ -111,7 +113,7 @@ class ShuffledBatches:
     @property
     def num_steps(self) -> int:
         """Optimiser steps in one epoch."""
-        return -(-self.num // self.batch_size)
+        return math.ceil(self.num / self.batch_size)
 
     def __len__(self) -> int:
         return len(StepChunks(self.num_steps))

@@ -136,7 +136,8 @@ def _read_folder(root: Path, size: int, channels: int) -> LabelledImages:
     except FileNotFoundError as error:
         raise ValueError(f"{root}: {error}; needs one folder of images per class") from error
     images = [
-        np.asarray(found.loader(file).convert(mode).resize((size, size))) for file, _ in found.samples
+        np.asarray(found.loader(file).convert(mode).resize((size, size)))
+        for file, _ in found.samples
     ]
     return _labelled(np.stack(images), np.asarray(found.targets))
 
@@ -151,7 +152,9 @@ def hold_out(data: LabelledImages, rate: float) -> Source:
     return Source(data[~held_out], data[held_out])
 
 
-def class_balanced(data: LabelledImages, num: int | None, *, seed: int, name: str) -> LabelledImages:
+def class_balanced(
+    data: LabelledImages, num: int | None, *, seed: int, name: str
+) -> LabelledImages:
     """A seeded subset of `num` images, classes as equal as the data allow, in the given order."""
     if num is None:
         return data
@@ -200,7 +203,11 @@ def _labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Labe
             f"{where}: images are {images.dtype} {images.shape}; "
             "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W]"
         )
-    if len(images) != len(labels) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if (
+        len(images) != len(labels)
+        or labels.ndim != 1
+        or not np.issubdtype(labels.dtype, np.integer)
+    ):
         raise ValueError(
             f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{len(images)}]"
         )

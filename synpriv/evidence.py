@@ -19,7 +19,9 @@ class Evidence:
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
-        assert self.member.shape == (num_canaries, num_models) and self.member.dtype == bool
+        assert self.member.shape == (num_canaries, num_models)
+        assert self.member.dtype == bool
         for labels in (self.labels, self.true_labels):
             assert labels.shape == (num_canaries,)
-            assert 0 <= labels.min() and labels.max() < num_classes
+            assert labels.min() >= 0
+            assert labels.max() < num_classes

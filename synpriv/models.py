@@ -16,6 +16,9 @@ class Network(nn.Module):
     pixel space, and padding is black before it is normalised.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, features: nn.Module, head: nn.Linear, mean: Sequence[float], std: Sequence[float]
     ) -> None:
@@ -55,7 +58,7 @@ def convnet(
     width: int = 32,
     norm: str = "batch",
 ) -> Network:
-    """Small VGG-like net for any image size: conv-norm-relu twice per resolution down to 4 pixels."""
+    """Small VGG-like net for any size: conv-norm-relu twice per resolution, down to 4 pixels."""
     layers: list[nn.Module] = []
     inputs, outputs = channels, width
     while True:
@@ -83,7 +86,7 @@ def convnet3(
     depth: int = 3,
     norm: str = "instance",
 ) -> Network:
-    """ConvNet-D3 of the distillation literature (Zhao and Bilen, "Dataset Condensation", ICLR 2021).
+    """ConvNet-D3 of the distillation literature (Zhao, Mopuri and Bilen, ICLR 2021).
 
     `depth` blocks of conv3x3, norm, relu, average pooling; 28x28 images are padded to 32x32.
     """

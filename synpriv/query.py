@@ -38,7 +38,9 @@ def logits(classifier: Network, images: Tensor) -> Tensor:
     return torch.cat([classifier(part).float() for part in images.split(_BATCH)])
 
 
-def canary_logits(classifier: Network, canaries: LabelledImages, *, flip: bool) -> NDArray[np.float32]:
+def canary_logits(
+    classifier: Network, canaries: LabelledImages, *, flip: bool
+) -> NDArray[np.float32]:
     """Logits of each canary in each query view: float32 [C,Q,K]."""
     per_view = [logits(classifier, view) for view in views(canaries.images, flip=flip)]
     return torch.stack(per_view, dim=1).cpu().numpy()

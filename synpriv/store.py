@@ -128,15 +128,17 @@ def save_run(
 def npz_bytes(**arrays: NDArray) -> bytes:
     """A compressed archive; the same arrays give the same bytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def write_json(file: Path, content: Any) -> None:
+    """Strict JSON: NaN and infinity are refused."""
     write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_bytes(file: Path, content: bytes) -> None:
+    """Create or replace `file` as a whole."""
     write(file, lambda stream: stream.write(content))
 
 
@@ -156,7 +158,7 @@ def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def read_report(file: Path) -> dict[str, Any] | None:
-    """An audit's report, None if it is missing or damaged (an audit takes seconds to make again)."""
+    """An audit's report, None if it is missing or damaged: it takes seconds to make again."""
     try:
         report = json.loads(file.read_bytes())
         return report if isinstance(report["inputs_sha256"], str) else None

@@ -162,12 +162,12 @@ def _init(**arguments: Any) -> Any:
         disable_code=True,
     )
     for mode in _modes():
-        online = {"resume": "allow"} if mode == "online" else {}
+        more: dict[str, Any] = {"mode": mode, "reinit": "finish_previous", "settings": settings}
+        if mode == "online":
+            more["resume"] = "allow"
         try:
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-            return wandb.init(
-                mode=mode, reinit="finish_previous", settings=settings, **online, **arguments
-            )
+            return wandb.init(**more, **arguments)
         except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
             log.warning("W&B %s mode failed: %s", mode, str(error).splitlines()[:1])
             _give_up_online()

@@ -6,6 +6,7 @@ Everything heavy (torch, Lightning) is imported here, so that a finished cell is
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import logging
 import platform
 import resource
@@ -83,7 +84,9 @@ def load_source(cfg: DictConfig) -> Source:
     return with_public(source, public)
 
 
-def network_factory(node: DictConfig, where: str, source: Source, cfg: DictConfig) -> NetworkFactory:
+def network_factory(
+    node: DictConfig, where: str, source: Source, cfg: DictConfig
+) -> NetworkFactory:
     """A factory of freshly initialised networks that fit the data set."""
     images = source.private.images
     return functools.partial(
@@ -165,7 +168,7 @@ def obtain(
 def train_run(
     cfg: DictConfig, folder: Path, tracker: Tracker, *, extra: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train shadow model `cfg.seed`, query it, write its run folder; returns metrics and `extra`."""
+    """Train and query shadow model `cfg.seed`, write its run folder; returns its metrics."""
     _quieten()
     torch.set_num_threads(cfg.trainer.num_threads)
     costs = Costs()
@@ -242,7 +245,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "torch": torch.__version__,
-        "pytorch_lightning": lightning.__version__,
+        "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
     }
 
 

@@ -28,7 +28,10 @@ from hydra_plugins.synpriv._worker import failed
 
 # glibc gives freed tensors back to the kernel and fetches them again page by page; keeping them
 # halves the time of large convolutions on a CPU (docs/results.md). Read once, at process start.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+_MALLOC = {
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+}
 
 
 class PoolLauncher(Launcher):
@@ -44,16 +47,27 @@ class PoolLauncher(Launcher):
         devices: str | Sequence[int | str] = "auto",
         jobs_per_device: int = 1,
     ) -> None:
-        for name, value in (("num_workers", num_workers), ("jobs_per_device", jobs_per_device)):
+        for name, value in (
+            ("num_workers", num_workers),
+            ("jobs_per_device", jobs_per_device),
+        ):
             if value is not None and value < 1:
                 raise ValueError(f"hydra.launcher.{name}={value}: must be at least 1")
         self.num_workers, self.jobs_per_device = num_workers, jobs_per_device
         self.devices = devices if isinstance(devices, str) else [str(d) for d in devices]
 
     def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
     ) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.hydra_context, self.task_function, self.config = (
+            hydra_context,
+            task_function,
+            config,
+        )
 
     def slots(self) -> list[str | None]:
         """One entry per worker: the GPU it sees, or None for a CPU worker."""
@@ -106,7 +120,11 @@ class _Sweep:
         return [self.returns[i] for i in range(len(jobs))]
 
     def _drain(
-        self, waiting: list[int], jobs: Sequence[Sequence[str]], first: int, progress: Progress
+        self,
+        waiting: list[int],
+        jobs: Sequence[Sequence[str]],
+        first: int,
+        progress: Progress,
     ) -> None:
         pool = ProcessPool(
             max_workers=min(len(self.slots), len(waiting)),
@@ -195,4 +213,6 @@ class Progress:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    return (
+        f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    )

@@ -5,8 +5,10 @@ Hydra imports all plugins to print --help, so SciPy and the report are imported 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,38 +16,47 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import cli
+from synpriv import cli, config
+
+
+class Variant(NamedTuple):
+    """Jobs that differ only in their seed; `cfg` is the first one's."""
+
+    cfg: DictConfig
+    seeds: dict[int, list[str]]  # seed -> overrides
 
 
 class RangeSweeper(BasicSweeper):
     """Cartesian product of all sweep overrides.
 
-    Unlike its base it checks every job's config before the first one starts, runs all batches even
-    if a job fails, and ends with the table of the cells it touched.
+    Unlike its base it checks every job's config before the first one starts, leaves out what is
+    trained already, runs all batches even if a job fails, and ends with the table of its cells.
     """
 
     def _parse_config(self) -> list[str]:
         return [f"{key}={cli.expand(str(value), key)}" for key, value in self.params.items()]
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        assert self.config is not None and self.hydra_context is not None
+        assert self.config is not None
+        assert self.hydra_context is not None
         assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        batches = self.split_arguments(overrides, self.max_batch_size)
-        configs = [self._compose(job) for batch in batches for job in batch]
         from synpriv import pipeline, store
 
-        sweep_dir = Path(self.config.hydra.sweep.dir)
-        store.write_bytes(sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
+        variants = self._variants(jobs)
+        to_run = [job for variant in variants for job in _unfinished(variant)]
+        if len(to_run) < len(jobs):
+            print(f"{len(jobs) - len(to_run)} of {len(jobs)} jobs are done already")
+        file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
+        store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
         returns: list[Sequence[JobReturn]] = []
-        first = 0
-        for batch in batches:
-            returns.append(self.launcher.launch(batch, initial_job_idx=first))
-            first += len(batch)
+        for batch in self.split_overrides_to_chunks(to_run, self.max_batch_size):
+            returns.append(self.launcher.launch(batch, sum(map(len, returns))))
         results = [result for batch in returns for result in batch]
         failed = [result for result in results if result.status != JobStatus.COMPLETED]
-        print(pipeline.summary(configs))
+        print(pipeline.summary([variant.cfg for variant in variants]))
         if failed:
             print(failures(failed))
             raise HydraException(
@@ -54,25 +65,45 @@ class RangeSweeper(BasicSweeper):
             )
         return returns
 
-    def _compose(self, job: Sequence[str]) -> DictConfig:
-        """The job's config, checked as its name is resolved."""
+    def _variants(self, jobs: Sequence[list[str]]) -> list[Variant]:
+        """Compose and check all jobs; those that differ only in their seed are composed once."""
         from synpriv import pipeline
 
-        assert self.config is not None and self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        cfg = loader.load_sweep_config(self.config, list(job))
-        _ = cfg.cell
-        pipeline.check_attack(cfg)
-        return cfg
+        assert self.config is not None
+        assert self.hydra_context is not None
+        found: dict[tuple[str, ...], Variant] = {}
+        for job in jobs:
+            rest = tuple(word for word in job if not re.fullmatch(r"seed=\d+", word))
+            if rest not in found:
+                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+                _ = cfg.cell  # resolving its name checks the config
+                pipeline.check_attack(cfg)
+                found[rest] = Variant(cfg, {})
+            cfg = found[rest].cfg.copy()
+            if len(rest) < len(job):
+                cfg.seed = int(next(word for word in job if word not in rest).partition("=")[2])
+            config.validate(cfg)
+            found[rest].seeds[cfg.seed] = job
+        return list(found.values())
+
+
+def _unfinished(variant: Variant) -> list[list[str]]:
+    """Jobs without intact evidence, or a single one to bring the cell's audit up to date."""
+    from synpriv import store
+
+    cfg = variant.cfg
+    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    return [job for seed, job in variant.seeds.items() if cell.problem(seed)] or [
+        next(iter(variant.seeds.values()))
+    ]
 
 
 def failures(failed: Sequence[JobReturn]) -> str:
     """Failed jobs, those with the same reason in one line."""
     by_reason: dict[str, list[str]] = {}
     for result in failed:
-        by_reason.setdefault(cli.one_line(result._return_value), []).append(
-            " ".join(result.overrides or [])
-        )
+        reason = cli.one_line(result._return_value)
+        by_reason.setdefault(reason, []).append(" ".join(result.overrides or []))
     lines = [f"FAILED {len(jobs)} x {why}\n  {_some(jobs)}" for why, jobs in by_reason.items()]
     return "\n".join(lines)
 

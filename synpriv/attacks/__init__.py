@@ -1,0 +1,1 @@
+"""One pure function per attack: evidence in, statistic [C,S] out."""

@@ -75,7 +75,7 @@ def leave_one_out(
     fewest = _fewest_per_side(variance)
     if min(member.sum(1).max(), (~member).sum(1).max()) < fewest:
         raise ValueError(
-            f"attack.variance={variance} needs {fewest} models IN and OUT per canary, this cell has "
+            f"attack.variance={variance} needs {fewest} models IN and OUT per canary, there are "
             f"{member.sum(1).max()} and {(~member).sum(1).max()}: "
             "use num_models >= 6, or attack.variance=pooled_raw"
         )
@@ -140,7 +140,7 @@ def _without(
     removed: NDArray[np.int64],
     only: NDArray[np.bool_] | None,
 ) -> _Side:
-    """Moments of `side` [c,S] without model `removed` [c,S]; nothing is removed where not `only`."""
+    """Moments of `side` [c,S] without model `removed` [c,S], where `only` (None: everywhere)."""
     weight = side.astype(np.float64)[:, None]  # [c,1,S]
     count = weight.sum(axis=2, keepdims=True)  # [c,1,1]
     mean = (weight @ scores) / count  # [c,1,Q]
@@ -153,7 +153,9 @@ def _without(
     mean = mean - distance / (count - 1)
     squares = squares - np.square(distance) * (count / (count - 1))
     return _Side(
-        np.broadcast_to(count - taken, (*removed.shape, 1)), mean, np.maximum(squares, 0, out=squares)
+        np.broadcast_to(count - taken, (*removed.shape, 1)),
+        mean,
+        np.maximum(squares, 0, out=squares),
     )
 
 
@@ -187,7 +189,7 @@ def _pooled(
 
 
 def _log_density(side: _Side, scores: Floats, pooled: Floats | None) -> Floats:
-    """log N(s; side) up to the constant that cancels between the sides, [c,S,Q]."""
+    """Log N(s; side) up to the constant that cancels between the sides, [c,S,Q]."""
     if pooled is None:
         variance = side.squares / np.where(side.count > 1, side.count - 1, np.nan)
     else:

@@ -1,0 +1,1 @@
+"""How a classifier comes about from a private set."""

@@ -51,11 +51,16 @@ class Method(LightningModule, ABC):
         # Augmentation draws where the images are; both streams derive from the run's seed.
         self.generator = torch.Generator(self.device).manual_seed(torch.initial_seed())
 
-    def optimise(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-        """One step on `loss`."""
+    def optimise(self, loss: Tensor) -> None:
+        """One step of the optimiser, and of the schedule if there is one, on `loss`."""
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimiser, torch.optim.Optimizer)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+            scheduler.step()
         # Autocast keeps its bf16 copies of the weights until its context ends, and a chunk of steps
         # shares one context: without this the chunk would train against weights of its first step.
         torch.clear_autocast_cache()

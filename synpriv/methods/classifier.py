@@ -93,8 +93,6 @@ class Classifier(Method):
         self.network.train()
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
-        optimiser = self.optimizers(use_pl_optimizer=False)
-        scheduler = self.lr_schedulers()
         total = torch.zeros((), device=self.device)
         for batch in chunk:
             loss = cross_entropy(
@@ -102,8 +100,7 @@ class Classifier(Method):
                 self.private.labels[batch],
                 label_smoothing=self.label_smoothing,
             )
-            self.optimise(optimiser, loss)
-            scheduler.step()
+            self.optimise(loss)
             if self.average is not None:
                 self.average.update_parameters(self.network)
             total += loss.detach() * len(batch)
@@ -123,6 +120,7 @@ class Classifier(Method):
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module
+        assert isinstance(network, Network)
         return Release(classifier=network.eval())
 
 

@@ -106,11 +106,10 @@ class DistributionMatching(Method):
         self.low, self.high = self.low.to(self.device), self.high.to(self.device)
 
     def training_step(self, chunk: list[int], batch_idx: int) -> None:
-        optimiser = self.optimizers(use_pl_optimizer=False)
         total = torch.zeros((), device=self.device)
         for _ in chunk:
             loss = self.loss()
-            self.optimise(optimiser, loss)
+            self.optimise(loss)
             with torch.no_grad():
                 self.pixels.clamp_(self.low, self.high)
             total += loss.detach()

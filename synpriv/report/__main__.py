@@ -1,4 +1,4 @@
-"""`python -m synpriv.report [results]`: all audited cells as one table, figure, Markdown and csv."""
+"""`python -m synpriv.report`: all audited cells as one table, figure, Markdown and csv."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def audited(results: Path) -> list[tuple[dict, Roc]]:
 
 
 def main(argv: list[str]) -> int:
+    """Print and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m synpriv.report", description=__doc__)
     parser.add_argument("results", nargs="?", default="multirun", type=Path)
     results = parser.parse_args(argv).results

@@ -16,6 +16,7 @@ HEADER = [
 
 
 def row(report: Report) -> list[str]:
+    """One audit in the columns of `HEADER`."""
     accuracy, seconds = report["test_accuracy"], report["train_s"]
     marks = "*" if report["warnings"] else ""
     return [
@@ -47,6 +48,7 @@ def text(reports: Sequence[Report]) -> str:
 
 
 def markdown(reports: Sequence[Report]) -> str:
+    """A Markdown table, warnings below."""
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
     return f"{table}\n\n{notes(reports)}"
