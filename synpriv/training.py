@@ -169,7 +169,7 @@ def train_run(
     cfg: DictConfig, folder: Path, tracker: Tracker, *, extra: dict[str, Any]
 ) -> dict[str, Any]:
     """Train and query shadow model `cfg.seed`, write its run folder; returns its metrics."""
-    _quieten()
+    quieten()
     torch.set_num_threads(cfg.trainer.num_threads)
     costs = Costs()
     with costs.stage("data"):
@@ -249,7 +249,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep Lightning from printing a banner, a tip and a device table per shadow model."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

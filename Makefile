@@ -1,0 +1,45 @@
+# make help lists what this file can do.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint type bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+# One marker file: a second call installs nothing, a changed pyproject.toml installs again.
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: .venv/.installed  ## create .venv and install everything into it
+
+demo: .venv/.installed  ## distil digits in 64 shadow models, audit them, show the table (minutes)
+	$(BIN)/python run.py method=distill attack=lira -m seed=0..63
+
+test: .venv/.installed  ## the fast tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: .venv/.installed  ## all tests, sweeps that are killed and resumed included
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: .venv/.installed  ## mypy
+	$(BIN)/mypy
+
+bench: .venv/.installed  ## measure what docs/results.md claims about speed
+	$(BIN)/python -m benchmarks.lira
+	$(BIN)/python -m benchmarks.framework
+	$(BIN)/python -m benchmarks.startup
+
+clean:  ## remove the environment and caches, keep multirun/
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
