@@ -13,8 +13,10 @@ def main(cfg: DictConfig) -> float | None:
     """One shadow model; the last one to finish audits its cell."""
     from synpriv import pipeline  # after Hydra has parsed: --help and typing errors stay instant
 
-    objective = pipeline.run(cfg)
-    if HydraConfig.get().mode == RunMode.RUN:  # a sweep ends with one summary of its own
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return pipeline.run(cfg)  # the sweep ends with one summary
+    with cli.errors_in_one_line():  # else Hydra adds a line of its own
+        objective = pipeline.run(cfg)
         print(pipeline.summary([cfg]))
     return objective
 

@@ -56,7 +56,9 @@ def framework(data: LabelledImages) -> None:
     method = Classifier(
         private=data, model=network, num_epochs=EPOCHS, batch_size=BATCH, lr=LR, crop=True
     )
-    trainer = OmegaConf.create({"accelerator": "cpu", "precision": "32-true"})
+    trainer = OmegaConf.create(
+        {"accelerator": "cpu", "precision": "32-true", "channels_last": False}
+    )
     training.fit(method, trainer, tracking.NoTracker(), "fit")
 
 

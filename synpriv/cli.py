@@ -7,10 +7,16 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -18,25 +24,34 @@ FLAGS = {
 }
 VALUE_FLAGS = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp"),
-    *("--config-name", "-cn", "--config-dir", "-cd", "--info", "-i"),
+    *("--config-name", "-cn", "--config-dir", "-cd"),
 }
+SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
+_FROM_RESOLVER = "raised while resolving interpolation: "
 _PART_OF_RANGE = re.compile(rf"(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
 
 
 def call(main: Callable[[], object]) -> None:
-    """Run Hydra's `main` on the normalised command line; a user's mistake ends in one line."""
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    """Run Hydra's `main` on the normalised command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own several lines and exits
     os.environ["SYNPRIV_COMMAND"] = shlex.join(["python", *sys.argv])
-    try:
+    with errors_in_one_line():
         sys.argv[1:] = normalise(sys.argv[1:])
         main()
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Exit with one line for a user's mistake, with the traceback if HYDRA_FULL_ERROR=1."""
+    try:
+        yield
     except KeyboardInterrupt:
-        sys.exit("interrupted: finished runs are kept, the same command continues")
+        print("interrupted: finished runs are kept, the same command continues", file=sys.stderr)
+        sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
-        if show_traceback:
+        if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
 
@@ -54,7 +69,10 @@ def normalise(argv: list[str]) -> list[str]:
         if word in FLAGS or (name in VALUE_FLAGS and "=" in word):
             flags.append(word)
         elif word in VALUE_FLAGS:
-            flags += [word, next(words, "")]
+            value = next(words, "")
+            if word in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
+                raise ValueError(f"{word} {value}: must be followed by job, hydra or all")
+            flags += [word, value]
         elif word.startswith("-"):
             known = sorted(FLAGS | VALUE_FLAGS)
             raise ValueError(f"unknown flag {word}{_did_you_mean(name, known)}; see --help")
@@ -120,25 +138,23 @@ def one_line(error: BaseException) -> str:
         return f"{group}={choice}: no such {group}; must be one of {options}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConfigKeyError):
-            return _unknown_key(cause)
-        if isinstance(cause, ValueError) and not isinstance(cause, OmegaConfBaseException):
-            error = cause
-        cause = cause.__cause__ or cause.__context__
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return one_line(cause)
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(error)
+    if isinstance(error, InterpolationResolutionError) and _FROM_RESOLVER in str(error):
+        # Of a resolver's own error OmegaConf keeps only the text.
+        return str(error).partition(_FROM_RESOLVER)[2].partition("\n")[0]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and not keys:
-        return one_line(cause)
     text = "; ".join(
         x for x in lines if not x.startswith(("full_key:", "object_type=", "See http"))
     )
     return f"{keys[0]}: {text}" if keys else text or type(error).__name__
 
 
-def _unknown_key(error: ConfigKeyError) -> str:
+def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     key = str(error.full_key)
     siblings = [str(name) for name in (error.parent_node or {})]
     hint = _did_you_mean(key.rpartition(".")[2], siblings)

@@ -6,6 +6,7 @@ This file, `pipeline.py`, `training.py` and `tracking.py` are the only ones that
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import inspect
 import json
@@ -47,6 +48,7 @@ class Trainer:
     accelerator: str = "auto"
     precision: str = "32-true"
     num_threads: int = 1
+    channels_last: bool = False
 
 
 @dataclass
@@ -91,6 +93,8 @@ def register() -> None:
 
 def validate(cfg: DictConfig) -> None:
     """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise ValueError(f"{key}: has no default; write {key}=VALUE")
     num_models = cfg.num_models
     _require(
         num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4"
@@ -118,6 +122,18 @@ def validate(cfg: DictConfig) -> None:
             f"name={name}",
             "letters, digits, '_' and '.': it becomes part of a file name",
         )
+    _check_attack(
+        json.dumps(plain(cfg.attack)), num_models, num_views=18 if cfg.dataset.flip else 9
+    )
+
+
+@functools.cache
+def _check_attack(attack: str, num_models: int, num_views: int) -> None:
+    """Fail before training if the attack cannot run on a cell of this shape."""
+    from synpriv import audit
+
+    built = build(OmegaConf.create(json.loads(attack)), "attack")
+    audit.check(built, num_models, num_views=num_views)
 
 
 def _require(condition: bool, what: str, right: str) -> None:

@@ -28,7 +28,6 @@ def run(cfg: DictConfig) -> float | None:
     Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
     """
     config.validate(cfg)
-    check_attack(cfg)
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
     with cell.lock(cfg.seed):
         problem = cell.problem(cfg.seed)
@@ -73,12 +72,6 @@ def summary(configs: Iterable[DictConfig]) -> str:
             reports.append(report)
             lines.append(f"ROC of {cell.folder}: {file.with_suffix('.png')}")
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
-
-
-def check_attack(cfg: DictConfig) -> None:
-    """Fail now, not after training, if the attack cannot run on a cell like this one."""
-    attack = config.build(cfg.attack, "attack")
-    audit.check(attack, cfg.num_models, num_views=18 if cfg.dataset.flip else 9)
 
 
 def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:

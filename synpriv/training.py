@@ -124,6 +124,8 @@ class _Forward(Logger):
 
 def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Release:
     """Train a method to its last iterate and take its release."""
+    if trainer.channels_last:
+        method.to(memory_format=torch.channels_last)
     lightning.Trainer(
         max_epochs=method.max_epochs,
         accelerator=trainer.accelerator,

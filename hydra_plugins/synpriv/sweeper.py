@@ -67,8 +67,6 @@ class RangeSweeper(BasicSweeper):
 
     def _variants(self, jobs: Sequence[list[str]]) -> list[Variant]:
         """Compose and check all jobs; those that differ only in their seed are composed once."""
-        from synpriv import pipeline
-
         assert self.config is not None
         assert self.hydra_context is not None
         found: dict[tuple[str, ...], Variant] = {}
@@ -77,7 +75,6 @@ class RangeSweeper(BasicSweeper):
             if rest not in found:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
                 _ = cfg.cell  # resolving its name checks the config
-                pipeline.check_attack(cfg)
                 found[rest] = Variant(cfg, {})
             cfg = found[rest].cfg.copy()
             if len(rest) < len(job):
