@@ -28,6 +28,7 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("wandb", "csv", "none")
 CANARIES = ("mislabelled", "clean")
 MEMBERSHIPS = ("balanced", "bernoulli")
+GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _NOT_SCIENCE = {"root", "path", "download"}
 
@@ -93,8 +94,10 @@ def register() -> None:
 
 def validate(cfg: DictConfig) -> None:
     """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise ValueError(f"{key}: has no default; write {key}=VALUE")
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(raw, dict)
+    for group in (*GROUPS, "attack"):
+        _require_values(raw[group], group)
     num_models = cfg.num_models
     _require(
         num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4"
@@ -136,6 +139,14 @@ def _check_attack(attack: str, num_models: int, num_views: int) -> None:
     audit.check(built, num_models, num_views=num_views)
 
 
+def _require_values(node: Any, where: str) -> None:
+    """OmegaConf's own `missing_keys` resolves interpolations, and so would ask for `cell` again."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if value == "???":
+            raise ValueError(f"{where}.{key}: has no default; write {where}.{key}=VALUE")
+        _require_values(value, f"{where}.{key}")
+
+
 def _require(condition: bool, what: str, right: str) -> None:
     if not condition:
         raise ValueError(f"{what}: must be {right}")
@@ -143,8 +154,7 @@ def _require(condition: bool, what: str, right: str) -> None:
 
 def science(cfg: DictConfig) -> dict[str, Any]:
     """The resolved part of the config that decides what the shadow models of a cell are."""
-    groups = ("dataset", "public", "model", "canary", "method")
-    nodes = {name: _without(plain(cfg[name]), _NOT_SCIENCE) for name in groups}
+    nodes = {name: _without(plain(cfg[name]), _NOT_SCIENCE) for name in GROUPS}
     if nodes["public"] is None:
         del nodes["public"]
     return nodes | {
