@@ -28,6 +28,12 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return sums / counts[:, None]
 
 
+def rank_in_class(labels: Tensor, num_classes: int) -> Tensor:
+    """1 for the first sample of its class, 2 for the second, ...: int64 [N] -> [N]."""
+    one_hot = torch.nn.functional.one_hot(labels, num_classes)
+    return one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]
+
+
 class DistributionMatching(Method):
     """Learn `images_per_class` images whose mean features match the private set's.
 
@@ -89,10 +95,10 @@ class DistributionMatching(Method):
             shape = (len(self.labels), *self.private.images.shape[1:])
             return torch.randn(shape, generator=self.draw).clamp(self.low, self.high)
         order = torch.randperm(len(self.private), generator=self.draw)
-        by_class = self.private.labels[order]
+        shuffled = self.private[order]
         per_class = len(self.labels) // self.num_classes
-        chosen = [order[by_class == k][:per_class] for k in range(self.num_classes)]
-        return normalise(self.private.images[torch.cat(chosen)])
+        chosen = shuffled[rank_in_class(shuffled.labels, self.num_classes) <= per_class]
+        return normalise(chosen.images[chosen.labels.argsort(stable=True)])
 
     def train_dataloader(self) -> StepChunks:
         return StepChunks(self.num_iterations)
@@ -132,9 +138,8 @@ class DistributionMatching(Method):
         if self.real_per_class is None:
             return self.private
         order = torch.randperm(len(self.private), generator=self.draw).to(self.device)
-        one_hot = torch.nn.functional.one_hot(self.private.labels[order], self.num_classes)
-        place = one_hot.cumsum(0).gather(1, self.private.labels[order][:, None])[:, 0]
-        return self.private[order[place <= self.real_per_class]]
+        rank = rank_in_class(self.private.labels[order], self.num_classes)
+        return self.private[order[rank <= self.real_per_class]]
 
     def release(self) -> Release:
         network = self.embedder().to(self.device)

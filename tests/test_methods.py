@@ -1,0 +1,331 @@
+"""Training methods. Importing Lightning takes seconds, so all tests that train live here."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from synpriv import config, data, models, query, tracking, training
+from synpriv.audit_split import AuditSplit, make_split
+from synpriv.data import LabelledImages, random_crop
+from synpriv.datasets import Source, digits
+from synpriv.methods import distill
+from synpriv.methods.base import Release
+from synpriv.methods.classifier import Classifier, lr_factor
+from synpriv.methods.distill import DistributionMatching, class_means, matching_loss
+
+CONF = Path(__file__).parents[1] / "conf"
+METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+TINY = {"num_epochs": 2, "warmup_epochs": 0, "num_iterations": 3, "images_per_class": 2}
+CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
+network = functools.partial(
+    models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
+)
+embedder = functools.partial(
+    models.convnet3, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4, depth=2
+)
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    whole = digits()
+    return Source(whole.private[torch.arange(120)], whole.test[torch.arange(40)])
+
+
+@pytest.fixture
+def split(source: Source) -> AuditSplit:
+    return make_split(
+        source,
+        kind="mislabelled",
+        num_canaries=20,
+        member_draw="balanced",
+        num_models=8,
+        audit_seed=0,
+        seed=0,
+    )
+
+
+def configured(*overrides: str) -> DictConfig:
+    """The composed config with every schedule cut to a few steps."""
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [*overrides, "trainer=cpu", "num_models=8", "model.width=4"])
+
+    def shrink(node: DictConfig) -> None:
+        for key in node:
+            if OmegaConf.is_dict(node[key]):
+                shrink(node[key])
+            elif key in TINY:
+                node[key] = TINY[key]
+
+    shrink(cfg.method)
+    return cfg
+
+
+def obtain(cfg: DictConfig, split: AuditSplit, source: Source) -> Release:
+    training.quieten()
+    return training.obtain(cfg, split, source, tracking.NoTracker(), training.Costs())[0]
+
+
+def logits(release: Release, split: AuditSplit) -> np.ndarray:
+    assert release.classifier is not None
+    return query.canary_logits(release.classifier, split.canaries, flip=False)
+
+
+def fitted(method: torch.nn.Module, precision: str = "32-true") -> Release:
+    training.quieten()
+    trainer = OmegaConf.merge(CPU, {"precision": precision})
+    return training.fit(method, trainer, tracking.NoTracker(), "fit")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_fits_and_names_its_provenance(
+    name: str, split: AuditSplit, source: Source
+) -> None:
+    cfg = configured(f"method={name}")
+    release, provenance = training.obtain(
+        cfg, split, source, tracking.NoTracker(), training.Costs()
+    )
+    assert np.isfinite(logits(release, split)).all()
+    assert provenance
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_bits_and_another_seed_other_bits(
+    name: str, split: AuditSplit, source: Source
+) -> None:
+    cfg = configured(f"method={name}")
+    first, second = (logits(obtain(cfg, split, source), split) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    cfg.seed = 1
+    assert not np.array_equal(first, logits(obtain(cfg, split, source), split))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_which_images_are_canaries_makes_no_difference(
+    name: str, split: AuditSplit, source: Source
+) -> None:
+    cfg = configured(f"method={name}")
+    others = dataclasses.replace(
+        split, canaries=source.private[torch.arange(20)], member=~split.member
+    )
+    np.testing.assert_array_equal(
+        logits(obtain(cfg, split, source), split), logits(obtain(cfg, others, source), split)
+    )
+
+
+@pytest.mark.parametrize("init", ["real", "noise"])
+def test_after_distillation_the_private_images_are_not_looked_at(
+    init: str, split: AuditSplit, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = configured("method=distill", f"method.init={init}")
+    expected = logits(obtain(cfg, split, source), split)
+    real_fit = training.fit
+
+    def fit_then_destroy(*args: object) -> Release:
+        release = real_fit(*args)
+        split.train.images.random_(0, 256)
+        split.train.labels.fill_(0)
+        return release
+
+    monkeypatch.setattr(training, "fit", fit_then_destroy)
+    np.testing.assert_array_equal(expected, logits(obtain(cfg, split, source), split))
+
+
+def test_classifier_is_bit_identical_to_a_bare_loop(split: AuditSplit) -> None:
+    torch.manual_seed(3)
+    method = Classifier(
+        private=split.train, model=network, num_epochs=3, batch_size=16, lr=0.1, momentum=0.9
+    )
+    trained = fitted(method).classifier
+    torch.manual_seed(3)
+    net = network().train()
+    optimiser = torch.optim.SGD(
+        net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
+    )
+    order, draw = (torch.Generator().manual_seed(3) for _ in range(2))
+    per_epoch = -(-len(split.train) // 16)
+    step = 0
+    for _ in range(3):
+        for batch in torch.randperm(len(split.train), generator=order).split(16):
+            warm, after = (step + 1) / per_epoch, step - per_epoch
+            cosine = 0.5 * (1 + np.cos(np.pi * after / (2 * per_epoch)))
+            optimiser.param_groups[0]["lr"] = 0.1 * (warm if after < 0 else cosine)
+            images = random_crop(split.train.images[batch], 1, draw)
+            loss = torch.nn.functional.cross_entropy(net(images), split.train.labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+# bf16: autocast caches its copies of the weights until its context ends, and a chunk shares one.
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_steps_per_chunk_make_no_difference(
+    precision: str, split: AuditSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    for chunk in (1, 50):
+        monkeypatch.setattr(data, "CHUNK", chunk)
+        torch.manual_seed(0)
+        method = Classifier(private=split.train, model=network, num_epochs=2, batch_size=8, lr=0.1)
+        states.append(fitted(method, precision).classifier.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=0, msg=name)
+
+
+def test_released_average_is_the_recursion_over_all_steps(split: AuditSplit) -> None:
+    torch.manual_seed(0)
+    method = Classifier(
+        private=split.train, model=network, num_epochs=1, batch_size=8, lr=0.1,
+        warmup_epochs=0, ema_decay=0.5,
+    )  # fmt: skip
+    history: list[torch.Tensor] = []
+    update = method.average.update_parameters
+    method.average.update_parameters = lambda net: (
+        history.append(net.head.weight.detach().clone()),
+        update(net),
+    )
+    released = fitted(method).classifier
+    expected = history[0]
+    for weights in history[1:]:
+        expected = 0.5 * expected + 0.5 * weights
+    torch.testing.assert_close(released.head.weight, expected)
+    assert len(history) == -(-len(split.train) // 8)
+
+
+def test_training_on_a_learnable_set_learns_it(source: Source) -> None:
+    torch.manual_seed(0)
+    method = Classifier(
+        private=source.private, model=network, num_epochs=30, batch_size=16, lr=0.1, crop=False
+    )
+    assert query.accuracy(fitted(method).classifier, source.private) > 0.95
+
+
+def test_step_schedule_counts_milestones_after_the_warm_up() -> None:
+    # The recipe of Aerni et al.: warm-up over epoch 1, times 0.2 at 60, 120, 160 counted after it.
+    factor = lr_factor(
+        schedule="step",
+        num_steps=200 * 10,
+        warmup_steps=10,
+        milestones=[600, 1200, 1600],
+        gamma=0.2,
+    )
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(9) == factor(10) == factor(609) == 1
+    assert factor(610) == pytest.approx(0.2)
+    assert factor(1210) == pytest.approx(0.04)
+    assert factor(1999) == pytest.approx(0.008)
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_towards_zero() -> None:
+    factor = lr_factor(schedule="one_cycle", num_steps=100, warmup_steps=10, milestones=[], gamma=1)
+    rates = [factor(step) for step in range(100)]
+    assert rates[9] == rates[10] == 1
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("num_epochs", 0), ("lr", -1), ("schedule", "x"), ("warmup_epochs", 9), ("ema_decay", 1.0)],
+)
+def test_classifier_names_a_bad_option(option: str, value: object, split: AuditSplit) -> None:
+    options = {"num_epochs": 3, "batch_size": 8, "lr": 0.1} | {option: value}
+    with pytest.raises(ValueError, match=f"{option}={value}"):
+        Classifier(private=split.train, model=network, **options)
+
+
+def matching(private: LabelledImages, **options: object) -> DistributionMatching:
+    defaults = {"num_classes": 10, "images_per_class": 2, "num_iterations": 3}
+    return DistributionMatching(
+        private=private, model=network, embedder=embedder, **(defaults | options)
+    )
+
+
+def test_class_means_and_loss_against_a_loop() -> None:
+    features, labels = torch.randn(20, 5), torch.randint(0, 4, (20,))
+    labels[labels == 2] = 3  # an empty class
+    means = class_means(features, labels, 4)
+    total = 0.0
+    for k in range(4):
+        rows = features[labels == k]
+        expected = rows.mean(0) if len(rows) else torch.zeros(5)
+        torch.testing.assert_close(means[k], expected)
+        total += float(expected.square().sum())
+    assert float(matching_loss(means, torch.zeros(4, 5))) == pytest.approx(total)
+
+
+def test_matching_loss_is_zero_when_the_synthetic_set_is_the_private_set(source: Source) -> None:
+    smallest = int(torch.bincount(source.private.labels).min())
+    rank = distill.rank_in_class(source.private.labels, 10)
+    balanced = source.private[rank <= smallest]
+    method = matching(balanced, images_per_class=smallest)
+    assert float(method.loss()) < 1e-8
+    noise = matching(balanced, images_per_class=smallest, init="noise")
+    assert float(noise.loss()) > 1
+
+
+def test_distillation_lowers_its_loss_and_releases_what_it_optimised(source: Source) -> None:
+    torch.manual_seed(0)
+    method = matching(source.private, num_iterations=60, init="noise", lr=5.0)
+
+    def mean_loss() -> float:
+        with torch.no_grad():
+            return float(torch.stack([method.loss() for _ in range(20)]).mean())
+
+    before = mean_loss()
+    released = fitted(method).synthetic
+    assert mean_loss() < 0.7 * before
+    net = embedder()
+    torch.testing.assert_close(
+        net.normalise(released.images), method.pixels.detach(), rtol=0, atol=0.5 / 255 / 0.37 + 1e-5
+    )
+    assert released.labels.tolist() == [k for k in range(10) for _ in range(2)]
+
+
+def test_real_initialisation_takes_images_of_the_class_and_noise_takes_none(
+    source: Source,
+) -> None:
+    private = source.private
+    real = matching(private, num_iterations=1, lr=0.0).release().synthetic
+    known = dict(zip(private.hashes(), private.labels.tolist(), strict=True))
+    assert [known[image] for image in real.hashes()] == real.labels.tolist()
+    torch.manual_seed(5)
+    noise = matching(private, init="noise").pixels
+    torch.manual_seed(5)
+    blank = LabelledImages(torch.zeros_like(private.images), private.labels)
+    torch.testing.assert_close(noise, matching(blank, init="noise").pixels, rtol=0, atol=0)
+
+
+def test_real_batch_holds_the_same_number_of_each_class(source: Source) -> None:
+    batch = matching(source.private, real_per_class=3)._real_batch()
+    assert torch.bincount(batch.labels).tolist() == [3] * 10
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("init", "x"), ("images_per_class", 0), ("images_per_class", 99)]
+)
+def test_distillation_names_a_bad_option(option: str, value: object, source: Source) -> None:
+    with pytest.raises(ValueError, match=f"{option}={value}"):
+        matching(source.private, **{option: value})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_on_a_gpu(name: str, split: AuditSplit, source: Source) -> None:
+    cfg = configured(f"method={name}", "trainer.accelerator=gpu")
+    release = obtain(cfg, split, source)
+    device = next(release.classifier.parameters()).device
+    on_gpu = query.canary_logits(release.classifier, split.canaries.to(device), flip=False)
+    on_cpu = query.canary_logits(release.classifier.cpu(), split.canaries, flip=False)
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=2e-2)
