@@ -166,7 +166,7 @@ def test_classifier_is_bit_identical_to_a_bare_loop(split: AuditSplit) -> None:
         torch.testing.assert_close(trained.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
-# bf16: autocast caches its copies of the weights until its context ends, and a chunk shares one.
+# bf16: autocast may cache its copies of the weights until its context ends, which a chunk shares.
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_steps_per_chunk_make_no_difference(
     precision: str, split: AuditSplit, monkeypatch: pytest.MonkeyPatch

@@ -61,6 +61,3 @@ class Method(LightningModule, ABC):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
             scheduler.step()
-        # Autocast keeps its bf16 copies of the weights until its context ends, and a chunk of steps
-        # shares one context: without this the chunk would train against weights of its first step.
-        torch.clear_autocast_cache()
