@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import functools
+import http.client
 import io
 import logging
 import netrc
 import os
-import socket
 import threading
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -192,23 +194,24 @@ def _give_up_online() -> None:
 
 @functools.cache
 def reachable() -> bool:
-    """Whether a W&B key is set and its server takes a connection; asked once per process.
+    """Whether a W&B key is set and its server answers at all; asked once per process.
 
-    `wandb.init` would wait over a minute for a server that does not answer. Name resolution has no
-    time limit of its own, hence the thread.
+    `wandb.init` would wait over a minute for a server that does not. Name resolution has no time
+    limit of its own, hence the thread.
     """
-    base = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host, port = base.hostname or "", base.port or (80 if base.scheme == "http" else 443)
-    if not (os.environ.get("WANDB_API_KEY") or _in_netrc(host)):
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if not (os.environ.get("WANDB_API_KEY") or _in_netrc(urlparse(url).hostname or "")):
         return False
     connected = threading.Event()
 
     def probe() -> None:
         try:
-            socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S).close()
+            urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_S).close()
             connected.set()
-        except OSError as error:
-            log.info("W&B at %s:%s cannot be reached (%s): offline", host, port, error)
+        except urllib.error.HTTPError:  # an answer, if not to this question
+            connected.set()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            log.info("W&B at %s cannot be reached (%s): offline", url, error)
 
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
