@@ -72,7 +72,9 @@ def canary_indices(
     `num_models` share their canaries; the argument is only checked.
     """
     if not 1 <= num_canaries <= num_samples:
-        raise ValueError(f"num_canaries={num_canaries}: must be 1..{num_samples} (the private set)")
+        raise ValueError(
+            f"canary.num_canaries={num_canaries}: must be 1..{num_samples} (the private set)"
+        )
     if num_models < 1:
         raise ValueError(f"num_models={num_models}: must be positive")
     return _streams(seed).canary_order.permutation(num_samples)[:num_canaries]

@@ -105,6 +105,8 @@ def work(overrides: list[str], number: int) -> bytes:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
+    except SystemExit as stop:  # the launcher's SIGTERM; pebble would take it for a job's result
+        os._exit(stop.code if isinstance(stop.code, int) else 1)
     except Exception as error:  # noqa: BLE001 - one job must not end the sweep
         return cloudpickle.dumps(_explained(overrides, error))
     finally:

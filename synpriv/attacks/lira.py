@@ -174,7 +174,7 @@ def _pooled(
             for sums, side in zip(total, _sides(scores, member, other, block), strict=True):
                 count, mean = side.count[:, :, 0], side.mean - centre
                 usable = count >= _fewest_per_side(variance) - 1
-                sums[0] += (side.squares.sum(2) * usable).sum(0, where=usable)
+                sums[0] += side.squares.sum(2).sum(0, where=usable)
                 sums[1] += (count * usable * num_views).sum(0)
                 sums[2] += (count * mean.sum(2)).sum(0, where=usable)
                 sums[3] += (count * np.square(mean).sum(2)).sum(0, where=usable)
