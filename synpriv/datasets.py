@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,9 +90,9 @@ def npz(path: str, *, test_rate: float = 0.2, sha256: str | None = None) -> Sour
     if sha256 is not None and sha256 != file_sha256(str(file)):
         raise ValueError(f"{file}: changed while the sweep was running; start the sweep again")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
+        archive = np.load(file, allow_pickle=False)
+        arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: not a readable npz archive ({error})") from error
     if not {"images", "labels"} <= set(arrays):
         raise ValueError(f"{file}: has arrays {sorted(arrays)}; needs 'images' and 'labels'")
@@ -203,11 +204,7 @@ def _labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Labe
             f"{where}: images are {images.dtype} {images.shape}; "
             "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W]"
         )
-    if (
-        len(images) != len(labels)
-        or labels.ndim != 1
-        or not np.issubdtype(labels.dtype, np.integer)
-    ):
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{len(images)}]"
         )

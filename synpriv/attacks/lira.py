@@ -150,13 +150,33 @@ def _without(
     if only is not None:
         distance = distance * only[:, :, None]
     taken = 1.0 if only is None else only[:, :, None].astype(np.float64)
-    mean = mean - distance / (count - 1)
-    squares = squares - np.square(distance) * (count / (count - 1))
+    left = np.maximum(count - 1, 1)  # a side of one that loses it has no variance: NaN further down
+    mean = mean - distance / left
+    total, squares = squares, squares - np.square(distance) * (count / left)
+    _mend_cancellation(squares, total, centred, side, removed)
     return _Side(
         np.broadcast_to(count - taken, (*removed.shape, 1)),
         mean,
         np.maximum(squares, 0, out=squares),
     )
+
+
+def _mend_cancellation(
+    squares: Floats,
+    total: Floats,
+    centred: Floats,
+    side: NDArray[np.bool_],
+    removed: NDArray[np.int64],
+) -> None:
+    """Sum again, in place, where the removed score made up almost all of `total` [c,1,Q].
+
+    The subtraction has then lost most of its digits. Rare, and only with very few models.
+    """
+    canary, target, view = np.nonzero(squares < 1e-4 * total)
+    rest = side[canary] & (np.arange(side.shape[1]) != removed[canary, target][:, None])
+    scores = centred[canary, :, view]
+    mean = (scores * rest).sum(1) / np.maximum(rest.sum(1), 1)
+    squares[canary, target, view] = (rest * np.square(scores - mean[:, None])).sum(1)
 
 
 def _pooled(

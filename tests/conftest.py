@@ -1,0 +1,81 @@
+"""What the tests share: one thread, no account, run.py as a subprocess, conf/ composed."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
+os.environ.pop("WANDB_API_KEY", None)
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig
+
+from synpriv import config
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # as `python run.py` does: Hydra looks for hydra_plugins there
+Compose = Callable[..., DictConfig]
+RunPy = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _environment(env: dict[str, str] | None) -> dict[str, str]:
+    """This process's without what a user (or an earlier test in this process) may have set."""
+    ours = ("WANDB_", "HYDRA_", "SYNPRIV_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | (env or {})
+
+
+def _compose(
+    *overrides: str, conf: Path = ROOT / "conf", return_hydra_config: bool = False
+) -> DictConfig:
+    config.register()
+    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        return hydra.compose("config", list(overrides), return_hydra_config=return_hydra_config)
+
+
+@pytest.fixture(scope="session")
+def compose() -> Compose:
+    """`compose(*overrides)`: the config that run.py would get."""
+    return _compose
+
+
+@pytest.fixture(scope="session")
+def run_py() -> RunPy:
+    """`run_py(*args)`: run.py to its end, in a process of its own."""
+
+    def run(
+        *args: str, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "run.py", *args]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=_environment(env),
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_py() -> Callable[..., subprocess.Popen[str]]:
+    """`start_py(*args)`: run.py in a process group of its own, to be interrupted."""
+
+    def start(*args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "run.py", *args],
+            cwd=ROOT,
+            env=_environment(None),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start

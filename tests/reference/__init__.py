@@ -1,0 +1,1 @@
+"""Slow, plain re-implementations that the vectorised statistics are compared with."""

@@ -1,0 +1,150 @@
+"""Where code may live: the imports of every file, read from its syntax tree."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    [ROOT / "run.py", *ROOT.glob("synpriv/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py")]
+)
+METHODS = sorted((ROOT / "synpriv" / "methods").glob("*.py"))
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def imports(file: Path) -> set[str]:
+    """Full names of all that a file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    """Files, relative to the root, that import a package or anything in it."""
+    return {str(f.relative_to(ROOT)) for f in FILES if _uses(f, package)}
+
+
+def _uses(file: Path, package: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for name in imports(file))
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert len(FILES) > 20
+    assert "synpriv/training.py" in importers("pytorch_lightning")
+
+
+def test_only_tracking_imports_wandb() -> None:
+    assert importers("wandb") == {"synpriv/tracking.py"}
+
+
+def test_only_training_uses_a_trainer() -> None:
+    using = {str(f.relative_to(ROOT)) for f in FILES if "Trainer" in set(_used(f, "Trainer"))}
+    assert using == {"synpriv/training.py"}
+
+
+def _used(file: Path, name: str) -> Iterator[str]:
+    """`name` where it is called, also as an attribute of a module."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", None))
+            # config.Trainer is the typed node, made by a default_factory, not by a call
+            if called == name:
+                yield called
+
+
+def test_only_these_files_see_a_dictconfig() -> None:
+    allowed = {"config", "pipeline", "training", "tracking", "cli"}
+    for file in importers("omegaconf"):
+        inside = file.startswith("hydra_plugins/") or file == "run.py"
+        assert inside or file in {f"synpriv/{name}.py" for name in allowed}, file
+
+
+def test_the_command_line_takes_only_errors_from_omegaconf() -> None:
+    taken = {n for n in imports(ROOT / "synpriv" / "cli.py") if n.startswith("omegaconf")}
+    assert taken
+    assert all(name.startswith("omegaconf.errors.") for name in taken)
+
+
+@pytest.mark.parametrize("package", ["torch", "pytorch_lightning", "hydra", "omegaconf", "pickle"])
+def test_attacks_and_statistics_are_numpy_only(package: str) -> None:
+    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "evidence", "audit")]
+    pure += [str(f.relative_to(ROOT)) for f in (ROOT / "synpriv" / "attacks").glob("*.py")]
+    assert not importers(package) & set(pure)
+
+
+@pytest.mark.parametrize("module", ["store", "config", "pipeline", "training", "tracking"])
+def test_attacks_and_statistics_know_nothing_of_files_or_runs(module: str) -> None:
+    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "evidence", "audit")]
+    pure += [str(f.relative_to(ROOT)) for f in (ROOT / "synpriv" / "attacks").glob("*.py")]
+    assert not importers(f"synpriv.{module}") & set(pure)
+
+
+@pytest.mark.parametrize("file", METHODS, ids=lambda f: f.stem)
+def test_a_method_knows_no_other_method_no_attack_and_no_split(file: Path) -> None:
+    ours = {name for name in imports(file) if name.startswith("synpriv.")}
+    for name in ours:
+        assert not name.startswith("synpriv.attacks"), name
+        assert "audit" not in name.split(".")[1], name  # audit and audit_split
+        assert name.split(".")[1] not in ("config", "pipeline", "training", "store", "tracking")
+        if name.startswith("synpriv.methods."):
+            assert name.split(".")[2] in ("base", "classifier"), name
+
+
+def test_heavy_libraries_are_imported_at_the_top_of_training_and_methods_only() -> None:
+    allowed = ("synpriv/training.py", "synpriv/methods/")
+    assert all(file.startswith(allowed) for file in importers("pytorch_lightning"))
+
+
+@every_file
+def test_nothing_is_ever_unpickled_from_disk(file: Path) -> None:
+    assert not _uses(file, "pickle")
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+        if isinstance(node, ast.Attribute) and node.attr == "load":
+            assert not (isinstance(node.value, ast.Name) and node.value.id == "torch")
+
+
+@every_file
+def test_every_np_load_says_that_it_takes_no_pickle(file: Path) -> None:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+            assert "allow_pickle" in {keyword.arg for keyword in node.keywords}
+
+
+@every_file
+def test_files_and_functions_stay_readable(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 300
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno + 1 <= 60, f"{file}: {node.name}"
+
+
+@every_file
+def test_a_module_is_named_after_what_it_does(file: Path) -> None:
+    vague = {"util", "utils", "helper", "helpers", "misc", "common"}
+    assert not vague & set(file.relative_to(ROOT).with_suffix("").parts)
+
+
+def test_the_plugin_namespace_can_be_shared() -> None:
+    # Other launchers (joblib, submitit) live in hydra_plugins too; an __init__.py hides them.
+    assert not (ROOT / "hydra_plugins" / "__init__.py").exists()
+    assert (ROOT / "hydra_plugins" / "synpriv" / "__init__.py").is_file()
+
+
+def test_no_module_level_statement_of_run_py_imports_torch() -> None:
+    names_of_run = {name.split(".")[0] for name in imports(ROOT / "run.py")}
+    assert names_of_run == {"hydra", "omegaconf", "synpriv"}

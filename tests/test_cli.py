@@ -1,0 +1,371 @@
+"""The command line: flags anywhere, inclusive ranges, and one line for every mistake."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, RunPy
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from synpriv import cli
+
+PARSER = OverridesParser.create()
+
+
+def swept(override: str) -> list[object]:
+    """The values that Hydra makes of one override, as its sweeper does."""
+    parsed = PARSER.parse_override(override)
+    return [PARSER.parse_override(f"x={text}").value() for text in parsed.sweep_string_iterator()]
+
+
+def test_the_card_s_command_verbatim() -> None:
+    argv = ["method=distill", "attack=lira", "-m", "seed=0..63"]
+    assert cli.normalise(argv) == ["-m", "method=distill", "attack=lira", "seed=range(0,64)"]
+    assert swept("seed=range(0,64)") == list(range(64))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0..2,7,10..12..2", [0, 1, 2, 7, 10, 12]),
+        ("0..2, 7", [0, 1, 2, 7]),
+        ("-2..1", [-2, -1, 0, 1]),
+        ("4..4", [4]),
+        ("0..62..31", [0, 31, 62]),
+        ("0..10..3", [0, 3, 6, 9]),
+        ("5..1..-2", [5, 3, 1]),
+        ("+1..3", [1, 2, 3]),
+        ("1,2", [1, 2]),
+        ("range(0,3)", [0, 1, 2]),
+    ],
+)
+def test_ranges_are_inclusive(text: str, values: list[int]) -> None:
+    assert swept(cli.expand_override(f"seed={text}")) == values
+
+
+@given(
+    start=st.integers(-300, 300),
+    length=st.integers(0, 60),
+    step=st.integers(-7, 7).filter(bool),
+    others=st.lists(st.integers(-9, 9), max_size=3),
+)
+def test_hydra_sweeps_what_python_would(
+    start: int, length: int, step: int, others: list[int]
+) -> None:
+    direction = 1 if step > 0 else -1
+    stop = start + direction * length
+    text = ",".join([f"{start}..{stop}..{step}", *map(str, others)])
+    expected = [*range(start, stop + direction, step), *others]
+    assert swept(cli.expand_override(f"seed={text}")) == expected
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=range(0,3)",
+        "hydra.run.dir=../x",
+        "dataset.root=../../data",
+        "dataset.path=a..b",
+        "method.name=0..x",
+        "method.name=v1..2x",
+        "method.lr=0.1,0.2",
+        "method.lr=.5",
+        "seed='0..2'",
+        "method=glob(distill_*)",
+        "~experiment",
+        "+method.tag=",
+        "dataset.path=a=0..3b",
+    ],
+)
+def test_what_is_no_integer_range_is_left_alone(override: str) -> None:
+    assert cli.expand_override(override) == override
+    assert cli.normalise([override]) == [override]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("5..2", "write the smaller end first"),
+        ("0..", "write a..b or a..b..step"),
+        ("..5", "write a..b or a..b..step"),
+        ("0...3", "write a..b or a..b..step"),
+        ("0..3..", "write a..b or a..b..step"),
+        ("0..3..0", "the step must not be 0"),
+        ("1,5..2", "write the smaller end first"),
+    ],
+)
+def test_a_malformed_range_says_what_is_right(text: str, right: str) -> None:
+    with pytest.raises(ValueError, match=right) as error:
+        cli.normalise(["-m", f"seed={text}"])
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith("seed=")
+
+
+def test_a_range_without_multirun_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"^seed=0\.\.3 is a sweep: add -m$"):
+        cli.normalise(["method=distill", "seed=0..3"])
+    assert cli.normalise(["hydra.mode=MULTIRUN", "seed=0..1"])[1] == "seed=range(0,2)"
+    assert cli.normalise(["--cfg", "job", "seed=0..1"])[-1] == "seed=range(0,2)"
+
+
+def test_flags_may_stand_anywhere() -> None:
+    argv = [
+        "a=1",
+        "-m",
+        "b=2",
+        "-cn",
+        "other",
+        "c=3",
+        "--cfg",
+        "job",
+        "d=4",
+        "--config-dir=x",
+        "-r",
+    ]
+    flags = ["-m", "-cn", "other", "--cfg", "job", "--config-dir=x", "-r"]
+    assert cli.normalise(argv) == [*flags, "a=1", "b=2", "c=3", "d=4"]
+
+
+def test_order_of_overrides_is_kept_and_normalising_twice_changes_nothing() -> None:
+    once = cli.normalise(["seed=0..3", "-m", "b=2,1", "a=1"])
+    assert once == ["-m", "seed=range(0,4)", "b=2,1", "a=1"]
+    assert cli.normalise(once) == once
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--multirn"], "unknown flag --multirn; did you mean --multirun?; see --help"),
+        (["--cfg", "jbo"], "--cfg jbo: must be followed by job, hydra or all"),
+        (["--cfg"], "--cfg : must be followed by job, hydra or all"),
+        (["seed"], "missing '=' in 'seed': write seed=VALUE"),
+    ],
+)
+def test_mistyped_words_are_named(argv: list[str], message: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
+        cli.normalise(argv)
+    assert str(error.value) == message
+
+
+def test_omegaconf_s_errors_become_one_line() -> None:
+    cfg = OmegaConf.create({"method": {"num_epochs": 3, "lr": 1.0}, "a": "${b}"})
+    OmegaConf.set_struct(cfg, True)
+    with pytest.raises(OmegaConfBaseException) as unknown:
+        cfg.method.num_epoch = 3
+    assert cli.one_line(unknown.value) == (
+        "method.num_epoch: no such key; did you mean num_epochs?"
+    )
+    with pytest.raises(OmegaConfBaseException) as far:
+        cfg.method.zzz = 3
+    assert cli.one_line(far.value) == "method.zzz: no such key; it has num_epochs, lr"
+    with pytest.raises(OmegaConfBaseException) as missing:
+        _ = cfg.a
+    assert "\n" not in cli.one_line(missing.value)
+
+
+def test_other_errors_become_one_line() -> None:
+    assert cli.one_line(OSError(28, "No space left on device", "x.npz")) == (
+        "x.npz: No space left on device"
+    )
+    assert cli.one_line(ValueError("a\n  b")) == "a; b"
+    assert cli.one_line(ValueError()) == "ValueError"
+
+
+def test_ctrl_c_ends_with_130_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, cli.errors_in_one_line():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError), cli.errors_in_one_line():
+        raise KeyError("bug")
+
+
+# What is mistyped, and the words that say what was wrong and what would be right.
+MISTAKES = {
+    "seed=abc": ["seed", "abc", "Integer"],
+    "seed=99": ["seed=99", "0..63", "num_models"],
+    "seed=-1": ["seed=-1", "0..63"],
+    "num_models=5": ["num_models=5", "even, at least 4"],
+    "num_models=2": ["num_models=2", "even, at least 4"],
+    "audit_seed=-1": ["audit_seed=-1", "0 or larger"],
+    "method=foo": ["method=foo", "undefended", "distill"],
+    "dataset=foo": ["dataset=foo", "digits", "cifar10"],
+    "experiment=foo": ["experiment=foo", "cifar10_small"],
+    "attack=foo": ["attack=foo", "lira", "threshold"],
+    "seed": ["'seed'", "seed=VALUE"],
+    "--foo": ["--foo", "--help"],
+    "seed=0..3": ["seed=0..3", "add -m"],
+    "seed=0,1": ["seed", "-m"],
+    "method.epochs=3": ["method.epochs", "num_epochs"],
+    "sed=3": ["sed", "seed"],
+    "canary.membership=x": ["canary.membership=x", "balanced", "bernoulli"],
+    "canary.num_canaries=0": ["canary.num_canaries=0", "at least 1"],
+    "trainer.precision=16": ["trainer.precision=16", "32-true", "bf16-mixed"],
+    "trainer.num_threads=x": ["trainer.num_threads", "Integer"],
+    "attack.variance=x": ["variance", "x", "per_sample"],
+    "attack.queries=50": ["queries=50", "1..9"],
+    "attack.score=x": ["score", "hinge"],
+    "attack.scor=hinge": ["attack.scor", "score"],
+    "dataset=npz": ["dataset.path"],
+    "dataset=npz dataset.path=/no/such.npz": ["/no/such.npz", "no such file", "npz archive"],
+    "dataset=folder dataset.path=/no/such": ["/no/such", "no such folder", "one folder per class"],
+    "method.name=a/b": ["a/b", "letters"],
+    "logger.name=x": ["logger.name=x", "wandb, csv, none"],
+    "-m seed=0..99": ["seed=64", "0..63", "num_models"],
+    "-m seed=5..2": ["seed=5..2", "smaller end first"],
+    "-m seed=0..x": ["seed", "0..x", "Integer"],
+    "-m method=foo,distill seed=0..3": ["method=foo", "undefended"],
+}
+# These are found only when training looks at what it was given: torch and Lightning are loaded.
+LATE_MISTAKES = {
+    "method.num_epochs=abc": ["method.num_epochs='abc'", "an integer"],
+    "dataset=cifar10 dataset.root=/no/such dataset.download=false": [
+        "CIFAR10",
+        "/no/such",
+        "dataset.root",
+        "dataset.download=true",
+    ],
+}
+
+
+def in_this_process(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """Exit code and stderr of run.py, as the interpreter would give them."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # run.py sets it: put back afterwards
+    monkeypatch.setenv("SYNPRIV_COMMAND", "")
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    error = capsys.readouterr().err
+    if isinstance(stop.value.code, str):  # what sys.exit prints of a string
+        return 1, f"{error}{stop.value.code}\n"
+    return int(stop.value.code or 0), error
+
+
+def assert_one_line(code: int, error: str, words: list[str]) -> None:
+    assert code in (1, 2)
+    assert "Traceback" not in error
+    assert error.count("\n") == 1, error
+    assert error.startswith("error: ")
+    for word in words:
+        assert word in error
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_gives_one_line_and_leaves_nothing_behind(
+    typed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [*typed.split(), f"results={tmp_path / 'results'}"]
+    code, error = in_this_process(argv, monkeypatch, capsys)
+    assert_one_line(code, error, MISTAKES[typed])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("typed", LATE_MISTAKES)
+def test_a_mistake_found_by_training_gives_one_line(
+    typed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [
+        *typed.split(),
+        "logger=none",
+        f"results={tmp_path / 'results'}",
+        "hydra/job_logging=none",
+    ]
+    code, error = in_this_process(argv, monkeypatch, capsys)
+    assert_one_line(code, error, LATE_MISTAKES[typed])
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("typed", LATE_MISTAKES)
+def test_a_mistake_found_by_training_leaves_nothing_behind(
+    typed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [*typed.split(), "logger=none", f"results={tmp_path / 'r'}", "hydra/job_logging=none"]
+    in_this_process(argv, monkeypatch, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("typed", ["seed=abc", "method=foo", "num_models=5"])
+def test_run_py_itself_gives_one_line(typed: str, tmp_path: Path, run_py: RunPy) -> None:
+    done = run_py(typed, f"results={tmp_path / 'results'}")
+    assert done.stdout == ""
+    assert_one_line(done.returncode, done.stderr, MISTAKES[typed])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [[], ["-m", "seed=0..3"]], ids=["run", "sweep"])
+def test_results_that_cannot_be_written_give_one_line(
+    more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = in_this_process(["results=/dev/null/x", *more], monkeypatch, capsys)
+    assert_one_line(code, error, ["/dev/null/x", "Not a directory"])
+
+
+def test_the_traceback_is_there_for_who_asks(tmp_path: Path, run_py: RunPy) -> None:
+    done = run_py("seed=99", f"results={tmp_path / 'r'}", env={"HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "0..63" in done.stderr
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level packages in a fresh interpreter after `code`."""
+    script = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(answer.stdout.splitlines()[-1].split())
+
+
+HEAVY = {"torch", "wandb", "pytorch_lightning", "scipy", "matplotlib", "sklearn", "torchvision"}
+
+
+def test_the_command_line_module_imports_nothing_heavy() -> None:
+    assert not loaded("import synpriv.cli") & HEAVY
+
+
+@pytest.mark.parametrize("argument", ["--help", "--cfg=job"])
+def test_help_and_configuration_import_no_torch(argument: str) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["run.py", "{argument}"]
+try:
+    runpy.run_path("run.py", run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert not loaded(code) & HEAVY
+
+
+def test_help_shows_the_groups_and_the_card_s_command(run_py: RunPy) -> None:
+    done = run_py("--help")
+    assert done.returncode == 0
+    assert "python run.py method=distill attack=lira -m seed=0..63" in done.stdout
+    assert "method: distill, distill_dm, undefended" in done.stdout
+
+
+def test_a_word_that_looks_like_a_flag_s_value_is_passed_on(run_py: RunPy, tmp_path: Path) -> None:
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("defaults: [undefended]\nnum_epochs: 77\n")
+    done = run_py("method=mine", "--cfg", "job", "--config-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "num_epochs: 77" in done.stdout

@@ -1,0 +1,261 @@
+"""conf/ by globbing: every yaml composes and fits its target; what names a cell."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, Compose
+from omegaconf import OmegaConf
+
+from synpriv import config
+
+CONF = ROOT / "conf"
+YAMLS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("npz") / "mine.npz"
+    write_archive(file, seed=0)
+    return file
+
+
+def write_archive(file: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(file, images=images, labels=np.arange(40) % 4)
+
+
+def extra_for(choice: str, archive: Path) -> list[str]:
+    """What a choice cannot do without."""
+    if choice == "dataset=npz":
+        return [f"dataset.path={archive}"]
+    return [f"dataset.path={archive.parent}"] if choice == "dataset=folder" else []
+
+
+def targets(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node with a `_target_`, without the nodes in it that have their own."""
+    if not isinstance(node, dict):
+        return
+    nested = {k: v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
+    if "_target_" in node:
+        yield where, {k: v for k, v in node.items() if k != "name" and k not in nested}
+    for key, value in node.items():
+        yield from targets(value, f"{where}.{key}")
+
+
+@pytest.mark.parametrize("yaml", YAMLS)
+def test_every_yaml_composes_and_its_target_takes_its_arguments(
+    yaml: str, compose: Compose, archive: Path
+) -> None:
+    group, _, option = yaml.rpartition("/")
+    choice = f"{group}={option}"
+    cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=True)
+    # What an experiment's own file, a launcher or a group brings; `cell` needs the whole config.
+    root = "hydra." + group.partition("/")[2] if group.startswith("hydra/") else group
+    nodes = config.GROUPS if group == "experiment" else [root]
+    for where in nodes:
+        content = config.plain(OmegaConf.select(cfg, where))
+        for path, arguments in targets(content, where):
+            config.check_arguments(arguments, path)
+    if not group.startswith("hydra/"):
+        assert cfg.cell.startswith(f"{cfg.method.name}-{cfg.dataset.name}-{cfg.canary.kind}-")
+
+
+@pytest.mark.parametrize("yaml", YAMLS)
+def test_every_yaml_begins_with_a_comment_and_is_named_after_its_file(yaml: str) -> None:
+    text = (CONF / f"{yaml}.yaml").read_text()
+    assert text.startswith("# ")
+    content = OmegaConf.create(text)
+    stem = yaml.rpartition("/")[2]
+    if "name" in content:
+        assert content.name == stem
+    if "kind" in content:
+        assert content.kind == stem
+
+
+def test_a_public_pool_is_its_own_data_set(compose: Compose) -> None:
+    cfg = compose("dataset@public=cifar100")
+    assert (cfg.public.name, cfg.dataset.name) == ("cifar100", "digits")
+    assert cfg.public.load.root == cfg.public.root
+    assert cfg.cell != compose().cell
+
+
+def test_the_cell_s_name_does_not_drift(compose: Compose) -> None:
+    """An accidental change of what is hashed would orphan every result on disk."""
+    name = compose("method=distill").cell
+    assert name == compose("method=distill_dm").cell
+    method, dataset, canary, digest = name.split("-")
+    assert (method, dataset, canary) == ("distill_dm", "digits", "mislabelled")
+    assert len(digest) == 8
+    assert set(digest) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "method=distill",
+        "method.lr=0.06",
+        "method.crop=false",
+        "dataset=mnist",
+        "dataset.num_train=500",
+        "dataset.num_canaries=50",
+        "dataset.flip=true",
+        "dataset.mean=[0.4]",
+        "dataset@public=mnist",
+        "model=resnet18",
+        "model.width=17",
+        "canary=clean",
+        "canary.num_canaries=50",
+        "canary.membership=bernoulli",
+        "num_models=32",
+        "audit_seed=1",
+        "trainer.precision=bf16-mixed",
+    ],
+)
+def test_what_decides_the_science_names_the_cell(change: str, compose: Compose) -> None:
+    assert compose(change).cell != compose().cell
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=5",
+        "attack=threshold",
+        "attack.queries=1",
+        "logger=none",
+        "logger.project=x",
+        "results=elsewhere",
+        "partial=true",
+        "keep_release=false",
+        "objective=auc",
+        "trainer=cpu",
+        "trainer.num_threads=2",
+        "trainer.channels_last=true",
+        "hydra/launcher=basic",
+        "hydra.launcher.num_workers=3",
+    ],
+)
+def test_what_does_not_decide_the_science_keeps_the_cell(change: str, compose: Compose) -> None:
+    assert compose(change).cell == compose().cell
+
+
+@pytest.mark.parametrize("change", ["dataset.root=/mnt/cifar", "dataset.download=false"])
+def test_where_data_lie_keeps_the_cell(change: str, compose: Compose) -> None:
+    assert compose("dataset=cifar10", change).cell == compose("dataset=cifar10").cell
+
+
+def test_a_student_s_recipe_names_the_cell(compose: Compose) -> None:
+    changed = compose("method=distill", "method.student.num_epochs=3")
+    assert changed.cell != compose("method=distill").cell
+    assert compose("method=distill", "method.embedder.width=8").cell != changed.cell
+
+
+def test_an_edited_yaml_opens_a_new_cell(compose: Compose, tmp_path: Path) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    assert compose(conf=tmp_path / "conf").cell == compose().cell
+    file = tmp_path / "conf" / "method" / "undefended.yaml"
+    file.write_text(file.read_text().replace("num_epochs: 30", "num_epochs: 31"))
+    edited = compose(conf=tmp_path / "conf")
+    assert edited.method.num_epochs == 31
+    assert edited.cell != compose().cell
+
+
+def test_an_archive_s_content_names_the_cell_not_its_path(
+    compose: Compose, tmp_path: Path, archive: Path
+) -> None:
+    def cell(file: Path) -> str:
+        return compose("dataset=npz", f"dataset.path={file}").cell
+
+    moved, other = tmp_path / "moved.npz", tmp_path / "other.npz"
+    shutil.copy(archive, moved)
+    write_archive(other, seed=1)
+    assert cell(moved) == cell(archive)
+    assert cell(other) != cell(archive)
+    os.utime(other)  # rewritten in place: a new content is seen
+    shutil.copyfile(archive, other)
+    os.utime(other, ns=(1, 1))
+    assert cell(other) == cell(archive)
+
+
+def test_a_folder_s_content_names_the_cell(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "a" / "cat").mkdir(parents=True)
+    (tmp_path / "a" / "cat" / "1.png").write_bytes(b"one")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    def cell(name: str) -> str:
+        return compose("dataset=folder", f"dataset.path={tmp_path / name}").cell
+
+    assert cell("a") == cell("b")
+    (tmp_path / "b" / "cat").rename(tmp_path / "b" / "dog")  # a class renamed
+    assert cell("a") != cell("b")
+
+
+def target(a: int, b: float = 1.0, c: str | None = None, d: bool = False) -> None:
+    """What `check_arguments` is shown below."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"a": "x"}, r"^method\.a='x': must be an integer$"),
+        ({"a": 1.5}, r"^method\.a=1\.5: must be an integer$"),
+        ({"a": True}, r"^method\.a=True: must be an integer$"),
+        ({"a": None}, r"^method\.a=None: must be an integer$"),
+        ({"b": "x"}, r"^method\.b='x': must be a number$"),
+        ({"c": 3}, r"^method\.c=3: must be a word or null$"),
+        ({"d": "no"}, r"^method\.d='no': must be true or false$"),
+        ({"e": 1}, r"^method\.e: no such option; it has a, b, c, d$"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config.check_arguments({"_target_": f"{__name__}.target", **arguments}, "method")
+
+
+def test_right_arguments_pass() -> None:
+    for arguments in ({"a": 1}, {"a": 1, "b": 2}, {"c": None}, {"c": "x", "d": True}, {}):
+        config.check_arguments({"_target_": f"{__name__}.target", **arguments}, "method")
+
+
+def other(num_epochs: int) -> None:
+    """A target with a longer name."""
+
+
+def test_a_misspelt_argument_gets_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"method\.num_epoch: .* did you mean num_epochs\?"):
+        config.check_arguments({"_target_": f"{__name__}.other", "num_epoch": 1}, "method")
+
+
+def test_a_bool_is_no_member_of_a_list_of_integers(compose: Compose) -> None:
+    cfg = compose("method.milestones=[true]")
+    with pytest.raises(ValueError, match=r"method\.milestones=\[True\]: must be"):
+        config.build(cfg.method, "method")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["num_models=7"], "num_models=7: must be even, at least 4"),
+        (["seed=64"], r"seed=64: must be 0\.\.63"),
+        (["trainer.precision=16"], "trainer.precision=16: must be one of 32-true, bf16-mixed"),
+        (["trainer.accelerator=tpu"], "must be one of auto, cpu, gpu"),
+        (["logger.name=tensorboard"], "must be one of wandb, csv, none"),
+        (["attack.name='a b'"], "name=a b: must be letters"),
+        (["attack.queries=10"], r"queries=10: must be 1\.\.9"),
+        (["dataset=npz"], "dataset.path: has no default; write dataset.path=VALUE"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(
+    changes: list[str], message: str, compose: Compose
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        config.validate(compose(*changes))
+
+
+def test_more_views_are_there_where_images_may_be_mirrored(compose: Compose) -> None:
+    config.validate(compose("dataset=cifar10", "attack.queries=18"))

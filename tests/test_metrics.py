@@ -1,0 +1,276 @@
+"""ROC and its summaries against scikit-learn, scipy and loops; how honest the intervals are."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from reference import roc as naive
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+
+from synpriv.audit_split import membership
+from synpriv.metrics import (
+    auc,
+    balanced_accuracy,
+    clopper_pearson,
+    cluster_interval,
+    effect_size,
+    null_tprs,
+    operating_point,
+    roc,
+    tpr_at_fpr,
+)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def sample(seed: int, levels: int, num: int = 200) -> tuple[Floats, Bools]:
+    """Values on a grid of `levels`, few of them for many ties, members a little higher."""
+    rng = np.random.default_rng(seed)
+    member = rng.random(num) < 0.4
+    member[:2] = True, False
+    return np.round(rng.random(num) * levels + 0.1 * levels * member), member
+
+
+@pytest.mark.parametrize("levels", [1, 3, 20, 10**9])
+@pytest.mark.parametrize("seed", range(3))
+def test_roc_is_scikit_learns(seed: int, levels: int) -> None:
+    values, member = sample(seed, levels)
+    curve = roc(values, member)
+    fpr, tpr, threshold = roc_curve(member, values, drop_intermediate=False)
+    np.testing.assert_allclose(curve.fpr, fpr)
+    np.testing.assert_allclose(curve.tpr, tpr)
+    np.testing.assert_array_equal(curve.threshold, threshold)
+    assert auc(values, member) == pytest.approx(roc_auc_score(member, values))
+
+
+def test_infinite_statistics_are_points_like_others() -> None:
+    curve = roc([np.inf, 1, 0, -np.inf], [True, False, True, False])
+    np.testing.assert_allclose(curve.tpr, [0, 0.5, 0.5, 1, 1])
+    assert auc([np.inf, -np.inf], [True, False]) == 1.0
+
+
+small = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_size=40).filter(
+    lambda pairs: len({is_in for _, is_in in pairs}) == 2
+)
+
+rates = st.integers(1, 1000).map(lambda thousandths: thousandths / 1000)
+
+
+@settings(deadline=None)
+@given(pairs=small, fpr=rates)
+def test_tpr_at_fpr_is_the_best_threshold_with_ties(
+    pairs: list[tuple[int, bool]], fpr: float
+) -> None:
+    values, member = zip(*pairs, strict=True)
+    assert tpr_at_fpr(values, member, fpr) == pytest.approx(naive.tpr_at_fpr(values, member, fpr))
+
+
+@settings(deadline=None)
+@given(pairs=small, fprs=st.tuples(rates, rates))
+def test_tpr_grows_with_fpr(pairs: list[tuple[int, bool]], fprs: tuple[float, float]) -> None:
+    values, member = zip(*pairs, strict=True)
+    strict, lenient = sorted(fprs)
+    assert tpr_at_fpr(values, member, strict) <= tpr_at_fpr(values, member, lenient)
+    assert tpr_at_fpr(values, member, 1.0) == 1.0
+
+
+@settings(deadline=None)
+@given(pairs=small, fpr=rates)
+def test_the_operating_point_describes_its_own_rule(
+    pairs: list[tuple[int, bool]], fpr: float
+) -> None:
+    values, member = np.array([v for v, _ in pairs]), np.array([m for _, m in pairs])
+    point = operating_point(values, member, fpr)
+    said = values >= point.threshold
+    assert (point.n_in, point.n_out) == (member.sum(), (~member).sum())
+    assert point.false_positives == (said & ~member).sum()
+    assert point.tpr == pytest.approx((said & member).sum() / point.n_in)
+    assert point.fpr == pytest.approx(point.false_positives / point.n_out)
+    assert point.fpr <= fpr
+
+
+@pytest.mark.parametrize("n_out", [10, 30, 1000, 16000, 30000])
+def test_exactly_the_allowed_false_positives_are_used(n_out: int) -> None:
+    # OUT 1..n and IN just below each of them: k false positives catch k-1 members.
+    values = np.concatenate([np.arange(n_out), np.arange(n_out) - 0.5])
+    member = np.arange(2 * n_out) >= n_out
+    for k in sorted({1, 3, 7, n_out // 1000, n_out // 10} - {0}):
+        point = operating_point(values, member, k / n_out)
+        # The member below the k-th OUT value still comes before the next one.
+        assert (point.false_positives, point.tpr) == (k, k / n_out)
+        below = operating_point(values, member, (k - 1e-6) / n_out)
+        assert below.false_positives == k - 1
+
+
+def test_no_threshold_qualifies() -> None:
+    point = operating_point([2, 1, 0], [False, True, True], 0.5)
+    assert (point.tpr, point.fpr, point.false_positives) == (0.0, 0.0, 0)
+    assert np.isinf(point.threshold)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_accuracy_is_the_best_over_thresholds(seed: int) -> None:
+    values, member = sample(seed, 20)
+    rules = [values >= threshold for threshold in [*values, np.inf]]
+    best = max(balanced_accuracy_score(member, rule) for rule in rules)
+    assert balanced_accuracy(values, member) == pytest.approx(best)
+
+
+def test_effect_size_is_the_loop() -> None:
+    rng = np.random.default_rng(0)
+    values, member = rng.normal(size=(12, 10)), rng.random((12, 10)) < 0.5
+    member[:, :4] = True, True, False, False
+    for canary, size in enumerate(effect_size(values, member)):
+        inside, outside = values[canary, member[canary]], values[canary, ~member[canary]]
+        squares = ((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum()
+        pooled = np.sqrt(squares / (len(inside) + len(outside) - 2))
+        assert size == pytest.approx((inside.mean() - outside.mean()) / pooled)
+
+
+def test_effect_size_needs_two_models_on_each_side() -> None:
+    values, member = np.random.default_rng(0).normal(size=(3, 6)), membership(3, 6, seed=0)
+    member[1] = np.arange(6) < 1
+    assert np.isnan(effect_size(values, member)).tolist() == [False, True, False]
+
+
+def test_wrong_input_is_refused() -> None:
+    values, member = sample(0, 20)
+    with pytest.raises(ValueError, match="statistic has 199 values, member 200"):
+        roc(values[1:], member)
+    with pytest.raises(ValueError, match="1 of 200 statistics are NaN"):
+        auc(np.append(values[1:], np.nan), member)
+    with pytest.raises(ValueError, match="need members and non-members"):
+        auc(values, np.ones(200, dtype=bool))
+    for fpr in (0.0, -0.1, 1.1):
+        with pytest.raises(ValueError, match=r"must be in \(0, 1\]"):
+            tpr_at_fpr(values, member, fpr)
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 7), (3, 7), (7, 7), (1, 1000), (990, 1000)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_clopper_pearson_is_scipys(successes: int, trials: int, level: float) -> None:
+    expected = binomtest(successes, trials).proportion_ci(level, method="exact")
+    assert clopper_pearson(successes, trials, level=level) == pytest.approx(tuple(expected))
+
+
+def leaky(
+    num_canaries: int, num_models: int, seed: int, *, leak: float = 2.0
+) -> tuple[Floats, Bools]:
+    """Half the canaries leak fully by `leak` standard deviations, the others not at all."""
+    rng = np.random.default_rng(seed)
+    member = membership(num_canaries, num_models, seed=seed)
+    values = rng.normal(size=member.shape)
+    values += leak * member * (np.arange(num_canaries) % 2)[:, None]
+    return values, member
+
+
+FPRS = (0.01, 0.1)
+
+
+def binomial(values: Floats, member: Bools, fpr: float) -> tuple[float, float]:
+    point = operating_point(values, member, fpr)
+    return clopper_pearson(round(point.tpr * point.n_in), point.n_in)
+
+
+@pytest.mark.parametrize("leak", [0.0, 2.0, 50.0])
+def test_interval_contains_the_estimate_and_the_binomial(leak: float) -> None:
+    values, member = leaky(40, 8, 0, leak=leak)
+    interval = cluster_interval(values, member, FPRS, rounds=200)
+    assert interval.shape == (2, 2)
+    for (low, high), fpr in zip(interval, FPRS, strict=True):
+        floor, ceiling = binomial(values, member, fpr)
+        assert 0 <= low <= floor <= tpr_at_fpr(values, member, fpr) <= ceiling <= high <= 1
+
+
+def test_interval_is_wider_when_canaries_come_in_clusters() -> None:
+    # Half the canaries leak fully: 40 canaries, not 640 pairs, say how many leak.
+    values, member = leaky(40, 32, 0, leak=50.0)
+    low, high = cluster_interval(values, member, [0.1], rounds=200)[0]
+    floor, ceiling = binomial(values, member, 0.1)
+    assert high - low > 2 * (ceiling - floor)
+
+
+def test_interval_follows_its_seed() -> None:
+    values, member = leaky(20, 8, 0)
+    first, again, other = (
+        cluster_interval(values, member, FPRS, rounds=50, seed=seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_certain_leak_still_has_an_interval() -> None:
+    member = membership(20, 8, seed=0)
+    low, high = cluster_interval(member.astype(float), member, [0.01], rounds=50)[0]
+    assert (low, high) == pytest.approx(clopper_pearson(80, 80))
+    assert low < 0.97
+
+
+def test_interval_leaves_nan_out() -> None:
+    values, member = leaky(20, 8, 0)
+    with_gap = np.concatenate([values, np.full((20, 2), np.nan)], axis=1)
+    longer = np.concatenate([member, np.ones((20, 2), dtype=bool)], axis=1)
+    interval = cluster_interval(with_gap, longer, FPRS, rounds=200)
+    for (low, high), fpr in zip(interval, FPRS, strict=True):
+        floor, ceiling = binomial(values, member, fpr)  # of the 80 members with a value
+        assert low <= floor
+        assert high >= ceiling
+
+
+def test_interval_covers_when_canaries_differ() -> None:
+    # How much a canary leaks is drawn per canary; the truth is the TPR of very many of them.
+    def audit(num_canaries: int, num_models: int, seed: int) -> tuple[Floats, Bools]:
+        rng = np.random.default_rng(seed)
+        member = membership(num_canaries, num_models, seed=seed)
+        own = rng.exponential(1.5, size=(num_canaries, 1))
+        return rng.normal(size=member.shape) + own * member, member
+
+    truth = tpr_at_fpr(*audit(40_000, 8, 999), 0.1)
+    covered = []
+    for seed in range(100):
+        low, high = cluster_interval(*audit(40, 8, seed), [0.1], rounds=150)[0]
+        covered.append(low <= truth <= high)
+    assert np.mean(covered) >= 0.9
+
+
+# --- the randomisation test ----------------------------------------------------------------------
+
+
+def test_shuffled_membership_reads_about_the_fpr() -> None:
+    values, member = leaky(100, 16, 0, leak=50.0)  # the leak itself must not count
+    read = null_tprs(lambda _: values, member, [0.05, 0.2], rounds=100)
+    assert read.shape == (100, 2)
+    np.testing.assert_allclose(read.mean(axis=0), [0.05, 0.2], atol=0.01)
+
+
+def test_shuffling_keeps_the_number_of_models_per_canary() -> None:
+    seen: list[Bools] = []
+
+    def attack(member: Bools) -> Floats:
+        seen.append(member)
+        return np.arange(member.size, dtype=float).reshape(member.shape)
+
+    member = membership(12, 8, seed=0)
+    member[0] = np.arange(8) < 3
+    before = member.copy()
+    null_tprs(attack, member, [0.1], rounds=5, seed=3)
+    np.testing.assert_array_equal(member, before)
+    assert all((each.sum(1) == member.sum(1)).all() for each in seen)
+    assert not any(np.array_equal(each, member) for each in seen)
+
+
+def test_the_null_follows_its_seed_and_leaves_nan_out() -> None:
+    values, member = leaky(20, 8, 0)
+    values[0, 0] = np.nan
+    first, again, other = (
+        null_tprs(lambda _: values, member, [0.1], rounds=10, seed=seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.isfinite(first).all()

@@ -1,0 +1,163 @@
+"""Networks: their size, what they accept, and what they must not do."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from synpriv import models
+from synpriv.models import Network
+
+NETS = {
+    "convnet": (models.convnet, 8),
+    "convnet3": (models.convnet3, 8),
+    "resnet18": (models.resnet18, 4),
+    "wrn16_4": (models.wrn16_4, 1),
+}
+every = pytest.mark.parametrize(("build", "width"), NETS.values(), ids=NETS.keys())
+Build = Callable[..., Network]
+
+
+def made(build: Build, *, channels: int = 3, size: int = 32, **options: object) -> Network:
+    torch.manual_seed(0)
+    mean, std = [0.4, 0.5, 0.6][:channels], [0.2, 0.3, 0.4][:channels]
+    given = {"num_classes": 10, "mean": mean, "std": std} | options
+    return build(channels=channels, size=size, **given)
+
+
+def uint8(num: int, channels: int = 3, size: int = 32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num, channels, size, size)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("build", "norm", "expected"),
+    [
+        (models.wrn16_4, "batch", 2_751_146),
+        (models.wrn16_4, "group", 2_751_562),
+        (models.resnet18, "batch", 11_173_962),
+        (models.convnet3, "instance", 320_010),
+    ],
+)
+def test_the_published_number_of_parameters(build: Build, norm: str, expected: int) -> None:
+    network = made(build, norm=norm)
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+@every
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_sizes_and_channels(build: Build, width: int, size: int, channels: int) -> None:
+    network = made(build, channels=channels, size=size, width=width, num_classes=7)
+    logits = network(uint8(2, channels, size))
+    assert logits.shape == (2, 7)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+
+
+@every
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 9])
+def test_tiny_and_odd_sizes(build: Build, width: int, size: int) -> None:
+    network = made(build, size=size, width=width).eval()
+    assert network(uint8(2, size=size)).shape == (2, 10)
+
+
+@every
+def test_bytes_and_unit_range_are_the_same_image(build: Build, width: int) -> None:
+    network = made(build, width=width).eval()
+    images = uint8(4)
+    torch.testing.assert_close(network(images), network(images.float() / 255))
+
+
+def test_normalisation_is_per_channel() -> None:
+    network = made(models.convnet, width=4)
+    images = torch.tensor([0.4 + 0.2, 0.5 + 0.3, 0.6 + 0.4]).view(1, 3, 1, 1)  # mean + std
+    torch.testing.assert_close(network.normalise(images), torch.ones(1, 3, 1, 1))
+
+
+def test_constants_of_the_data_set_are_no_weights() -> None:
+    network = made(models.convnet, width=4)
+    assert {"mean", "std"} & set(network.state_dict()) == set()
+    assert {"mean", "std"} <= {name for name, _ in network.named_buffers()}
+
+
+@every
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+def test_only_batch_norm_lets_samples_see_each_other(build: Build, width: int, norm: str) -> None:
+    if build is models.wrn16_4 and norm == "instance":
+        with pytest.raises(ValueError, match=r"model\.norm=instance: must be batch or group"):
+            made(build, norm=norm)
+        return
+    network = made(build, norm=norm, width=width).train()
+    first, second = uint8(4), uint8(4, seed=1)
+    mixed = torch.cat([first[:1], second[1:]])
+    same = torch.allclose(network(first)[0], network(mixed)[0], atol=1e-5)
+    assert same == (norm != "batch")
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert has_batch_norm == (norm == "batch")
+
+
+@every
+def test_unknown_norms_are_refused(build: Build, width: int) -> None:
+    with pytest.raises(ValueError, match=r"model\.norm=layer: must be batch, group or instance"):
+        made(build, norm="layer", width=width)
+
+
+@every
+def test_every_parameter_gets_a_gradient(build: Build, width: int) -> None:
+    network = made(build, width=width)
+    network(uint8(4)).square().sum().backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+@every
+def test_initialisation_follows_the_global_seed(build: Build, width: int) -> None:
+    first, again = made(build, width=width), made(build, width=width)
+    for one, two in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_group_wrn_starts_from_truncated_normals() -> None:
+    network = made(models.wrn16_4, norm="group")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            std = 1 / math.sqrt(module.weight[0].numel())
+            assert module.weight.abs().max() <= 2 * std
+            assert module.bias is not None
+            assert not module.bias.any()
+            if module.weight.numel() > 10_000:  # cut at 2 sd, a normal keeps 0.88 of its spread
+                assert module.weight.std().item() == pytest.approx(0.88 * std, rel=0.03)
+
+
+def test_group_wrn_uses_sixteen_groups() -> None:
+    network = made(models.wrn16_4, norm="group")
+    groups = {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)}
+    assert groups == {16}
+
+
+def test_instance_norm_has_a_group_per_channel() -> None:
+    network = made(models.convnet3)
+    norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
+    assert [(norm.num_groups, norm.num_channels) for norm in norms] == [(128, 128)] * 3
+
+
+def test_convnet3_pads_28_to_32() -> None:
+    shapes = [made(models.convnet3, size=size).head.weight.shape for size in (28, 32)]
+    assert shapes == [(10, 128 * 16)] * 2
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+def test_convnet_ends_at_four_pixels_or_more(size: int) -> None:
+    network = made(models.convnet, size=size, width=4)
+    features = network.features[:-2](torch.zeros(1, 3, size, size))
+    assert 4 <= features.shape[-1] < 8
+
+
+def test_resnet18_keeps_the_resolution_of_small_images() -> None:
+    network = made(models.resnet18, width=4)
+    assert network.features[0](torch.zeros(1, 3, 32, 32)).shape[-2:] == (32, 32)
+    assert network.features[:-2](torch.zeros(2, 3, 32, 32)).shape == (2, 32, 4, 4)

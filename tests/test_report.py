@@ -1,0 +1,121 @@
+"""The table, the files and the figure that people look at."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synpriv import store
+from synpriv.audit import audit
+from synpriv.audit_split import membership
+from synpriv.evidence import Evidence
+from synpriv.metrics import roc
+from synpriv.report import figure, table
+from synpriv.report.__main__ import audited, main
+
+
+def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    member = membership(50, 64, seed=0)
+    labels = np.zeros(50, dtype=np.int64)
+    logits = rng.normal(size=(50, 64, 1, 3)).astype(np.float32)
+    logits[:, :, 0, 0] += leak * member
+
+    def attack(evidence: Evidence) -> np.ndarray:
+        return evidence.logits[:, :, 0, 0].astype(float)
+
+    statistics, statistic = audit(attack, Evidence(logits, member, labels, labels), null_rounds=10)
+    heading = {
+        "cell": f"{method}-digits-mislabelled-0123abcd",
+        "method": method,
+        "dataset": "digits",
+        "canary": "mislabelled",
+        "attack": "threshold",
+        "partial": False,
+        "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
+        "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
+        "inputs_sha256": "0",
+    }
+    return heading | statistics, statistic, member
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for leak, method in ((3.0, "undefended"), (0.0, "distill_dm")):
+        report, statistic, member = report_of(leak, method)
+        file = tmp_path / report["cell"] / "threshold.json"
+        curve = roc(statistic, member)
+        store.write_json(file, report)
+        arrays = {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
+        store.write_bytes(file.with_suffix(".npz"), store.npz_bytes(**arrays))
+    return tmp_path
+
+
+def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: Path) -> None:
+    reports = [report for report, _ in audited(results)]
+    text = table.text(reports)
+    leaky = next(r for r in reports if r["method"] == "undefended")
+    assert f"{leaky['tpr@fpr=0.01']['tpr']:.2%}" in text
+    assert "1600/1600" in text
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith(("und", "dis"))}
+    assert "*" in lines["distill_dm"]
+    assert "*" not in lines["undefended"]
+    assert "no evidence of a leak" in text
+
+
+def test_csv_has_full_precision(results: Path) -> None:
+    reports = [report for report, _ in audited(results)]
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(reports))))
+    for row, report in zip(rows, reports, strict=True):
+        assert float(row["tpr@fpr=0.001"]) == report["tpr@fpr=0.001"]["tpr"]
+        assert float(row["tpr@fpr=0.001/low"]) == report["tpr@fpr=0.001"]["low"]
+        assert float(row["test_accuracy"]) == 0.95
+        assert float(row["auc"]) == report["auc"]
+
+
+def test_markdown_rows_have_as_many_cells_as_the_header(results: Path) -> None:
+    lines = table.markdown([report for report, _ in audited(results)]).splitlines()[:4]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_report_command_writes_three_files(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(results)]) == 0
+    assert "undefended" in capsys.readouterr().out
+    assert (results / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (results / "report.md").stat().st_size > 0
+    assert (results / "report.csv").stat().st_size > 0
+
+
+def test_report_command_without_results_says_what_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "none")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "python run.py" in error
+
+
+def test_damaged_report_is_left_out(results: Path) -> None:
+    file = next(results.glob("undefended*/threshold.json"))
+    file.write_text("{")
+    assert [report["method"] for report, _ in audited(results)] == ["distill_dm"]
+
+
+def test_figure_axes_end_below_the_smallest_resolvable_fpr(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot as plt
+
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    figure.draw(audited(results), tmp_path / "roc.png")
+    axes = kept[0].axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert axes.get_xlim()[0] == pytest.approx(1 / 1600 / 2)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels[0] == "chance"
+    assert len(labels) == 3
