@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,8 +55,10 @@ def from_torchvision(dataset: str, *, root: str, download: bool) -> Source:
     if not download and not folder.is_dir():
         raise ValueError(_not_found(dataset, folder, "and dataset.download is false"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".synpriv.lock"):  # workers of a sweep start together
+        if download:
+            folder.mkdir(parents=True, exist_ok=True)
+        # Workers of a sweep start together; a folder that is only read may be read-only.
+        with FileLock(folder / ".synpriv.lock") if download else nullcontext():
             train, test = (
                 getattr(datasets, dataset)(folder, download=download, **which)
                 for which in parts.values()
@@ -97,10 +100,18 @@ def npz(path: str, *, test_rate: float = 0.2, sha256: str | None = None) -> Sour
     if not {"images", "labels"} <= set(arrays):
         raise ValueError(f"{file}: has arrays {sorted(arrays)}; needs 'images' and 'labels'")
     private = _labelled(arrays["images"], arrays["labels"], where=str(file))
-    if {"test_images", "test_labels"} <= set(arrays):
-        test = _labelled(arrays["test_images"], arrays["test_labels"], where=str(file))
-        return Source(private, test)
-    return hold_out(private, test_rate)
+    given = {"test_images", "test_labels"} & set(arrays)
+    if not given:
+        return hold_out(private, test_rate)
+    if len(given) == 1:
+        raise ValueError(f"{file}: has {given.pop()} alone; needs test_images and test_labels")
+    test = _labelled(arrays["test_images"], arrays["test_labels"], where=str(file))
+    if test.images.shape[1:] != private.images.shape[1:]:
+        raise ValueError(
+            f"{file}: test images are {tuple(test.images.shape[1:])}, "
+            f"images {tuple(private.images.shape[1:])}; they must agree"
+        )
+    return Source(private, test)
 
 
 def folder(
@@ -150,6 +161,11 @@ def hold_out(data: LabelledImages, rate: float) -> Source:
     labels = data.labels.numpy()
     share = (_rank_in_class(labels, seed=0) + 0.5) / np.bincount(labels)[labels]
     held_out = torch.from_numpy(share < rate)
+    if not held_out.any() or held_out.all():
+        raise ValueError(
+            f"dataset.test_rate={rate}: holds out {int(held_out.sum())} of {len(data)} images; "
+            "choose a rate that leaves some for both sets"
+        )
     return Source(data[~held_out], data[held_out])
 
 
@@ -199,10 +215,13 @@ def with_public(source: Source, public: LabelledImages | None) -> Source:
 
 def _labelled(images: NDArray, labels: NDArray, where: str = "data set") -> LabelledImages:
     """Images in any of the usual layouts, as a uint8 tensor [N,ch,H,W]."""
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
+    channels_last = images.ndim == 4 and images.shape[3] in (1, 3) and not channels_first
+    known = images.ndim == 3 or channels_first or channels_last
+    if images.dtype != np.uint8 or not known or not len(images):
         raise ValueError(
             f"{where}: images are {images.dtype} {images.shape}; "
-            "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W]"
+            "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] with 1 or 3 channels"
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -212,7 +231,7 @@ def _labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Labe
         raise ValueError(f"{where}: label {labels.min()} is negative; classes are 0..K-1")
     if images.ndim == 3:
         images = images[:, None]
-    elif images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+    elif channels_last:
         images = images.transpose(0, 3, 1, 2)
     contiguous = np.ascontiguousarray(images)
     return LabelledImages(torch.from_numpy(contiguous), torch.from_numpy(labels.astype(np.int64)))

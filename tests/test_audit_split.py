@@ -73,7 +73,7 @@ def test_each_sample_is_in_exactly_half_the_models(num_models: int) -> None:
 def test_independent_bits_are_fair_and_not_balanced() -> None:
     member = bernoulli_membership(2000, 16, seed=0)
     assert member.mean() == pytest.approx(0.5, abs=0.01)  # 4 sd of 32,000 coins
-    # The number of models IN is binomial: variance S/4, and neighbours say nothing about each other.
+    # The number of models IN is binomial, of variance S/4: no two models' bits are tied.
     assert member.sum(axis=1).var() == pytest.approx(4, abs=0.5)
     assert np.corrcoef(member.T)[np.triu_indices(16, 1)].mean() == pytest.approx(0, abs=0.01)
 

@@ -1,5 +1,6 @@
 """The command line: flags anywhere, inclusive ranges, and one line for every mistake."""
 
+import logging
 import runpy
 import subprocess
 import sys
@@ -244,8 +245,12 @@ def in_this_process(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # run.py sets it: put back afterwards
     monkeypatch.setenv("SYNPRIV_COMMAND", "")
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    root.handlers[:] = handlers  # Hydra's would write to what capsys has closed by then
+    root.setLevel(level)
     error = capsys.readouterr().err
     if isinstance(stop.value.code, str):  # what sys.exit prints of a string
         return 1, f"{error}{stop.value.code}\n"

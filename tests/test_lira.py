@@ -50,7 +50,8 @@ def test_closed_form_is_the_loop(
     np.testing.assert_allclose(
         leave_one_out(scores, member, variance=variance, equalise=equalise),
         naive.leave_one_out(scores, member, variance=variance, removed=removed),
-        rtol=1e-9,
+        rtol=2e-7,
+        atol=2e-9,
     )
 
 
@@ -65,7 +66,8 @@ def test_closed_form_is_the_loop_for_independent_bits(
     np.testing.assert_allclose(
         leave_one_out(scores, member, variance=variance, equalise=equalise),
         naive.leave_one_out(scores, member, variance=variance),
-        rtol=1e-9,
+        rtol=2e-7,
+        atol=2e-9,
     )
 
 
@@ -160,6 +162,35 @@ def test_a_target_does_not_stand_in_its_own_gaussian(equalise: bool) -> None:
     assert abs(after) > 50 * abs(before)
 
 
+@pytest.mark.parametrize("num_models", [6, 8])
+@pytest.mark.parametrize("values", [(0.0, 1.0), (0.1, 0.3)])
+def test_tied_scores_without_a_leak_read_as_chance(
+    num_models: int, values: tuple[float, float]
+) -> None:
+    # Sides that are all equal have no spread at all. What rounding leaves of it must not depend on
+    # whether the target was taken out of that side: that would be a leak made by the audit.
+    read = []
+    for seed in range(12):
+        member = membership(300, num_models, seed=seed)
+        scores = np.random.default_rng(seed).choice(values, size=(300, num_models, 1), p=[0.8, 0.2])
+        read.append(auc(leave_one_out(scores, member), member))
+    assert np.mean(read) == pytest.approx(0.5, abs=0.015)
+
+
+@variances
+@equalised
+def test_an_outlying_target_leaves_the_digits_of_its_side(variance: str, equalise: bool) -> None:
+    scores, member = noise(7, 8, 2)
+    scores[np.arange(7), np.arange(7)] += 1e7
+    removed = module._model_of_other_side(member) if equalise else None
+    np.testing.assert_allclose(
+        leave_one_out(scores, member, variance=variance, equalise=equalise),
+        naive.leave_one_out(scores, member, variance=variance, removed=removed),
+        rtol=1e-6,
+        atol=2e-9,
+    )
+
+
 # --- leaks ---------------------------------------------------------------------------------------
 
 
@@ -191,7 +222,9 @@ def test_one_strong_canary_does_not_hide_the_others() -> None:
     scores, member = noise(50, 16)
     statistic = leave_one_out(scores, member)
     scores[0] += 1e6 * member[0][:, None]
-    np.testing.assert_allclose(leave_one_out(scores, member)[1:], statistic[1:], rtol=1e-9)
+    np.testing.assert_allclose(
+        leave_one_out(scores, member)[1:], statistic[1:], rtol=2e-7, atol=2e-9
+    )
 
 
 # --- symmetries ----------------------------------------------------------------------------------
@@ -272,7 +305,9 @@ def test_a_short_row_spoils_only_itself(variance: str, num_in: int) -> None:
     statistic = leave_one_out(scores, member, variance=variance)
     expected = naive.leave_one_out(scores, member, variance=variance)
     assert np.isfinite(np.delete(statistic, 3, axis=0)).all()
-    np.testing.assert_allclose(np.delete(statistic, 3, 0), np.delete(expected, 3, 0), rtol=1e-9)
+    np.testing.assert_allclose(
+        np.delete(statistic, 3, 0), np.delete(expected, 3, 0), rtol=2e-7, atol=2e-9
+    )
 
 
 @pytest.mark.parametrize("short", ["in", "out"])
@@ -301,7 +336,8 @@ def test_four_models_are_enough_for_pooled_raw() -> None:
     np.testing.assert_allclose(
         leave_one_out(scores, member, variance="pooled_raw", equalise=False),
         naive.leave_one_out(scores, member, variance="pooled_raw"),
-        rtol=1e-9,
+        rtol=2e-7,
+        atol=2e-9,
     )
 
 

@@ -86,11 +86,13 @@ def leave_one_out(
     with np.errstate(invalid="ignore", divide="ignore"):
         for block in _blocks(scores.shape):
             likelihoods = [
-                _log_density(side, scores[block], pooled[i] if pooled else None)
+                _log_density(side, scores[block], None if pooled is None else pooled[i])
                 for i, side in enumerate(_sides(scores, member, other, block))
             ]
             statistic[block] = (likelihoods[0] - likelihoods[1]).mean(axis=2)
-    return statistic
+    # Rounding errors depend on which model was removed, hence on membership: between scores that
+    # tie they would read as a leak. Logits are float32, so the digits dropped here mean nothing.
+    return statistic.round(9).astype(np.float32).astype(np.float64)
 
 
 def _fewest_per_side(variance: str) -> int:
@@ -153,7 +155,7 @@ def _without(
     left = np.maximum(count - 1, 1)  # a side of one that loses it has no variance: NaN further down
     mean = mean - distance / left
     total, squares = squares, squares - np.square(distance) * (count / left)
-    _mend_cancellation(squares, total, centred, side, removed)
+    _mend_cancellation(squares, mean, squares < 1e-4 * total, scores, side, removed)
     return _Side(
         np.broadcast_to(count - taken, (*removed.shape, 1)),
         mean,
@@ -163,20 +165,23 @@ def _without(
 
 def _mend_cancellation(
     squares: Floats,
-    total: Floats,
-    centred: Floats,
+    mean: Floats,
+    lost: NDArray[np.bool_],
+    scores: Floats,
     side: NDArray[np.bool_],
     removed: NDArray[np.int64],
 ) -> None:
-    """Sum again, in place, where the removed score made up almost all of `total` [c,1,Q].
+    """Sum again, in place, where the removed score made up almost all of the squares.
 
-    The subtraction has then lost most of its digits. Rare, and only with very few models.
+    The subtraction has then `lost` [c,S,Q] most of its digits. Rare but for very few models or
+    scores that tie.
     """
-    canary, target, view = np.nonzero(squares < 1e-4 * total)
+    canary, target, view = np.nonzero(lost)
     rest = side[canary] & (np.arange(side.shape[1]) != removed[canary, target][:, None])
-    scores = centred[canary, :, view]
-    mean = (scores * rest).sum(1) / np.maximum(rest.sum(1), 1)
-    squares[canary, target, view] = (rest * np.square(scores - mean[:, None])).sum(1)
+    values = scores[canary, :, view]
+    centre = (values * rest).sum(1) / np.maximum(rest.sum(1), 1)
+    mean[canary, target, view] = centre
+    squares[canary, target, view] = (rest * np.square(values - centre[:, None])).sum(1)
 
 
 def _pooled(
@@ -214,5 +219,8 @@ def _log_density(side: _Side, scores: Floats, pooled: Floats | None) -> Floats:
         variance = side.squares / np.where(side.count > 1, side.count - 1, np.nan)
     else:
         variance = np.where(side.count > 0, pooled[None, :, None], np.nan)
-    deviation = np.sqrt(variance) + _TINY
+    # A spread below the resolution of float32 logits is not known, and 0 would make any distance
+    # infinite.
+    resolution = (np.abs(scores) + np.abs(side.mean)) * np.finfo(np.float32).eps
+    deviation = np.maximum(np.sqrt(variance), resolution + _TINY)
     return -0.5 * np.square((scores - side.mean) / deviation) - np.log(deviation)
