@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> float | None:
     from synpriv import pipeline  # after Hydra has parsed: --help and typing errors stay instant
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return pipeline.run(cfg)  # the sweep ends with one summary
+        return pipeline.run(cfg, alone=False)  # the sweep ends with one summary
     with cli.errors_in_one_line():  # else Hydra adds a line of its own
         objective = pipeline.run(cfg)
         print(pipeline.summary([cfg]))

@@ -21,7 +21,7 @@ def audit(
     """Attack a cell: the report's statistical part, and the statistic [C,S].
 
     Canaries with too few shadow models on a side have no statistic (NaN); they are counted in the
-    report, never dropped silently.
+    report, never dropped silently. So are infinite ones of an attack of your own.
     """
     statistic = attack(evidence)
     if statistic.shape != evidence.member.shape:
@@ -32,17 +32,17 @@ def audit(
     values, member = statistic[usable], evidence.member[usable]
     masked = np.where(usable, statistic, np.nan)
     intervals = metrics.cluster_interval(masked, evidence.member, FPRS)
-    null = metrics.null_tprs(
-        lambda shuffled: _finite(attack(_with_member(evidence, shuffled))),
+    null = metrics.null_readings(
+        lambda shuffled: _finite(attack(evidence.with_member(shuffled))),
         evidence.member,
         FPRS,
         rounds=null_rounds,
     )
     rates = {
         f"tpr@fpr={fpr:g}": _rate(values, member, fpr, interval, at_null)
-        for fpr, interval, at_null in zip(FPRS, intervals, null.T, strict=True)
+        for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
-    effects = metrics.effect_size(np.where(usable, statistic, 0.0), evidence.member)
+    effects = metrics.effect_size(masked, evidence.member)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
@@ -51,6 +51,7 @@ def audit(
         "num_undefined": int((~usable).sum()),
         **rates,
         "auc": metrics.auc(values, member),
+        "null_auc": float(null[:, -1].mean()),
         "balanced_accuracy": metrics.balanced_accuracy(values, member),
         "most_exposed": _ranking(effects),
         "definitions": {
@@ -63,10 +64,6 @@ def audit(
         },
     }
     return report | {"warnings": _warnings(report)}, statistic
-
-
-def _with_member(evidence: Evidence, member: np.ndarray) -> Evidence:
-    return Evidence(evidence.logits, member, evidence.labels, evidence.true_labels)
 
 
 def _finite(statistic: Floats) -> Floats:
@@ -112,7 +109,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if report["num_undefined"]:
         found.append(
             f"{report['num_undefined']} of {report['num_canaries'] * report['num_models']} "
-            "statistics are undefined (too few shadow models on a side) and left out of the ROC"
+            "statistics are not finite (too few shadow models on a side?) and left out of the ROC"
         )
     return found
 

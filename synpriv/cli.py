@@ -30,7 +30,7 @@ SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
 _FROM_RESOLVER = "raised while resolving interpolation: "
-_PART_OF_RANGE = re.compile(rf"(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
+_PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
 
 
 def call(main: Callable[[], object]) -> None:

@@ -28,6 +28,10 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("wandb", "csv", "none")
 CANARIES = ("mislabelled", "clean")
 MEMBERSHIPS = ("balanced", "bernoulli")
+OBJECTIVES = (
+    *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
+    *("auc", "balanced_accuracy", "test_accuracy", "train_s"),
+)
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _NOT_SCIENCE = {"root", "path", "download"}
@@ -107,7 +111,12 @@ def validate(cfg: DictConfig) -> None:
         f"seed={cfg.seed}",
         f"0..{num_models - 1} (the index of a shadow model; raise num_models for more)",
     )
-    _require(cfg.audit_seed >= 0, f"audit_seed={cfg.audit_seed}", "0 or larger")
+    last = (2**32 - 1) // (num_models + 1) - 1  # the seeds of its runs must fit 32 bits
+    _require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
+    for key in ("num_train", "num_test"):
+        value = cfg.dataset.get(key)
+        fits = value is None or (isinstance(value, int) and value >= 1)
+        _require(fits, f"dataset.{key}={value}", "an integer of at least 1, or null")
     canary, trainer = cfg.canary, cfg.trainer
     _require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     _require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
@@ -117,6 +126,7 @@ def validate(cfg: DictConfig) -> None:
         ("trainer.precision", trainer.precision, PRECISIONS),
         ("trainer.accelerator", trainer.accelerator, ACCELERATORS),
         ("logger.name", cfg.logger.name, LOGGERS),
+        ("objective", cfg.objective, OBJECTIVES),
     ):
         _require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
     for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name):
@@ -154,7 +164,9 @@ def _require(condition: bool, what: str, right: str) -> None:
 
 def science(cfg: DictConfig) -> dict[str, Any]:
     """The resolved part of the config that decides what the shadow models of a cell are."""
-    nodes = {name: _without(plain(cfg[name]), _NOT_SCIENCE) for name in GROUPS}
+    nodes = {name: _numbers(plain(cfg[name])) for name in GROUPS}
+    for name in ("dataset", "public"):
+        nodes[name] = _without(nodes[name], _NOT_SCIENCE)
     if nodes["public"] is None:
         del nodes["public"]
     return nodes | {
@@ -181,6 +193,15 @@ def plain(node: Any) -> Any:
     if not OmegaConf.is_config(node):
         return node
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def _numbers(node: Any) -> Any:
+    """1.0 and 1 are the same number and must give the same hash."""
+    if isinstance(node, dict):
+        return {key: _numbers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_numbers(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
 def _without(node: Any, keys: set[str]) -> Any:

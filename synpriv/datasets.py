@@ -95,7 +95,7 @@ def npz(path: str, *, test_rate: float = 0.2, sha256: str | None = None) -> Sour
     try:
         archive = np.load(file, allow_pickle=False)
         arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: not a readable npz archive ({error})") from error
     if not {"images", "labels"} <= set(arrays):
         raise ValueError(f"{file}: has arrays {sorted(arrays)}; needs 'images' and 'labels'")
@@ -229,6 +229,9 @@ def _labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Labe
         )
     if labels.min() < 0:
         raise ValueError(f"{where}: label {labels.min()} is negative; classes are 0..K-1")
+    height, width = images.shape[1:3] if images.ndim == 3 or channels_last else images.shape[2:]
+    if height != width:
+        raise ValueError(f"{where}: images are {height}x{width}; must be square, resize them")
     if images.ndim == 3:
         images = images[:, None]
     elif channels_last:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synpriv.scores import SCORES, Floats
+
+_BLOCK = 1 << 22  # logits turned into float64 at once
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Evidence:
     member: NDArray[np.bool_]  # [C,S]
     labels: NDArray[np.int64]  # [C] the label the canary is trained on
     true_labels: NDArray[np.int64]  # [C]
+    _scores: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
@@ -25,3 +30,18 @@ class Evidence:
             assert labels.shape == (num_canaries,)
             assert labels.min() >= 0
             assert labels.max() < num_classes
+
+    def scores(self, name: str) -> Floats:
+        """Scores `name` of the trained-on labels: float64 [C,S,Q], computed once, not to modify."""
+        if name not in self._scores:
+            step = max(1, _BLOCK // self.logits[0].size)
+            blocks = range(0, len(self.logits), step)
+            self._scores[name] = np.concatenate(
+                [SCORES[name](self.logits[i : i + step], self.labels[i : i + step]) for i in blocks]
+            )
+            self._scores[name].flags.writeable = False
+        return self._scores[name]
+
+    def with_member(self, member: NDArray[np.bool_]) -> Evidence:
+        """The same logits with other membership bits."""
+        return replace(self, member=member)

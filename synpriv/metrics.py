@@ -107,18 +107,19 @@ def balanced_accuracy(statistic: ArrayLike, member: ArrayLike) -> float:
 def effect_size(statistic: ArrayLike, member: ArrayLike) -> Floats:
     """Per canary (mean IN - mean OUT) / pooled standard deviation, float64 [C].
 
-    NaN where a canary has fewer than two models on a side.
+    NaN values are left out; NaN where a canary has fewer than two models left on a side.
     """
     values = np.asarray(statistic, dtype=np.float64)
     truth = np.asarray(member, dtype=bool)
-    means, squares = [], 0.0
-    for side in (truth, ~truth):
+    usable = ~np.isnan(values)
+    means, squares = [], np.zeros(len(values))
+    for side in (truth & usable, ~truth & usable):
         count = side.sum(axis=1)
         enough = np.where(count > 1, count, np.nan)
         mean = np.where(side, values, 0).sum(axis=1) / enough
         squares = squares + np.where(side, (values - mean[:, None]) ** 2, 0).sum(axis=1)
         means.append(mean)
-    deviation = np.sqrt(squares / (truth.shape[1] - 2))
+    deviation = np.sqrt(squares / np.maximum(usable.sum(axis=1) - 2, 1))
     return (means[0] - means[1]) / np.maximum(deviation, 1e-30)
 
 
@@ -136,9 +137,9 @@ def cluster_interval(
     One canary stands in S values and one model in C, so pairs are not independent. Canaries and
     models are resampled with replacement, each on its own (Owen, "The pigeonhole bootstrap", Annals
     of Applied Statistics 2007), the threshold is found anew in each round, and percentiles are
-    taken. NaN values are left out. The result is widened, where needed, to contain the binomial
-    (Clopper-Pearson) interval of n_in trials: clusters can only take information away, and a
-    bootstrap of 0% or 100% has no width of its own.
+    taken. NaN values are left out. The interval covers at least at its level, at the price of some
+    width. It is widened, where needed, to contain the binomial (Clopper-Pearson) interval of n_in
+    trials: a bootstrap of 0% or 100% has no width of its own.
     """
     values = np.asarray(statistic, dtype=np.float64)
     truth = np.asarray(member, dtype=bool)
@@ -179,7 +180,7 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tupl
     return float(low), float(high)
 
 
-def null_tprs(
+def null_readings(
     attack: Callable[[Bools], Floats],
     member: ArrayLike,
     fprs: Sequence[float],
@@ -187,7 +188,7 @@ def null_tprs(
     rounds: int = 100,
     seed: int = 0,
 ) -> Floats:
-    """TPR@FPR that `attack` reads when nothing leaks: float64 [rounds,F].
+    """TPR@FPR and AUC that `attack` reads when nothing leaks: float64 [rounds,F+1], AUC last.
 
     A randomisation test: each canary's membership bits are shuffled over the models, which keeps
     their number, and the attack runs on the same scores. Shuffled bits say nothing about the
@@ -195,10 +196,11 @@ def null_tprs(
     """
     truth = np.asarray(member, dtype=bool)
     rng = np.random.default_rng(seed)
-    read = np.empty((rounds, len(fprs)))
+    read = np.empty((rounds, len(fprs) + 1))
     for i in range(rounds):
         shuffled = rng.permuted(truth, axis=1)
         statistic = attack(shuffled)
         usable = ~np.isnan(statistic)
-        read[i] = [tpr_at_fpr(statistic[usable], shuffled[usable], fpr) for fpr in fprs]
+        values, bits = statistic[usable], shuffled[usable]
+        read[i] = [*(tpr_at_fpr(values, bits, fpr) for fpr in fprs), auc(values, bits)]
     return read

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import os
 import subprocess
@@ -15,17 +13,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import audit, config, store, tracking
+from synpriv import __version__, audit, config, store, tracking
 from synpriv.metrics import roc
 from synpriv.report import figure, table
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig) -> float | None:
+def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     """Train shadow model `cfg.seed` unless it is there, audit its cell unless that is up to date.
 
-    Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
+    An incomplete cell (`partial`) is audited only if the run is `alone`: a sweep does it once, at
+    its end. Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
     """
     config.validate(cfg)
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
@@ -35,22 +34,22 @@ def run(cfg: DictConfig) -> float | None:
             log.info("seed %d is trained already", cfg.seed)
         else:
             _train(cfg, cell, problem)
-    report = audit_if_complete(cfg, cell)
+    report = audit_if_complete(cfg, cell, partial=cfg.partial and alone)
     return None if report is None else objective(report, cfg.objective)
 
 
 def what_is_missing(cell: store.Cell) -> str:
     """Why a cell is not audited yet, and what to run."""
-    problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s))}
+    problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s)) is not None}
     there = cell.num_models - len(problems)
     damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
-    lines = [f"{cell.folder}: {there} of {cell.num_models} shadow models are there", *damaged]
     missing = ",".join(map(str, problems)) if len(problems) <= 8 else f"0..{cell.num_models - 1}"
-    if problems:
-        lines.append(
-            f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
-            "partial=true audits what is there; a smaller num_models is another, cheaper cell"
-        )
+    lines = [
+        f"{cell.folder}: {there} of {cell.num_models} shadow models are there",
+        *damaged,
+        f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
+        "partial=true audits what is there; a smaller num_models is another, cheaper cell",
+    ]
     return "\n".join(lines)
 
 
@@ -61,13 +60,17 @@ def summary(configs: Iterable[DictConfig]) -> str:
     seen: set[Path] = set()
     for cfg in configs:
         cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-        file = cell.folder / f"{cfg.attack.name}.json"
+        file = report_file(cfg, cell)
         if file in seen:
             continue
         seen.add(file)
-        report = store.read_report(file)
-        if report is None:
+        intact = [seed for seed in range(cell.num_models) if cell.problem(seed) is None]
+        complete = len(intact) == cell.num_models
+        report = current_report(cfg, cell, intact) if complete or cfg.partial else None
+        if not complete:
             lines.append(what_is_missing(cell))
+        if report is None:
+            lines.append(f"{cell.folder}: no report of attack={cfg.attack.name} from these models")
         else:
             reports.append(report)
             lines.append(f"ROC of {cell.folder}: {file.with_suffix('.png')}")
@@ -105,33 +108,50 @@ def _git_commit() -> str | None:
     return answer.stdout.strip() or None
 
 
-def audit_if_complete(cfg: DictConfig, cell: store.Cell) -> dict[str, Any] | None:
+def audit_if_complete(cfg: DictConfig, cell: store.Cell, *, partial: bool) -> dict[str, Any] | None:
     """The report of a complete cell (or, with `partial`, of what is there), made if need be."""
     trained = cell.trained()
-    complete = len(trained) == cell.num_models
-    if not complete and not cfg.partial:
+    if not trained or (len(trained) < cell.num_models and not partial):
         return None
     with cell.lock():
         problems = {seed: problem for seed in trained if (problem := cell.problem(seed))}
         for seed, problem in problems.items():
             log.warning("seed %d: %s; run it again: seed=%d", seed, problem, seed)
-        if problems and not cfg.partial:
+        if problems and not partial:
             return None
         return _audit(cfg, cell, [seed for seed in trained if seed not in problems])
 
 
-def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+def current_report(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any] | None:
+    """The report on disk if it was made by this attack from this evidence, else None."""
+    report = store.read_report(report_file(cfg, cell))
     runs = [cell.metrics(seed) for seed in seeds]
-    inputs = {
-        "attack": config.plain(cfg.attack),
-        "evidence": {run["seed"]: run["evidence_sha256"] for run in runs},
-    }
-    fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    file = cell.folder / f"{cfg.attack.name}.json"
-    report = store.read_report(file)
-    if report is not None and report["inputs_sha256"] == fingerprint:
+    return report if report and report["inputs_sha256"] == _fingerprint(cfg, runs) else None
+
+
+def report_file(cfg: DictConfig, cell: store.Cell) -> Path:
+    """Where the report of the configured attack is; statistic and picture lie beside it."""
+    return cell.folder / f"{cfg.attack.name}.json"
+
+
+def _fingerprint(cfg: DictConfig, runs: list[dict[str, Any]]) -> str:
+    """What a report is made from: attack and options, evidence, version of the code."""
+    return store.json_sha256(
+        {
+            "attack": config.plain(cfg.attack),
+            "runs": {run["seed"]: run["metrics_sha256"] for run in runs},
+            "version": __version__,
+        }
+    )
+
+
+def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+    report = current_report(cfg, cell, seeds)
+    file = report_file(cfg, cell)
+    if report is not None:
         log.info("%s is up to date", file)
         return report
+    runs = [cell.metrics(seed) for seed in seeds]
     with tracking.track(cfg, cell.folder, job_type="audit") as tracker:
         attack = config.build(cfg.attack, "attack")
         evidence = cell.evidence(seeds)
@@ -140,13 +160,9 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
             **_heading(cfg, cell, seeds),
             **_from_runs(runs),
             **statistics,
-            "inputs_sha256": fingerprint,
+            "inputs_sha256": _fingerprint(cfg, runs),
         }
-        if report["partial"]:
-            report["warnings"].append(
-                f"partial: {len(seeds)} of {cell.num_models} shadow models; with rows no longer "
-                "balanced, leave-one-out reads slightly too low"
-            )
+        report["warnings"] += _about_runs(cell, runs, report)
         usable = np.isfinite(statistic)
         curve = roc(statistic[usable], evidence.member[usable])
         arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}
@@ -157,6 +173,20 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
         tracker.summary(flatten(report))
         tracker.picture("roc", file.with_suffix(".png"))
     return report
+
+
+def _about_runs(cell: store.Cell, runs: list[dict[str, Any]], report: dict[str, Any]) -> list[str]:
+    """What the reader must know of the shadow models behind a report."""
+    found = []
+    if report["partial"]:
+        found.append(
+            f"partial: {len(runs)} of {cell.num_models} shadow models, rows are not balanced and "
+            f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
+        )
+    commits = {run["git_commit"] for run in runs}
+    if len(commits) > 1:
+        found.append(f"the shadow models were trained by {len(commits)} different commits")
+    return found
 
 
 def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:

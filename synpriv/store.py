@@ -53,7 +53,8 @@ class Cell:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             for left in folder.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
+                if not _alive(int(left.suffixes[-2][1:])):  # the writer's process id
+                    left.unlink(missing_ok=True)
             yield
 
     def problem(self, seed: int) -> str | None:
@@ -62,9 +63,15 @@ class Cell:
         if not metrics.is_file():
             return NOT_TRAINED
         try:
-            recorded = json.loads(metrics.read_bytes())["evidence_sha256"]
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.loads(metrics.read_bytes())
+            recorded, checksum = content["evidence_sha256"], content.pop("metrics_sha256")
+            owner = (content["cell"], content["seed"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{metrics} is damaged ({type(error).__name__}: {error})"
+        if json_sha256(content) != checksum:
+            return f"{metrics} is damaged (checksum differs)"
+        if owner != (self.name, seed):
+            return f"{metrics} belongs to seed {owner[1]} of {owner[0]}"
         evidence = self.run(seed) / EVIDENCE
         if not evidence.is_file():
             return f"{evidence} is missing"
@@ -99,6 +106,16 @@ class Cell:
         )
 
 
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _read_arrays(file: Path) -> dict[str, NDArray]:
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
@@ -121,8 +138,13 @@ def save_run(
         raise ValueError("logits are not finite: training diverged; lower the learning rate")
     content = npz_bytes(logits=logits, member=member, labels=labels, true_labels=true_labels)
     write_bytes(folder / EVIDENCE, content)
-    checksum = hashlib.sha256(content).hexdigest()
-    write_json(folder / METRICS, metrics | {"evidence_sha256": checksum})
+    whole = metrics | {"evidence_sha256": hashlib.sha256(content).hexdigest()}
+    write_json(folder / METRICS, whole | {"metrics_sha256": json_sha256(whole)})
+
+
+def json_sha256(content: Any) -> str:
+    """Hash of what a JSON file says, whatever its layout."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def npz_bytes(**arrays: NDArray) -> bytes:
@@ -158,12 +180,16 @@ def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def read_report(file: Path) -> dict[str, Any] | None:
-    """An audit's report, None if it is missing or damaged: it takes seconds to make again."""
+    """An audit's report; None if it or a file beside it is missing or damaged.
+
+    It takes seconds to make again.
+    """
     try:
         report = json.loads(file.read_bytes())
-        return report if isinstance(report["inputs_sha256"], str) else None
+        whole = all(file.with_suffix(end).is_file() for end in (".npz", ".png"))
+        return report if whole and isinstance(report["inputs_sha256"], str) else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged (%s), auditing again", file, error)
+        log.warning("%s is not a whole report (%s)", file, error)
         return None

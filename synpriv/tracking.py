@@ -44,7 +44,7 @@ class Tracker(ABC):
     def picture(self, key: str, file: Path) -> None: ...
 
     @abstractmethod
-    def finish(self) -> None: ...
+    def finish(self, *, failed: bool = False) -> None: ...
 
 
 class NoTracker(Tracker):
@@ -59,7 +59,7 @@ class NoTracker(Tracker):
     def picture(self, key: str, file: Path) -> None:
         pass
 
-    def finish(self) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         pass
 
 
@@ -73,7 +73,7 @@ class CsvTracker(NoTracker):
     def log(self, row: dict[str, float], epoch: int) -> None:
         self._rows.append({"epoch": epoch, **row})
 
-    def finish(self) -> None:
+    def finish(self, *, failed: bool = False) -> None:
         if not self._rows:
             return
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
@@ -106,12 +106,15 @@ class WandbTracker(Tracker):
         self._guard(lambda run: run.summary.update(values))
 
     def picture(self, key: str, file: Path) -> None:
-        import wandb
+        def send(run: Any) -> None:
+            import wandb
 
-        self._guard(lambda run: run.log({key: wandb.Image(str(file))}))
+            run.log({key: wandb.Image(str(file))})
 
-    def finish(self) -> None:
-        self._guard(lambda run: run.finish())
+        self._guard(send)
+
+    def finish(self, *, failed: bool = False) -> None:
+        self._guard(lambda run: run.finish(exit_code=int(failed)))
 
 
 @contextmanager
@@ -120,8 +123,10 @@ def track(cfg: DictConfig, folder: Path, *, job_type: str) -> Iterator[Tracker]:
     tracker = _start(cfg, folder, job_type)
     try:
         yield tracker
-    finally:
-        tracker.finish()
+    except BaseException:
+        tracker.finish(failed=True)
+        raise
+    tracker.finish()
 
 
 def _start(cfg: DictConfig, folder: Path, job_type: str) -> Tracker:
@@ -151,8 +156,11 @@ def _start(cfg: DictConfig, folder: Path, job_type: str) -> Tracker:
 
 def _init(**arguments: Any) -> Any:
     """An online run if W&B can be reached with a key, else an offline one, else None."""
-    import wandb
-
+    try:
+        import wandb
+    except ImportError as error:
+        log.warning("W&B cannot be imported (%s): nothing is mirrored", error)
+        return None
     settings = wandb.Settings(
         console="off",
         silent=True,
@@ -171,7 +179,7 @@ def _init(**arguments: Any) -> Any:
             Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
             return wandb.init(**more, **arguments)
         except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
-            log.warning("W&B %s mode failed: %s", mode, str(error).splitlines()[:1])
+            log.warning("W&B %s mode failed: %s", mode, str(error).partition("\n")[0])
             _give_up_online()
     return None
 

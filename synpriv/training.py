@@ -6,6 +6,7 @@ Everything heavy (torch, Lightning) is imported here, so that a finished cell is
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -80,8 +81,10 @@ def load_source(cfg: DictConfig) -> Source:
         private=subset(source.private, dataset.num_train, name="num_train"),
         test=subset(source.test, dataset.num_test, name="num_test"),
     )
-    public = None if cfg.public is None else build(cfg.public.load, "public.load")().private
-    return with_public(source, public)
+    if cfg.public is None:
+        return with_public(source, None)
+    pool = build(cfg.public.load, "public.load")().private
+    return with_public(source, subset(pool, cfg.public.num_train, name="num_train"))
 
 
 def network_factory(
@@ -89,6 +92,12 @@ def network_factory(
 ) -> NetworkFactory:
     """A factory of freshly initialised networks that fit the data set."""
     images = source.private.images
+    for name in ("mean", "std"):
+        if len(cfg.dataset[name]) not in (1, images.shape[1]):
+            raise ValueError(
+                f"dataset.{name}={list(cfg.dataset[name])}: must be one number, "
+                f"or one for each of the {images.shape[1]} channels"
+            )
     return functools.partial(
         build(node, where),
         channels=images.shape[1],
@@ -126,7 +135,7 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
     """Train a method to its last iterate and take its release."""
     if trainer.channels_last:
         method.to(memory_format=torch.channels_last)
-    lightning.Trainer(
+    loop = lightning.Trainer(
         max_epochs=method.max_epochs,
         accelerator=trainer.accelerator,
         devices=1,
@@ -136,8 +145,22 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-    ).fit(method)
+    )
+    try:
+        loop.fit(method)
+    except SystemExit as stop:
+        if stop.code == 1 and loop.interrupted:  # Lightning's way to pass Ctrl-C on
+            raise KeyboardInterrupt from stop
+        raise
     return method.release()
+
+
+def device_of(trainer: DictConfig) -> torch.device:
+    """Where Lightning trains; it leaves the module on the CPU afterwards."""
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=gpu: no CUDA device here; use trainer=auto or cpu")
+    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def obtain(
@@ -145,7 +168,7 @@ def obtain(
 ) -> tuple[Release, tuple[str, ...]]:
     """Fit the configured method, and its student where the release is only a synthetic set.
 
-    Returns the release and its provenance. Every stage starts from the run's seed.
+    Returns the release and its provenance. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
     model = network_factory(cfg.model, "model", source, cfg)
@@ -159,7 +182,7 @@ def obtain(
         release = fit(method, cfg.trainer, tracker, "fit")
     if release.classifier is None:
         with costs.stage("student"):
-            lightning.seed_everything(seed, verbose=False)
+            lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
             student = build(cfg.method.student, "method.student")
             fitted = student(private=release.synthetic, model=model)
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
@@ -167,11 +190,18 @@ def obtain(
     return release, method.provenance
 
 
+def stage_seed(seed: int, stage: str) -> int:
+    """A later stage's own 32-bit seed, so that it does not repeat the first one's draws."""
+    digest = hashlib.sha256(f"{seed} {stage}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
 def train_run(
     cfg: DictConfig, folder: Path, tracker: Tracker, *, extra: dict[str, Any]
 ) -> dict[str, Any]:
     """Train and query shadow model `cfg.seed`, write its run folder; returns its metrics."""
     quieten()
+    device = device_of(cfg.trainer)
     torch.set_num_threads(cfg.trainer.num_threads)
     costs = Costs()
     with costs.stage("data"):
@@ -187,12 +217,10 @@ def train_run(
         )
     release, provenance = obtain(cfg, split, source, tracker, costs)
     assert release.classifier is not None
-    device = next(release.classifier.parameters()).device
     with costs.stage("query"):
-        logits = query.canary_logits(
-            release.classifier, split.canaries.to(device), flip=cfg.dataset.flip
-        )
-        accuracy = query.accuracy(release.classifier, split.test.to(device))
+        classifier = release.classifier.to(device)
+        logits = query.canary_logits(classifier, split.canaries.to(device), flip=cfg.dataset.flip)
+        accuracy = query.accuracy(classifier, split.test.to(device))
     if cfg.keep_release:
         save_release(folder, release)
     stages = {name: asdict(stage) for name, stage in costs.stages.items()}
@@ -226,7 +254,10 @@ def save_release(folder: Path, release: Release) -> None:
     """The released weights (safetensors) and synthetic set (npz)."""
     assert release.classifier is not None
     weights = safetensors.torch.save(
-        {name: tensor.contiguous() for name, tensor in release.classifier.state_dict().items()}
+        {
+            name: tensor.cpu().contiguous()
+            for name, tensor in release.classifier.state_dict().items()
+        }
     )
     store.write_bytes(folder / "release.safetensors", weights)
     if release.synthetic is not None:

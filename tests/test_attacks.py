@@ -57,7 +57,7 @@ def test_canaries_are_scored_one_by_one(file: Path) -> None:
     mixed = Evidence(*(array[order] for array in vars(given).values()))
     if file.stem == "lira":  # its seeded draw goes by position: compare without it
         attack.keywords["equalise"] = False
-    np.testing.assert_allclose(attack(mixed), attack(given)[order], rtol=2e-7, atol=2e-9)
+    np.testing.assert_allclose(attack(mixed), attack(given)[order], rtol=2e-7, atol=2e-6)
 
 
 def lira(**options: object) -> object:

@@ -16,7 +16,7 @@ from synpriv.metrics import (
     clopper_pearson,
     cluster_interval,
     effect_size,
-    null_tprs,
+    null_readings,
     operating_point,
     roc,
     tpr_at_fpr,
@@ -244,7 +244,7 @@ def test_interval_covers_when_canaries_differ() -> None:
 
 def test_shuffled_membership_reads_about_the_fpr() -> None:
     values, member = leaky(100, 16, 0, leak=50.0)  # the leak itself must not count
-    read = null_tprs(lambda _: values, member, [0.05, 0.2], rounds=100)
+    read = null_readings(lambda _: values, member, [0.05, 0.2], rounds=100)
     assert read.shape == (100, 2)
     np.testing.assert_allclose(read.mean(axis=0), [0.05, 0.2], atol=0.01)
 
@@ -259,7 +259,7 @@ def test_shuffling_keeps_the_number_of_models_per_canary() -> None:
     member = membership(12, 8, seed=0)
     member[0] = np.arange(8) < 3
     before = member.copy()
-    null_tprs(attack, member, [0.1], rounds=5, seed=3)
+    null_readings(attack, member, [0.1], rounds=5, seed=3)
     np.testing.assert_array_equal(member, before)
     assert all((each.sum(1) == member.sum(1)).all() for each in seen)
     assert not any(np.array_equal(each, member) for each in seen)
@@ -269,7 +269,7 @@ def test_the_null_follows_its_seed_and_leaves_nan_out() -> None:
     values, member = leaky(20, 8, 0)
     values[0, 0] = np.nan
     first, again, other = (
-        null_tprs(lambda _: values, member, [0.1], rounds=10, seed=seed) for seed in (1, 1, 2)
+        null_readings(lambda _: values, member, [0.1], rounds=10, seed=seed) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

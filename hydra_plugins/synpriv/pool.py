@@ -44,15 +44,17 @@ class PoolLauncher(Launcher):
     def __init__(
         self,
         num_workers: int | None = None,
-        devices: str | Sequence[int | str] = "auto",
+        devices: str | int | Sequence[int | str] = "auto",
         jobs_per_device: int = 1,
     ) -> None:
         for name, value in (
             ("num_workers", num_workers),
             ("jobs_per_device", jobs_per_device),
         ):
-            if value is not None and value < 1:
-                raise ValueError(f"hydra.launcher.{name}={value}: must be at least 1")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"hydra.launcher.{name}={value}: must be an integer, at least 1")
+        if isinstance(devices, int):
+            raise ValueError(f"hydra.launcher.devices={devices}: must be a list, [{devices}]")
         self.num_workers, self.jobs_per_device = num_workers, jobs_per_device
         self.devices = devices if isinstance(devices, str) else [str(d) for d in devices]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -42,6 +42,8 @@ class RangeSweeper(BasicSweeper):
         assert self.launcher is not None
         from synpriv import pipeline, store
 
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise ValueError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: must be >= 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
@@ -56,6 +58,9 @@ class RangeSweeper(BasicSweeper):
             returns.append(self.launcher.launch(batch, sum(map(len, returns))))
         results = [result for batch in returns for result in batch]
         failed = [result for result in results if result.status != JobStatus.COMPLETED]
+        for cfg in (variant.cfg for variant in variants if variant.cfg.partial):
+            cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+            pipeline.audit_if_complete(cfg, cell, partial=True)
         print(pipeline.summary([variant.cfg for variant in variants]))
         if failed:
             print(failures(failed))
@@ -81,7 +86,22 @@ class RangeSweeper(BasicSweeper):
                 cfg.seed = int(next(word for word in job if word not in rest).partition("=")[2])
             config.validate(cfg)
             found[rest].seeds[cfg.seed] = job
+        _check_names([variant.cfg for variant in found.values()])
         return list(found.values())
+
+
+def _check_names(configs: Sequence[DictConfig]) -> None:
+    """Two variants of an attack on one cell would overwrite each other's report."""
+    attacks: dict[tuple[str, str], dict[str, Any]] = {}
+    for cfg in configs:
+        options = config.plain(cfg.attack)
+        name = cfg.attack.name
+        if attacks.setdefault((cfg.cell, name), options) != options:
+            key = next(k for k, v in options.items() if v != attacks[cfg.cell, name].get(k))
+            raise ValueError(
+                f"attack.{key} is swept, but all reports would be called {name}: "
+                f"add 'attack.name={name}_${{attack.{key}}}'"
+            )
 
 
 def _unfinished(variant: Variant) -> list[list[str]]:
@@ -98,9 +118,12 @@ def _unfinished(variant: Variant) -> list[list[str]]:
 def failures(failed: Sequence[JobReturn]) -> str:
     """Failed jobs, those with the same reason in one line."""
     by_reason: dict[str, list[str]] = {}
-    for result in failed:
+    jobs = [list(result.overrides or []) for result in failed]
+    common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
+    for result, words in zip(failed, jobs, strict=True):
         reason = cli.one_line(result._return_value)
-        by_reason.setdefault(reason, []).append(" ".join(result.overrides or []))
+        own = " ".join(word for word in words if word not in common)
+        by_reason.setdefault(reason, []).append(own)
     lines = [f"FAILED {len(jobs)} x {why}\n  {_some(jobs)}" for why, jobs in by_reason.items()]
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from synpriv.scores import SCORES, Floats
 VARIANCES = ("per_sample", "pooled", "pooled_raw")
 _BLOCK = 1 << 17  # scores handled at once: one float64 array of this size fits the cache
 _TINY = 1e-30
+_FARTHEST = 1e4
 
 
 def lira(
@@ -34,8 +35,7 @@ def lira(
     num_views = evidence.logits.shape[2]
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
-    logits = evidence.logits[:, :, :queries]
-    scores = SCORES[score](logits, evidence.labels)
+    scores = evidence.scores(score)[:, :, :queries]
     return leave_one_out(scores, evidence.member, variance=variance, equalise=equalise)
 
 
@@ -77,7 +77,7 @@ def leave_one_out(
         raise ValueError(
             f"attack.variance={variance} needs {fewest} models IN and OUT per canary, there are "
             f"{member.sum(1).max()} and {(~member).sum(1).max()}: "
-            "use num_models >= 6, or attack.variance=pooled_raw"
+            "train more (num_models >= 6), or use attack.variance=pooled_raw"
         )
     balanced = bool((2 * member.sum(1) == member.shape[1]).all())
     other = _model_of_other_side(member) if equalise and balanced else None
@@ -92,7 +92,7 @@ def leave_one_out(
             statistic[block] = (likelihoods[0] - likelihoods[1]).mean(axis=2)
     # Rounding errors depend on which model was removed, hence on membership: between scores that
     # tie they would read as a leak. Logits are float32, so the digits dropped here mean nothing.
-    return statistic.round(9).astype(np.float32).astype(np.float64)
+    return statistic.round(6).astype(np.float32).astype(np.float64)
 
 
 def _fewest_per_side(variance: str) -> int:
@@ -155,7 +155,9 @@ def _without(
     left = np.maximum(count - 1, 1)  # a side of one that loses it has no variance: NaN further down
     mean = mean - distance / left
     total, squares = squares, squares - np.square(distance) * (count / left)
-    _mend_cancellation(squares, mean, squares < 1e-4 * total, scores, side, removed)
+    lost = squares < 1e-4 * total
+    if lost.any():
+        _mend_cancellation(squares, mean, lost, scores=scores, side=side, removed=removed)
     return _Side(
         np.broadcast_to(count - taken, (*removed.shape, 1)),
         mean,
@@ -167,6 +169,7 @@ def _mend_cancellation(
     squares: Floats,
     mean: Floats,
     lost: NDArray[np.bool_],
+    *,
     scores: Floats,
     side: NDArray[np.bool_],
     removed: NDArray[np.int64],
@@ -219,8 +222,9 @@ def _log_density(side: _Side, scores: Floats, pooled: Floats | None) -> Floats:
         variance = side.squares / np.where(side.count > 1, side.count - 1, np.nan)
     else:
         variance = np.where(side.count > 0, pooled[None, :, None], np.nan)
-    # A spread below the resolution of float32 logits is not known, and 0 would make any distance
-    # infinite.
-    resolution = (np.abs(scores) + np.abs(side.mean)) * np.finfo(np.float32).eps
+    # A spread below the resolution of float32 logits is not known; neither is a distance of more
+    # than 10,000 standard deviations, where two sides would differ by rounding only.
+    resolution = np.abs(side.mean) * np.finfo(np.float32).eps
     deviation = np.maximum(np.sqrt(variance), resolution + _TINY)
-    return -0.5 * np.square((scores - side.mean) / deviation) - np.log(deviation)
+    distance = np.clip((scores - side.mean) / deviation, -_FARTHEST, _FARTHEST)
+    return -0.5 * np.square(distance) - np.log(deviation)

@@ -10,4 +10,4 @@ def threshold(evidence: Evidence, *, score: str = "hinge") -> Floats:
     """The score of the unmodified image, view 0: statistic [C,S]. No shadow model is needed."""
     if score not in SCORES:
         raise ValueError(f"attack.score={score}: must be one of {', '.join(SCORES)}")
-    return SCORES[score](evidence.logits[:, :, 0], evidence.labels)
+    return evidence.scores(score)[:, :, 0]

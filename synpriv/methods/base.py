@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,17 @@ class Release:
 
     classifier: Network | None = None
     synthetic: LabelledImages | None = None
+
+
+def stream(purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random stream of its own for each purpose, derived from the seed of the run.
+
+    Generators with one and the same seed would draw the same numbers for, say, the order of the
+    images and their augmentation.
+    """
+    content = f"{torch.initial_seed()} {purpose}".encode()
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+    return torch.Generator(device).manual_seed(seed)
 
 
 class Method(LightningModule, ABC):
@@ -48,8 +60,7 @@ class Method(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.private = self.private.to(self.device)
-        # Augmentation draws where the images are; both streams derive from the run's seed.
-        self.generator = torch.Generator(self.device).manual_seed(torch.initial_seed())
+        self.generator = stream("augmentation", self.device)  # draws where the images are
 
     def optimise(self, loss: Tensor) -> None:
         """One step of the optimiser, and of the schedule if there is one, on `loss`."""

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synpriv.data import LabelledImages, ShuffledBatches, random_crop, random_flip, shift_for
-from synpriv.methods.base import Method, Release
+from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
 
@@ -66,8 +66,7 @@ class Classifier(Method):
         self.crop, self.flip, self.label_smoothing = crop, flip, label_smoothing
 
     def train_dataloader(self) -> ShuffledBatches:
-        order = torch.Generator().manual_seed(torch.initial_seed())
-        return ShuffledBatches(len(self.private), self.batch_size, order)
+        return ShuffledBatches(len(self.private), self.batch_size, stream("order"))
 
     def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
         optimiser = torch.optim.SGD(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from synpriv.data import LabelledImages, StepChunks
 from synpriv.dsa import siamese
-from synpriv.methods.base import Method, Release
+from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
 
@@ -23,6 +23,7 @@ def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
 
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Mean feature of each class: features [N,D], labels int64 [N] -> [K,D], 0 where empty."""
+    features = features.float()  # in bf16 the sums would lose the differences that are matched
     sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
     counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
     return sums / counts[:, None]
@@ -82,7 +83,7 @@ class DistributionMatching(Method):
         self.provenance = ("class feature means", "labels") + (
             ("initial pixels",) if init == "real" else ()
         )
-        self.draw = torch.Generator().manual_seed(torch.initial_seed())
+        self.draw = stream("distillation")
         self.labels = torch.arange(num_classes).repeat_interleave(images_per_class)
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])

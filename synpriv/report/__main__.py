@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,15 @@ def audited(results: Path) -> list[tuple[dict, Roc]]:
     found = []
     for file in sorted(results.glob("*/*.json")):
         report = store.read_report(file)
-        if report is not None:
+        if report is None:
+            continue
+        try:
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
                 fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
-            found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            print(f"left out {file}: its npz is damaged ({error})", file=sys.stderr)
+            continue
+        found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
     return found
 
 

@@ -18,14 +18,13 @@ HEADER = [
 def row(report: Report) -> list[str]:
     """One audit in the columns of `HEADER`."""
     accuracy, seconds = report["test_accuracy"], report["train_s"]
-    marks = "*" if report["warnings"] else ""
     return [
         report["method"] + (" (partial)" if report["partial"] else ""),
         report["dataset"],
         report["canary"],
         report["attack"],
         f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f}",
-        _rate(report["tpr@fpr=0.001"]) + marks,
+        _rate(report["tpr@fpr=0.001"]),
         _rate(report["tpr@fpr=0.01"]),
         f"{report['auc']:.3f}",
         f"{report['n_in']}/{report['n_out']}",
@@ -35,7 +34,10 @@ def row(report: Report) -> list[str]:
 
 
 def _rate(rate: dict[str, Any]) -> str:
-    return f"{rate['tpr']:.2%} [{rate['low']:.2%}, {rate['high']:.2%}]"
+    """`*`: inside the band that chance alone gives; `?`: FPR below what this cell can resolve."""
+    mark = "*" if rate["tpr"] <= rate["null_band"][1] else ""
+    mark = mark if rate["resolvable"] else "?"
+    return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]"
 
 
 def text(reports: Sequence[Report]) -> str:
@@ -57,7 +59,7 @@ def markdown(reports: Sequence[Report]) -> str:
 def notes(reports: Sequence[Report]) -> str:
     """What the marked rows warn of, one line each."""
     return "".join(
-        f"* {report['cell']} {report['attack']}: {warning}\n"
+        f"- {report['cell']} {report['attack']}: {warning}\n"
         for report in reports
         for warning in report["warnings"]
     )

@@ -78,6 +78,8 @@ def _log_density(value: float, sample: list[float], common: float | None) -> flo
     if len(sample) < (2 if common is None else 1):
         return math.nan
     variance = _squares(sample) / (len(sample) - 1) if common is None else common
-    deviation = math.sqrt(variance) + 1e-30
-    z = (value - sum(sample) / len(sample)) / deviation
+    mean = sum(sample) / len(sample)
+    # Neither a spread below float32 resolution nor a distance beyond 10,000 deviations is known.
+    deviation = max(math.sqrt(variance), abs(mean) * 2.0**-23 + 1e-30)
+    z = max(-1e4, min(1e4, (value - mean) / deviation))
     return -0.5 * math.log(2 * math.pi) - math.log(deviation) - 0.5 * z * z
