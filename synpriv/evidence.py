@@ -20,7 +20,7 @@ class Evidence:
     member: NDArray[np.bool_]  # [C,S]
     labels: NDArray[np.int64]  # [C] the label the canary is trained on
     true_labels: NDArray[np.int64]  # [C]
-    _scores: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
+    _scores: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
@@ -43,5 +43,7 @@ class Evidence:
         return self._scores[name]
 
     def with_member(self, member: NDArray[np.bool_]) -> Evidence:
-        """The same logits with other membership bits."""
-        return replace(self, member=member)
+        """The same logits, whose scores need not be computed again, with other membership bits."""
+        twin = replace(self, member=member)
+        object.__setattr__(twin, "_scores", self._scores)
+        return twin

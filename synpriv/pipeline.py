@@ -139,7 +139,7 @@ def _fingerprint(cfg: DictConfig, runs: list[dict[str, Any]]) -> str:
     return store.json_sha256(
         {
             "attack": config.plain(cfg.attack),
-            "runs": {run["seed"]: run["metrics_sha256"] for run in runs},
+            "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "version": __version__,
         }
     )

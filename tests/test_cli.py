@@ -197,7 +197,7 @@ MISTAKES = {
     "seed=-1": ["seed=-1", "0..63"],
     "num_models=5": ["num_models=5", "even, at least 4"],
     "num_models=2": ["num_models=2", "even, at least 4"],
-    "audit_seed=-1": ["audit_seed=-1", "0 or larger"],
+    "audit_seed=-1": ["audit_seed=-1", "must be 0.."],
     "method=foo": ["method=foo", "undefended", "distill"],
     "dataset=foo": ["dataset=foo", "digits", "cifar10"],
     "experiment=foo": ["experiment=foo", "cifar10_small"],
@@ -295,18 +295,6 @@ def test_a_mistake_found_by_training_gives_one_line(
     code, error = in_this_process(argv, monkeypatch, capsys)
     assert_one_line(code, error, LATE_MISTAKES[typed])
     assert not list(tmp_path.rglob("metrics.json"))
-
-
-@pytest.mark.parametrize("typed", LATE_MISTAKES)
-def test_a_mistake_found_by_training_leaves_nothing_behind(
-    typed: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    argv = [*typed.split(), "logger=none", f"results={tmp_path / 'r'}", "hydra/job_logging=none"]
-    in_this_process(argv, monkeypatch, capsys)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("typed", ["seed=abc", "method=foo", "num_models=5"])

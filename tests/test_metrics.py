@@ -245,8 +245,8 @@ def test_interval_covers_when_canaries_differ() -> None:
 def test_shuffled_membership_reads_about_the_fpr() -> None:
     values, member = leaky(100, 16, 0, leak=50.0)  # the leak itself must not count
     read = null_readings(lambda _: values, member, [0.05, 0.2], rounds=100)
-    assert read.shape == (100, 2)
-    np.testing.assert_allclose(read.mean(axis=0), [0.05, 0.2], atol=0.01)
+    assert read.shape == (100, 3)
+    np.testing.assert_allclose(read.mean(axis=0), [0.05, 0.2, 0.5], atol=0.01)
 
 
 def test_shuffling_keeps_the_number_of_models_per_canary() -> None:

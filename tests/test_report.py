@@ -50,6 +50,7 @@ def results(tmp_path: Path) -> Path:
         store.write_json(file, report)
         arrays = {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
         store.write_bytes(file.with_suffix(".npz"), store.npz_bytes(**arrays))
+        figure.draw([(report, curve)], file.with_suffix(".png"))
     return tmp_path
 
 
@@ -99,8 +100,9 @@ def test_report_command_without_results_says_what_to_run(
     assert "python run.py" in error
 
 
-def test_damaged_report_is_left_out(results: Path) -> None:
-    file = next(results.glob("undefended*/threshold.json"))
+@pytest.mark.parametrize("end", ["json", "npz"])
+def test_damaged_report_is_left_out(results: Path, end: str) -> None:
+    file = next(results.glob(f"undefended*/threshold.{end}"))
     file.write_text("{")
     assert [report["method"] for report, _ in audited(results)] == ["distill_dm"]
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -27,7 +28,7 @@ def save(cell: Cell, seed: int, canaries: str = "same") -> None:
         member=rng.random(C) < 0.5,
         labels=np.arange(C) % K,
         true_labels=(np.arange(C) + 1) % K,
-        metrics={"seed": seed, "canaries_sha256": canaries},
+        metrics={"cell": cell.name, "seed": seed, "canaries_sha256": canaries},
     )
 
 
@@ -175,14 +176,30 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_swept_under_the_lock(cell: Cell) -> None:
-    left = [cell.run(1) / ".evidence.npz.999.tmp", cell.folder / ".lira.json.999.tmp"]
-    for file in left:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [cell.run(1) / f".evidence.npz.{dead.pid}.tmp", cell.folder / f".l.json.{dead.pid}.tmp"]
+    alive = cell.folder / f".cell.yaml.{os.getpid()}.tmp"
+    for file in (*left, alive):
         file.write_bytes(b"half")
     with cell.lock(1):
         assert not left[0].exists()
     with cell.lock():
         assert not left[1].exists()
+        assert alive.exists()  # somebody is still writing it
     assert cell.problem(1) is None
+
+
+def test_a_copied_run_is_not_taken_for_another_seed(cell: Cell) -> None:
+    shutil.copytree(cell.run(0), cell.run(1), dirs_exist_ok=True)
+    assert "belongs to seed 0" in str(cell.problem(1))
+
+
+@pytest.mark.parametrize("old", [b'"canaries_sha256"', b"same"])
+def test_a_flipped_byte_in_the_metrics_is_found(cell: Cell, old: bytes) -> None:
+    file = cell.run(2) / store.METRICS
+    file.write_bytes(file.read_bytes().replace(old, old[:-1] + b"x"))
+    assert "damaged" in str(cell.problem(2))
 
 
 def test_a_crafted_pickle_is_not_executed(cell: Cell, tmp_path: Path) -> None:
@@ -209,6 +226,9 @@ def test_a_damaged_report_reads_as_none(
 def test_a_report_reads_back_and_a_missing_one_is_none(tmp_path: Path) -> None:
     assert store.read_report(tmp_path / "lira.json") is None
     store.write_json(tmp_path / "lira.json", {"inputs_sha256": "x", "auc": 0.5})
+    assert store.read_report(tmp_path / "lira.json") is None  # its arrays and picture are missing
+    for end in ("npz", "png"):
+        (tmp_path / f"lira.{end}").touch()
     assert store.read_report(tmp_path / "lira.json") == {"inputs_sha256": "x", "auc": 0.5}
     assert json.loads((tmp_path / "lira.json").read_text())["auc"] == 0.5
 
