@@ -46,6 +46,7 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
         fontsize=8,
         color="0.3",
         verticalalignment="bottom",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
     axes.set(xscale="log", yscale="log", xlim=(limit, 1), ylim=(limit, 1.05))
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
