@@ -106,6 +106,8 @@ def make_split(
     seed: int,
 ) -> AuditSplit:
     """The split of shadow model `seed`: canaries are IN or OUT, everything else is IN."""
+    if kind not in CANARIES:
+        raise ValueError(f"canary.kind={kind}: must be one of {', '.join(CANARIES)}")
     private = source.private
     num = len(private)
     chosen = canary_indices(num, num_canaries, seed=audit_seed, num_models=num_models)
