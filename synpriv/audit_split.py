@@ -73,7 +73,8 @@ def canary_indices(
     """
     if not 1 <= num_canaries <= num_samples:
         raise ValueError(
-            f"canary.num_canaries={num_canaries}: must be 1..{num_samples} (the private set)"
+            f"canary.num_canaries={num_canaries}: must be 1..{num_samples} (the private set); "
+            f"write, say, canary.num_canaries={max(1, num_samples // 10)}"
         )
     if num_models < 1:
         raise ValueError(f"num_models={num_models}: must be positive")

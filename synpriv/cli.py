@@ -29,6 +29,7 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
+_LIST = re.compile(r"[^=]+=[^\[\]{}()'\"]*,[^\[\]{}()'\"]*")  # a,b, not [a,b] or 'a,b'
 _FROM_RESOLVER = "raised while resolving interpolation: "
 _PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
 
@@ -80,7 +81,11 @@ def normalise(argv: list[str]) -> list[str]:
             raise ValueError(f"missing '=' in {word!r}: write {word}=VALUE")
         else:
             overrides.append(expand_override(word))
-    sweeps = [old for old, new in _pairs(argv, overrides) if old != new]
+    keys = [override.split("=", 1)[0] for override in overrides]
+    twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice; give it once")
+    sweeps = [old for old, new in _pairs(argv, overrides) if old != new or _LIST.fullmatch(old)]
     multirun = {"-m", "--multirun"} & set(flags) or "hydra.mode=MULTIRUN" in overrides
     if sweeps and not multirun and not {"--cfg", "-c"} & set(flags):
         raise ValueError(f"{sweeps[0]} is a sweep: add -m")

@@ -38,8 +38,8 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     return None if report is None else objective(report, cfg.objective)
 
 
-def what_is_missing(cell: store.Cell) -> str:
-    """Why a cell is not audited yet, and what to run."""
+def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
+    """Why a cell is not audited yet, and (hints) what to run."""
     problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s)) is not None}
     there = cell.num_models - len(problems)
     damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
@@ -47,14 +47,17 @@ def what_is_missing(cell: store.Cell) -> str:
     lines = [
         f"{cell.folder}: {there} of {cell.num_models} shadow models are there",
         *damaged,
-        f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
-        "partial=true audits what is there; a smaller num_models is another, cheaper cell",
     ]
+    if hints:
+        lines.append(
+            f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
+            "partial=true audits what is there; a smaller num_models is another, cheaper cell"
+        )
     return "\n".join(lines)
 
 
-def summary(configs: Iterable[DictConfig]) -> str:
-    """The table of the audited cells, where their pictures are, and what the others lack."""
+def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
+    """The table of the audited cells, where their pictures are, and (hints) what others lack."""
     reports: list[dict[str, Any]] = []
     lines: list[str] = []
     seen: set[Path] = set()
@@ -68,10 +71,10 @@ def summary(configs: Iterable[DictConfig]) -> str:
         complete = len(intact) == cell.num_models
         report = current_report(cfg, cell, intact) if complete or cfg.partial else None
         if not complete:
-            lines.append(what_is_missing(cell))
-        if report is None:
+            lines.append(what_is_missing(cell, hints=hints))
+        if report is None and complete:
             lines.append(f"{cell.folder}: no report of attack={cfg.attack.name} from these models")
-        else:
+        if report is not None:
             reports.append(report)
             lines.append(f"ROC of {cell.folder}: {file.with_suffix('.png')}")
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])

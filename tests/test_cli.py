@@ -75,7 +75,6 @@ def test_hydra_sweeps_what_python_would(
         "dataset.path=a..b",
         "method.name=0..x",
         "method.name=v1..2x",
-        "method.lr=0.1,0.2",
         "method.lr=.5",
         "seed='0..2'",
         "method=glob(distill_*)",
@@ -87,6 +86,19 @@ def test_hydra_sweeps_what_python_would(
 def test_what_is_no_integer_range_is_left_alone(override: str) -> None:
     assert cli.expand_override(override) == override
     assert cli.normalise([override]) == [override]
+
+
+def test_a_list_needs_a_sweep_and_is_left_alone_in_one() -> None:
+    with pytest.raises(ValueError, match="is a sweep: add -m"):
+        cli.normalise(["method.lr=0.1,0.2"])
+    assert cli.normalise(["-m", "method.lr=0.1,0.2"]) == ["-m", "method.lr=0.1,0.2"]
+    for value in ("[1,2]", "'a,b'", "choice(1,2)", "{a:1,b:2}"):
+        assert cli.normalise([f"x={value}"]) == [f"x={value}"]
+
+
+def test_a_key_given_twice_is_named() -> None:
+    with pytest.raises(ValueError, match=r"method\.lr is given twice"):
+        cli.normalise(["method.lr=1", "seed=0", "method.lr=2"])
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,6 @@ def test_figure_axes_end_below_the_smallest_resolvable_fpr(
     axes = kept[0].axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_xlim()[0] == pytest.approx(1 / 1600 / 2)
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
     assert labels[0] == "chance"
     assert len(labels) == 3

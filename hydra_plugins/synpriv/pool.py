@@ -87,8 +87,8 @@ class PoolLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         setup_globals()
         slots = self.slots()[: len(job_overrides)]
-        where = f"{len(slots)} CPU workers" if slots[0] is None else f"{len(slots)} GPU workers"
-        print(f"{len(job_overrides)} jobs on {where}", flush=True)
+        kind = "CPU" if slots[0] is None else "GPU"
+        print(f"jobs: {len(job_overrides)}, {kind} workers: {len(slots)}", flush=True)
         shared = cloudpickle.dumps(
             (self.hydra_context, self.task_function, self.config, Singleton.get_state())
         )

@@ -49,8 +49,9 @@ class RangeSweeper(BasicSweeper):
         jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
         variants = self._variants(jobs)
         to_run = [job for variant in variants for job in _unfinished(variant)]
-        if len(to_run) < len(jobs):
-            print(f"{len(jobs) - len(to_run)} of {len(jobs)} jobs are done already")
+        done = sum(_trained(variant) for variant in variants)
+        if done:
+            print(f"{done} of {len(jobs)} shadow models are there already")
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
         returns: list[Sequence[JobReturn]] = []
@@ -61,12 +62,13 @@ class RangeSweeper(BasicSweeper):
         for cfg in (variant.cfg for variant in variants if variant.cfg.partial):
             cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
             pipeline.audit_if_complete(cfg, cell, partial=True)
-        print(pipeline.summary([variant.cfg for variant in variants]))
         if failed:
             print(failures(failed))
+        print(pipeline.summary([variant.cfg for variant in variants], hints=not failed))
+        if failed:
             raise HydraException(
                 f"{len(failed)} of {len(results)} jobs failed, see above; "
-                "the same command runs them again"
+                "once the cause is mended the same command runs only them"
             )
         return returns
 
@@ -104,15 +106,22 @@ def _check_names(configs: Sequence[DictConfig]) -> None:
             )
 
 
-def _unfinished(variant: Variant) -> list[list[str]]:
-    """Jobs without intact evidence, or a single one to bring the cell's audit up to date."""
+def _missing(variant: Variant) -> list[list[str]]:
+    """Jobs without intact evidence."""
     from synpriv import store
 
     cfg = variant.cfg
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-    return [job for seed, job in variant.seeds.items() if cell.problem(seed)] or [
-        next(iter(variant.seeds.values()))
-    ]
+    return [job for seed, job in variant.seeds.items() if cell.problem(seed) is not None]
+
+
+def _trained(variant: Variant) -> int:
+    return len(variant.seeds) - len(_missing(variant))
+
+
+def _unfinished(variant: Variant) -> list[list[str]]:
+    """What is missing, or a single job to bring the cell's audit up to date."""
+    return _missing(variant) or [next(iter(variant.seeds.values()))]
 
 
 def failures(failed: Sequence[JobReturn]) -> str:

@@ -46,6 +46,10 @@ def main(argv: list[str]) -> int:
         return 1
     reports = [report for report, _ in cells]
     print(table.text(reports))
+    told = {report["cell"] for report in reports}
+    for folder in sorted(file.parent for file in results.glob("*/cell.yaml")):
+        if folder.name not in told:
+            print(f"not audited: {folder}, {len(list(folder.glob('*/metrics.json')))} models there")
     try:
         store.write_bytes(results / "report.md", table.markdown(reports).encode())
         store.write_bytes(results / "report.csv", table.as_csv(reports).encode())

@@ -31,7 +31,7 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     for report, curve in cells:
         axes.step(
             np.maximum(curve.fpr, limit),
-            np.maximum(curve.tpr, limit),
+            np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
             where="post",
             linewidth=1.6,
             label=label(report),
@@ -51,7 +51,7 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     axes.set(xscale="log", yscale="log", xlim=(limit, 1), ylim=(limit, 1.05))
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.grid(True, which="major", color="0.9")
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower left")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
     plt.close(figure)

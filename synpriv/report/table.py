@@ -53,7 +53,8 @@ def markdown(reports: Sequence[Report]) -> str:
     """A Markdown table, warnings below."""
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
-    return f"{table}\n\n{notes(reports)}"
+    legend = "`*` in the band that chance alone gives, `?` FPR too low for this cell"
+    return f"{table}\n\n{legend}\n\n![ROC](report.png)\n\n{notes(reports)}"
 
 
 def notes(reports: Sequence[Report]) -> str:
