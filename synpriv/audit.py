@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv import metrics
+from synpriv import epsilon, metrics
 from synpriv.evidence import Evidence
 from synpriv.scores import Floats
 
@@ -16,12 +16,13 @@ Attack = Callable[[Evidence], Floats]
 
 
 def audit(
-    attack: Attack, evidence: Evidence, *, null_rounds: int = 100
+    attack: Attack, evidence: Evidence, *, delta: float = 0.0, null_rounds: int = 100
 ) -> tuple[dict[str, Any], Floats]:
     """Attack a cell: the report's statistical part, and the statistic [C,S].
 
     Canaries with too few shadow models on a side have no statistic (NaN); they are counted in the
-    report, never dropped silently. So are infinite ones of an attack of your own.
+    report, never dropped silently. So are infinite ones of an attack of your own. Epsilon is
+    estimated at `delta`.
     """
     statistic = attack(evidence)
     if statistic.shape != evidence.member.shape:
@@ -43,6 +44,7 @@ def audit(
         for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
     effects = metrics.effect_size(masked, evidence.member)
+    refuted = epsilon.audited(masked, evidence.member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
@@ -53,6 +55,9 @@ def audit(
         "auc": metrics.auc(values, member),
         "null_auc": float(null[:, -1].mean()),
         "balanced_accuracy": metrics.balanced_accuracy(values, member),
+        "epsilon_audited": refuted.epsilon,
+        "epsilon_audited_largest": refuted.largest,
+        "epsilon_audited_delta": delta,
         "most_exposed": _ranking(effects),
         "definitions": {
             "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
@@ -60,6 +65,8 @@ def audit(
             "no narrower than binomial",
             "null_band": f"central 95% of {null_rounds} rounds with shuffled membership",
             "balanced_accuracy": "best threshold on these data",
+            "epsilon_audited": "estimate from below, 95%, thresholds from other canaries; "
+            "no bound: leave-one-out statistics are not independent",
             "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         },
     }

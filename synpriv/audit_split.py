@@ -27,6 +27,7 @@ class AuditSplit:
     true_labels: torch.Tensor  # int64 [C]
     member: torch.Tensor  # bool [C]
     public: LabelledImages | None  # disjoint from private and test
+    expected_size: int  # of train, rounded down: public, the same for all seeds
 
 
 class _Streams(NamedTuple):
@@ -127,4 +128,5 @@ def make_split(
         true_labels=private.labels[torch.from_numpy(chosen)],
         member=torch.from_numpy(member),
         public=source.public,
+        expected_size=num - num_canaries + num_canaries // 2,
     )

@@ -28,13 +28,16 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("wandb", "csv", "none")
 CANARIES = ("mislabelled", "clean")
 MEMBERSHIPS = ("balanced", "bernoulli")
+DISTRIBUTIONS = ("logarithmic", "geometric", "poisson", "fixed")  # of the number of trials
 OBJECTIVES = (
     *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
-    *("auc", "balanced_accuracy", "test_accuracy", "train_s"),
+    *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _NOT_SCIENCE = {"root", "path", "download"}
+# What a node says to the config: its name in tables, and what `model.norm` should be.
+_NOT_ARGUMENTS = {"name", "model_norm"}
 
 
 @dataclass
@@ -67,6 +70,14 @@ class Logger:
 
 
 @dataclass
+class Tuning:
+    """Trainings on the private set before this one; counted in the epsilon of a DP cell."""
+
+    num_trials: float = 1
+    distribution: str = "logarithmic"
+
+
+@dataclass
 class Config:
     """conf/config.yaml, typed."""
 
@@ -84,6 +95,7 @@ class Config:
     canary: Canary = field(default_factory=Canary)
     method: Any = MISSING
     attack: Any = MISSING
+    tuning: Tuning = field(default_factory=Tuning)
     trainer: Trainer = field(default_factory=Trainer)
     logger: Logger = field(default_factory=Logger)
 
@@ -120,7 +132,10 @@ def validate(cfg: DictConfig) -> None:
     canary, trainer = cfg.canary, cfg.trainer
     _require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     _require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
+    num_trials = cfg.tuning.num_trials
+    _require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials}", "1..1e6")
     for name, value, allowed in (
+        ("tuning.distribution", cfg.tuning.distribution, DISTRIBUTIONS),
         ("canary.kind", canary.kind, CANARIES),
         ("canary.membership", canary.membership, MEMBERSHIPS),
         ("trainer.precision", trainer.precision, PRECISIONS),
@@ -210,15 +225,21 @@ def _without(node: Any, keys: set[str]) -> Any:
     return node
 
 
-def build(node: DictConfig, where: str, *, leave_out: Sequence[str] = ()) -> Callable[..., Any]:
+def build(node: DictConfig, where: str) -> Callable[..., Any]:
     """The partial that a yaml's `_target_` and arguments describe, arguments checked.
 
-    `leave_out` names sub-nodes that the caller builds itself. Objects are passed in the later call:
-    `instantiate` would turn a dataclass into a DictConfig.
+    Sub-nodes with a `_target_` of their own are the caller's to build. Objects are passed in the
+    later call: `instantiate` would turn a dataclass into a DictConfig.
     """
-    arguments = _without(plain(node), {"name", *leave_out})
+    arguments = own_arguments(plain(node))
     check_arguments(arguments, where)
     return instantiate({**arguments, "_partial_": True}, _convert_="all")
+
+
+def own_arguments(node: dict[str, Any]) -> dict[str, Any]:
+    """What of a node its `_target_` is called with."""
+    nested = {k for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
+    return {k: v for k, v in node.items() if k not in _NOT_ARGUMENTS | nested}
 
 
 def check_arguments(arguments: dict[str, Any], where: str) -> None:

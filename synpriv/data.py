@@ -122,3 +122,27 @@ class ShuffledBatches:
         batches = torch.randperm(self.num, generator=self.generator).split(self.batch_size)
         for steps in StepChunks(self.num_steps):
             yield list(batches[steps[0] : steps[-1] + 1])
+
+
+class PoissonBatches:
+    """`num_steps` index batches in chunks; each sample joins each batch with `sample_rate`.
+
+    Batches are int64 [B] with a random B that may be 0: what accounting for DP-SGD assumes.
+    """
+
+    def __init__(
+        self, num: int, sample_rate: float, num_steps: int, generator: torch.Generator
+    ) -> None:
+        self.num, self.sample_rate = num, sample_rate
+        self.num_steps, self.generator = num_steps, generator
+
+    def __len__(self) -> int:
+        return len(StepChunks(self.num_steps))
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for steps in StepChunks(self.num_steps):
+            yield [self._batch() for _ in steps]
+
+    def _batch(self) -> Tensor:
+        joins = torch.rand(self.num, generator=self.generator, dtype=torch.float64)
+        return torch.nonzero(joins < self.sample_rate)[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ class Source:
     private: LabelledImages
     test: LabelledImages
     public: LabelledImages | None = None
+    own_constants: bool = False  # the normalisation constants are the private images' own mean
 
     @property
     def num_classes(self) -> int:
@@ -133,7 +135,8 @@ def folder(
     if sha256 is not None and sha256 != folder_sha256(path):
         raise ValueError(f"{root}: changed while the sweep was running; start the sweep again")
     if (root / "train").is_dir() and (root / "test").is_dir():
-        return Source(*(_read_folder(root / part, size, channels) for part in ("train", "test")))
+        private, test = (_read_folder(root / part, size, channels) for part in ("train", "test"))
+        return Source(private, test)
     return hold_out(_read_folder(root, size, channels), test_rate)
 
 
@@ -167,6 +170,15 @@ def hold_out(data: LabelledImages, rate: float) -> Source:
             "choose a rate that leaves some for both sets"
         )
     return Source(data[~held_out], data[held_out])
+
+
+def is_own_mean(images: torch.Tensor, mean: Sequence[float]) -> bool:
+    """Whether normalisation constants are what one gets by computing them on these images.
+
+    Constants in unit range, one or one per channel; published ones have four digits.
+    """
+    own = images.transpose(0, 1).flatten(1).double().mean(1) / 255
+    return bool((own - torch.tensor(mean, dtype=torch.float64)).abs().max() < 1e-3)
 
 
 def class_balanced(

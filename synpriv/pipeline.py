@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import __version__, audit, config, store, tracking
+from synpriv import __version__, audit, config, epsilon, store, tracking
 from synpriv.metrics import roc
 from synpriv.report import figure, table
 
 log = logging.getLogger(__name__)
+GUARANTEE = (
+    *("epsilon", "epsilon_rdp", "delta", "noise_multiplier", "sample_rate", "steps"),
+    *("max_grad_norm", "accountant"),
+)
 
 
 def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
@@ -142,6 +146,7 @@ def _fingerprint(cfg: DictConfig, runs: list[dict[str, Any]]) -> str:
     return store.json_sha256(
         {
             "attack": config.plain(cfg.attack),
+            "tuning": config.plain(cfg.tuning),
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "version": __version__,
         }
@@ -158,10 +163,12 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
     with tracking.track(cfg, cell.folder, job_type="audit") as tracker:
         attack = config.build(cfg.attack, "attack")
         evidence = cell.evidence(seeds)
-        statistics, statistic = audit.audit(attack, evidence)
+        delta = runs[0].get("delta", 0.0)
+        statistics, statistic = audit.audit(attack, evidence, delta=delta)
         report = {
             **_heading(cfg, cell, seeds),
             **_from_runs(runs),
+            **_guarantee(runs, cfg.tuning),
             **statistics,
             "inputs_sha256": _fingerprint(cfg, runs),
         }
@@ -213,6 +220,34 @@ def _from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _guarantee(runs: list[dict[str, Any]], tuning: DictConfig) -> dict[str, Any]:
+    """Epsilon of the training and of the tuned procedure, for a method that has one.
+
+    Nothing in it depends on a seed. Null: training adds no noise, so there is no guarantee.
+    """
+    if "epsilon" not in runs[0]:
+        return {}
+    first = runs[0]
+    found = {key: first[key] for key in GUARANTEE}
+    if any(run[key] != first[key] for run in runs for key in GUARANTEE):
+        raise ValueError(f"the runs of {first['cell']} differ in their guarantee; train them again")
+    tuned = first["epsilon"]
+    if tuned is not None and tuning.num_trials > 1:
+        curve = first["renyi"]
+        tuned = epsilon.tuned(
+            curve["orders"],
+            curve["divergences"],
+            first["delta"],
+            num_trials=tuning.num_trials,
+            distribution=tuning.distribution,
+        )
+    return found | {
+        "epsilon_tuned": tuned,
+        "num_trials": tuning.num_trials,
+        "trials_distribution": tuning.distribution,
+    }
+
+
 def flatten(report: dict[str, Any]) -> dict[str, Any]:
     """What a dashboard compares: one flat number per key."""
     flat: dict[str, Any] = {"auc": report["auc"], "balanced_accuracy": report["balanced_accuracy"]}
@@ -221,7 +256,10 @@ def flatten(report: dict[str, Any]) -> dict[str, Any]:
         flat |= {f"{key}/{end}": report[key][end] for end in ("low", "high", "fpr")}
     for key in ("test_accuracy", "train_s"):
         flat[key] = report[key]["mean"]
-    return flat | {key: report[key] for key in ("n_in", "n_out", "num_models", "num_canaries")}
+    proven = {key: report.get(key) for key in ("epsilon", "epsilon_tuned")}
+    flat |= {key: value for key, value in proven.items() if value is not None}
+    counts = ("n_in", "n_out", "num_models", "num_canaries")
+    return flat | {key: report[key] for key in ("epsilon_audited", *counts)}
 
 
 def objective(report: dict[str, Any], key: str) -> float:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import logging
 import platform
-import resource
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from pytorch_lightning.loggers import Logger
 from synpriv import query, store
 from synpriv.audit_split import AuditSplit, make_split, run_seed
 from synpriv.config import build
-from synpriv.datasets import Source, class_balanced, with_public
+from synpriv.costs import Costs
+from synpriv.datasets import Source, class_balanced, is_own_mean, with_public
 from synpriv.methods.base import Method, Release
 from synpriv.models import Network
 from synpriv.tracking import Tracker
@@ -37,49 +36,17 @@ log = logging.getLogger(__name__)
 NetworkFactory = Callable[[], Network]
 
 
-@dataclass
-class Stage:
-    """What one part of a run cost."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_mb: float = 0.0  # of the process so far on a CPU, of this stage on a GPU
-
-
-class Costs:
-    """Wall seconds, CPU seconds and peak memory per stage."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, Stage] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
-            peak = torch.cuda.max_memory_allocated() / 2**20
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        self.stages[name] = Stage(
-            round(time.perf_counter() - wall, 3),
-            round(time.process_time() - cpu, 3),
-            round(peak, 1),
-        )
-
-
 def load_source(cfg: DictConfig) -> Source:
     """The data set's pools: subsets taken, public pool chosen and checked."""
     dataset = cfg.dataset
     source = build(dataset.load, "dataset.load")()
+    _check_constants(source, dataset)
     subset = functools.partial(class_balanced, seed=0)
     source = replace(
         source,
         private=subset(source.private, dataset.num_train, name="num_train"),
         test=subset(source.test, dataset.num_test, name="num_test"),
+        own_constants=is_own_mean(source.private.images, dataset.mean),
     )
     if cfg.public is None:
         return with_public(source, None)
@@ -87,17 +54,21 @@ def load_source(cfg: DictConfig) -> Source:
     return with_public(source, subset(pool, cfg.public.num_train, name="num_train"))
 
 
+def _check_constants(source: Source, dataset: DictConfig) -> None:
+    channels = source.private.images.shape[1]
+    for name in ("mean", "std"):
+        if len(dataset[name]) not in (1, channels):
+            raise ValueError(
+                f"dataset.{name}={list(dataset[name])}: must be one number, "
+                f"or one for each of the {channels} channels"
+            )
+
+
 def network_factory(
     node: DictConfig, where: str, source: Source, cfg: DictConfig
 ) -> NetworkFactory:
     """A factory of freshly initialised networks that fit the data set."""
     images = source.private.images
-    for name in ("mean", "std"):
-        if len(cfg.dataset[name]) not in (1, images.shape[1]):
-            raise ValueError(
-                f"dataset.{name}={list(cfg.dataset[name])}: must be one number, "
-                f"or one for each of the {images.shape[1]} channels"
-            )
     return functools.partial(
         build(node, where),
         channels=images.shape[1],
@@ -165,20 +136,37 @@ def device_of(trainer: DictConfig) -> torch.device:
 
 def obtain(
     cfg: DictConfig, split: AuditSplit, source: Source, tracker: Tracker, costs: Costs
-) -> tuple[Release, tuple[str, ...]]:
+) -> tuple[Release, dict[str, Any]]:
     """Fit the configured method, and its student where the release is only a synthetic set.
 
-    Returns the release and its provenance. Everything random derives from the run's seed.
+    Returns the release and what the method adds to metrics.json, provenance included. Everything
+    random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
     model = network_factory(cfg.model, "model", source, cfg)
-    own: dict[str, Any] = {"private": split.train, "model": model}
-    if "embedder" in cfg.method:
-        own["embedder"] = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
-        own["num_classes"] = source.num_classes
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
-        method = build(cfg.method, "method", leave_out=("student", "embedder"))(**own)
+        build_method = build(cfg.method, "method")
+        offered = {
+            "private": split.train,
+            "model": model,
+            "num_classes": source.num_classes,
+            "expected_size": split.expected_size,
+        }
+        if "embedder" in cfg.method:
+            embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
+            offered["embedder"] = embedder
+        wanted = inspect.signature(build_method).parameters
+        method = build_method(**{k: value for k, value in offered.items() if k in wanted})
+        provenance = list(method.provenance)
+        if source.own_constants:
+            if method.promises_privacy:
+                raise ValueError(
+                    f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
+                    f"which the epsilon of method={cfg.method.name} does not cover; use public "
+                    "constants, say dataset.mean=[0.5] dataset.std=[0.25]"
+                )
+            provenance.append("normalisation constants")
         release = fit(method, cfg.trainer, tracker, "fit")
     if release.classifier is None:
         with costs.stage("student"):
@@ -187,7 +175,7 @@ def obtain(
             fitted = student(private=release.synthetic, model=model)
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
         release = replace(release, classifier=classifier)
-    return release, method.provenance
+    return release, {"provenance": provenance, **method.metrics()}
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -215,7 +203,7 @@ def train_run(
             audit_seed=cfg.audit_seed,
             seed=cfg.seed,
         )
-    release, provenance = obtain(cfg, split, source, tracker, costs)
+    release, of_method = obtain(cfg, split, source, tracker, costs)
     assert release.classifier is not None
     with costs.stage("query"):
         classifier = release.classifier.to(device)
@@ -231,12 +219,12 @@ def train_run(
         "test_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
-        "provenance": list(provenance),
         "train_s": round(sum(stages[k]["wall_s"] for k in ("fit", "student") if k in stages), 3),
         "stages": stages,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "canaries_sha256": split.canaries.digest(),
         "versions": versions(),
+        **of_method,
         **extra,
     }
     store.save_run(

@@ -41,9 +41,8 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every node with a `_target_`, without the nodes in it that have their own."""
     if not isinstance(node, dict):
         return
-    nested = {k: v for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
     if "_target_" in node:
-        yield where, {k: v for k, v in node.items() if k != "name" and k not in nested}
+        yield where, config.own_arguments(node)
     for key, value in node.items():
         yield from targets(value, f"{where}.{key}")
 

@@ -21,7 +21,8 @@ from synpriv.methods.distill import DistributionMatching, class_means, matching_
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
-TINY = {"num_epochs": 2, "warmup_epochs": 0, "num_iterations": 3, "images_per_class": 2}
+TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations": 3}
+TINY["images_per_class"] = 2
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4

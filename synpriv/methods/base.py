@@ -6,12 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from synpriv.data import LabelledImages, ShuffledBatches, StepChunks
+from synpriv.data import LabelledImages, PoissonBatches, ShuffledBatches, StepChunks
 from synpriv.models import Network
 
 
@@ -44,6 +45,7 @@ class Method(LightningModule, ABC):
 
     max_epochs: int
     provenance: tuple[str, ...]  # every channel through which private data reach the release
+    promises_privacy = False  # whether there is an epsilon, which all channels must respect
 
     def __init__(self, *, private: LabelledImages, model: Callable[[], Network]) -> None:
         super().__init__()
@@ -56,7 +58,11 @@ class Method(LightningModule, ABC):
         """What is published after training."""
 
     @abstractmethod
-    def train_dataloader(self) -> ShuffledBatches | StepChunks: ...
+    def train_dataloader(self) -> ShuffledBatches | StepChunks | PoissonBatches: ...
+
+    def metrics(self) -> dict[str, Any]:
+        """What the method has to say about itself in metrics.json, after training."""
+        return {}
 
     def on_fit_start(self) -> None:
         self.private = self.private.to(self.device)

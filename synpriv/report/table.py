@@ -11,7 +11,8 @@ Report = dict[str, Any]
 
 HEADER = [
     *("method", "dataset", "canary", "attack", "test accuracy"),
-    *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "n in/out", "s/model", "cell"),
+    *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "epsilon", "audited >=", "n in/out"),
+    *("s/model", "cell"),
 ]
 
 
@@ -27,6 +28,8 @@ def row(report: Report) -> list[str]:
         _rate(report["tpr@fpr=0.001"]),
         _rate(report["tpr@fpr=0.01"]),
         f"{report['auc']:.3f}",
+        _epsilon(report),
+        f"{report['epsilon_audited']:.2f}",
         f"{report['n_in']}/{report['n_out']}",
         f"{seconds['mean']:.1f}",
         report["cell"],
@@ -38,6 +41,19 @@ def _rate(rate: dict[str, Any]) -> str:
     mark = "*" if rate["tpr"] <= rate["null_band"][1] else ""
     mark = mark if rate["resolvable"] else "?"
     return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]"
+
+
+def _epsilon(report: dict[str, Any]) -> str:
+    """What is proven: of the training, and of the tuned procedure if configurations were tried."""
+    if "epsilon" not in report:
+        return "none"
+    proven = report["epsilon"]
+    if proven is None:
+        return "infinite"
+    words = f"{proven:.3g}"
+    if report["num_trials"] > 1:
+        words += f", tuned {report['epsilon_tuned']:.3g}"
+    return f"{words} (delta {report['delta']:g})"
 
 
 def text(reports: Sequence[Report]) -> str:
@@ -53,7 +69,10 @@ def markdown(reports: Sequence[Report]) -> str:
     """A Markdown table, warnings below."""
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
-    legend = "`*` in the band that chance alone gives, `?` FPR too low for this cell"
+    legend = (
+        "`*` in the band that chance alone gives, `?` FPR too low for this cell; epsilon: proven, "
+        "audited: estimated from below"
+    )
     return f"{table}\n\n{legend}\n\n![ROC](report.png)\n\n{notes(reports)}"
 
 
@@ -73,7 +92,9 @@ def as_csv(reports: Sequence[Report]) -> str:
     columns = ["cell", "method", "dataset", "canary", "attack", "partial", "num_models"]
     columns += ["num_canaries", "n_in", "n_out", "test_accuracy", "test_accuracy_sd", "train_s"]
     columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
-    writer = csv.DictWriter(buffer, [*columns, "auc", "balanced_accuracy"], extrasaction="ignore")
+    columns += ["auc", "balanced_accuracy", "epsilon", "epsilon_tuned", "num_trials", "delta"]
+    columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore")
     writer.writeheader()
     for report in reports:
         flat = dict(report)
