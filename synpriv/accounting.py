@@ -25,7 +25,7 @@ ORDERS = (
     *(64, 80, 96, 128, 192, 256, 512),
 )
 # Numerical composition needs memory in proportion to epsilon: 280 took 5 s, 10,000 took 22 GB.
-LARGEST_FOR_PRV = 100.0
+LARGEST_FOR_PRV = 50.0
 ACCOUNTANTS = ("prv", "rdp")
 
 
@@ -48,7 +48,7 @@ def epsilon(
 
     `prv`: numerical composition of privacy loss variables (Gopi, Lee and Wutschitz, NeurIPS 2021),
     tight; `rdp`: Renyi composition, an upper bound 5 to 15% higher. Where `prv` cannot work
-    (epsilon above 100, every sample in every step) or is not smaller, `rdp` is returned.
+    (epsilon above 50, every sample in every step) or is not smaller, `rdp` is returned.
     """
     by_rdp = from_renyi(ORDERS, renyi(noise_multiplier, sample_rate, steps), delta)
     if accountant == "rdp" or by_rdp > LARGEST_FOR_PRV or sample_rate >= 1:
@@ -65,7 +65,10 @@ def epsilon(
 def noise_for(
     *, target_epsilon: float, sample_rate: float, steps: int, delta: float, accountant: str
 ) -> float:
-    """The smallest noise multiplier (to 0.1%) whose epsilon does not exceed the target."""
+    """The smallest noise multiplier (to 0.1%) whose epsilon does not exceed the target.
+
+    By `prv` it is larger than need be for targets just below `LARGEST_FOR_PRV`.
+    """
     setting = {"sample_rate": sample_rate, "steps": steps, "delta": delta}
 
     def excess(log_noise: float) -> float:
@@ -73,17 +76,19 @@ def noise_for(
         reached, _ = epsilon(noise_multiplier=noise, **setting, accountant=accountant)
         return math.log(max(reached, 1e-6) / target_epsilon)
 
-    if accountant == "prv":  # which never needs more noise than Renyi composition, nor half of it
-        most = math.log(noise_for(target_epsilon=target_epsilon, **setting, accountant="rdp"))
-        low, high = most - 1, most
-    else:
-        low, high = math.log(1e-2), math.log(1e4)
+    least, high = math.log(1e-2), math.log(1e4)
+    low = least
+    if accountant == "prv":  # slow, and never needs more noise than Renyi composition
+        high = math.log(noise_for(target_epsilon=target_epsilon, **setting, accountant="rdp"))
+        low = high - 0.5
+        while excess(low) <= 0 and low > least:
+            low -= 0.5
     if excess(low) <= 0:
         raise ValueError(f"target_epsilon={target_epsilon}: too large; give noise_multiplier")
     if excess(high) > 0:
         raise ValueError(f"target_epsilon={target_epsilon}: too small for any noise")
     root = brentq(excess, low, high, xtol=5e-4)
-    while excess(root) > 0:
+    while excess(root) > 0:  # the root is known to 5e-4 on either side
         root += 5e-4
     return math.exp(root)
 

@@ -85,7 +85,7 @@ def tuned(
 
 def _gamma(eta: float, mean: float) -> float:
     """Parameter of the truncated negative binomial with this mean (definition 1)."""
-    if mean == 1:
+    if mean < 1 + 1e-6:
         return 1.0
     if eta == 1:
         return 1 / mean

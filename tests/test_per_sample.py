@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
@@ -18,25 +17,17 @@ CLASSES = 5
 Gradients = dict[str, Tensor]
 
 
-def of_synpriv(
-    build: Callable[..., nn.Module], norm: str, size: int, channels: int, width: int
-) -> nn.Module:
-    return build(
-        channels=channels, size=size, num_classes=CLASSES, mean=[0.4], std=[0.3], width=width,
-        norm=norm,
-    )  # fmt: skip
-
-
 NETWORKS = {
     f"{name}-{norm}-{size}-{channels}": functools.partial(
-        of_synpriv, getattr(models, name), norm, size, channels, 1 if name == "wrn16_4" else 4
+        getattr(models, name), channels=channels, size=size, num_classes=CLASSES, mean=[0.4],
+        std=[0.3], width=1 if name == "wrn16_4" else 4, norm=norm,
     )
     for name, norm in [
         *(("convnet", "group"), ("convnet", "instance"), ("convnet3", "instance")),
         *(("convnet3", "group"), ("resnet18", "group"), ("wrn16_4", "group")),
     ]
     for size, channels in ((8, 1), (16, 3))
-}
+}  # fmt: skip
 
 
 def single(layer: nn.Module) -> nn.Module:
@@ -52,20 +43,11 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: conv(3),
     "strided": lambda: conv(3, stride=2, padding=1),
     "1x1": lambda: conv(1),
-    "1x1-strided": lambda: conv(1, stride=2, bias=False),
-    "uneven": lambda: conv((2, 3), stride=(3, 1), padding=(0, 2)),
-    "stride-leaves-a-rest": lambda: conv(4, stride=3),
-    "whole-image": lambda: conv(8),
-    "padding-beyond-kernel": lambda: conv(2, padding=3),
     "grouped": lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1),
     "depthwise": lambda: nn.Conv2d(4, 4, 3, groups=4),
     "dilated": lambda: conv(3, dilation=2),
     "same": lambda: conv(3, padding="same"),
     "same-even-kernel": lambda: conv((2, 4), padding="same"),
-    "same-dilated": lambda: conv(3, padding="same", dilation=2),
-    "valid": lambda: conv(3, padding="valid"),
-    "reflect": lambda: conv(3, padding=1, padding_mode="reflect"),
-    "circular": lambda: conv(3, padding=1, padding_mode="circular"),
     "group-norm": lambda: nn.GroupNorm(2, 4),
     "instance-norm": lambda: nn.InstanceNorm2d(4, affine=True),
     "layer-norm": lambda: nn.LayerNorm([4, 8, 8]),
@@ -79,8 +61,9 @@ def example(
     """Network, images and labels in float64; norm layers with weights other than 1 and 0."""
     torch.manual_seed(0)
     network = build().double()
-    image = getattr(build, "args", (None, None, 8, 1))
-    images = torch.rand(batch * views, image[3], image[2], image[2], dtype=torch.float64)
+    told = getattr(build, "keywords", {"channels": 1, "size": 8})
+    shape = (batch * views, told["channels"], told["size"], told["size"])
+    images = torch.rand(shape, dtype=torch.float64)
     network(images)  # lazy layers
     with torch.no_grad():
         for parameter in network.parameters():
@@ -164,26 +147,13 @@ def test_any_plain_convolution_gets_what_a_loop_gives(
     assert_same(ours(network, images, labels, c), naive(network, images, labels, c))
 
 
-def test_norms_equal_those_of_vmapped_gradients() -> None:
-    network, images, labels = example(NETWORKS["resnet18-group-8-1"])
-    weights = {name: p.detach() for name, p in network.named_parameters()}
-
-    def loss(weights: Gradients, image: Tensor, label: Tensor) -> Tensor:
-        return cross_entropy(functional_call(network, weights, image[None]), label[None])
-
-    gradients = vmap(grad(loss), (None, 0, 0))(weights, images, labels)
-    expected = sum(g.flatten(1).square().sum(1) for g in gradients.values()).sqrt()
-    torch.testing.assert_close(ours(network, images, labels, 1.0)[1].double(), expected)
-
-
 def test_views_give_the_mean_of_their_gradients_before_clipping() -> None:
     network, images, labels = example(NETWORKS["convnet-group-8-1"], 4, 3)
     per_view = of_each(network, images, labels, 1)
     means = [torch.stack(g).unflatten(0, (4, 3)).mean(1) for g in zip(*per_view, strict=True)]
     norms = sum(g.flatten(1).square().sum(1) for g in means).sqrt()
     c = float(norms.median())
-    weights = (c / norms).clamp(max=1)
-    sums = [torch.einsum("n,n...->...", weights, g) for g in means]
+    sums = [torch.einsum("n,n...->...", (c / norms).clamp(max=1), g) for g in means]
     names = [name for name, _ in network.named_parameters()]
     want = dict(zip(names, sums, strict=True)), norms
     assert_same(ours(network, images, labels, c, 3), want)
@@ -204,17 +174,20 @@ def test_no_sample_contributes_more_than_the_bound(autocast: bool) -> None:
             assert norm_of(gradient) > 0.99 * c
 
 
-def test_autocast_is_near_float32() -> None:
-    network, images, labels = example(NETWORKS["wrn16_4-group-8-1"])
+@pytest.mark.parametrize("name", ["convnet-group-8-1", "resnet18-group-8-1", "wrn16_4-group-8-1"])
+def test_autocast_is_that_of_a_loop_and_gives_float32(name: str) -> None:
+    network, images, labels = example(NETWORKS[name])
     network, images = network.float(), images.float()
-    exact, norms = ours(network, images, labels, 0.5)
+    exact = naive(network, images, labels, 0.5)[0]
     with torch.autocast("cpu", torch.bfloat16):
-        near, near_norms = ours(network, images, labels, 0.5)
-    assert all(g.dtype == torch.float32 for g in near.values())
-    assert near_norms.dtype == torch.float32
-    torch.testing.assert_close(near_norms, norms, rtol=0.15, atol=0)
-    off = norm_of({name: near[name] - exact[name] for name in exact})
-    assert 0 < off < 0.1 * norm_of(exact)  # 0: autocast had no effect
+        near, norms = ours(network, images, labels, 0.5)
+        loop, loop_norms = naive(network, images, labels, 0.5)
+    assert {g.dtype for g in (norms, *near.values())} == {torch.float32}
+    torch.testing.assert_close(norms.double(), loop_norms, rtol=0.01, atol=0)
+    off = norm_of({key: near[key] - loop[key] for key in exact})
+    assert off < 0.01 * norm_of(exact)
+    away = float(norm_of({key: near[key] - exact[key] for key in exact}) / norm_of(exact))
+    assert 0.005 < away < (0.1 if "convnet" in name else 0.6)  # 0: autocast had no effect
 
 
 @pytest.mark.parametrize(
@@ -263,6 +236,8 @@ class InPlace(nn.Sequential):
         (lambda: nn.BatchNorm2d(4), r"for 2\.weight, 2\.bias: "),
         (lambda: nn.ConvTranspose2d(4, 4, 3), r"for 2\.weight, 2\.bias: "),
         (lambda: Standardised(4, 4, 3), r"2\.weight"),  # not the gradient of a plain convolution
+        (lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padded with zeros"),
+        (lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "padded with zeros"),
         (lambda: Twice(nn.Conv2d(4, 4, 1)), "once"),
         (lambda: Twice(nn.GroupNorm(2, 4)), "once"),
         (lambda: nn.Sequential(*[nn.Linear(8, 8)] * 2), "once"),
@@ -280,17 +255,13 @@ def test_what_cannot_be_right_is_refused_and_the_network_stays(
     assert not any(m._forward_hooks for m in network.modules())
 
 
-def test_nobody_gives_zeros() -> None:
+def test_nobody_and_a_gradient_of_zero_give_zeros() -> None:
     network, images, labels = example(NETWORKS["convnet-group-8-1"])
     sums, norms = ours(network, images[:0], labels[:0], 1.0, 4)
     assert norms.shape == (0,)
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(sums.pop(name), torch.zeros_like(parameter))
     assert not sums
-
-
-def test_a_gradient_of_zero_stays_zero() -> None:
-    network, images, _ = example(NETWORKS["convnet-group-8-1"])
     sums, norms = clipped_sum(network, images, lambda y: 0 * y.sum(1), max_grad_norm=1.0)
     assert not norms.any()
     assert all(not g.any() for g in sums.values())

@@ -144,7 +144,8 @@ class DPSGD(Method):
         """
         optimiser = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimiser, torch.optim.Optimizer)
-        total = {name: torch.zeros_like(p) for name, p in self.network.named_parameters()}
+        named = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        total = {name: torch.zeros_like(p) for name, p in named.items()}
         num_clipped = torch.zeros((), device=self.device)
         for piece in batch.split(self.physical_batch_size):
             gradients, norms = self.clipped_sum(piece)
@@ -152,7 +153,7 @@ class DPSGD(Method):
                 total[name] += gradient
             num_clipped += (norms > self.max_grad_norm).sum()
         scale = self.noise_multiplier * self.max_grad_norm
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in named.items():
             noise = torch.randn(parameter.shape, generator=self.noise, device=self.device)
             parameter.grad = (total[name] + scale * noise) / self.batch_size
         optimiser.step()
