@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import absl.logging
 import hydra
 import pytest
 from omegaconf import DictConfig
@@ -17,6 +18,9 @@ from omegaconf import DictConfig
 from synpriv import config
 
 ROOT = Path(__file__).parents[1]
+# dp-accounting logs through absl, and Hydra closes all log handlers when it starts: absl's would
+# close pytest's own stderr with it. The interpreter's it leaves open.
+absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 sys.path.insert(0, str(ROOT))  # as `python run.py` does: Hydra looks for hydra_plugins there
 Compose = Callable[..., DictConfig]
 RunPy = Callable[..., subprocess.CompletedProcess[str]]
