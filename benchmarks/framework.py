@@ -19,7 +19,7 @@ import pytorch_lightning as lightning
 import torch
 from omegaconf import OmegaConf
 
-from synpriv import datasets, models, tracking, training
+from synpriv import datasets, fitting, models, tracking
 from synpriv.data import LabelledImages, random_crop
 from synpriv.methods.classifier import Classifier, lr_factor
 
@@ -59,13 +59,13 @@ def framework(data: LabelledImages) -> None:
     trainer = OmegaConf.create(
         {"accelerator": "cpu", "precision": "32-true", "channels_last": False}
     )
-    training.fit(method, trainer, tracking.NoTracker(), "fit")
+    fitting.fit(method, trainer, tracking.NoTracker(), "fit")
 
 
 def main(rounds: int) -> None:
     """Print both medians and their ratio."""
     torch.set_num_threads(1)
-    training.quieten()
+    fitting.quieten()
     data = datasets.digits().private
     taken: dict[str, list[float]] = {"bare": [], "framework": []}
     for _ in range(rounds + 1):

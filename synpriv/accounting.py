@@ -47,7 +47,7 @@ def epsilon(
     """Epsilon at `delta`, infinite without noise, and the accountant that gave it.
 
     `prv`: numerical composition of privacy loss variables (Gopi, Lee and Wutschitz, NeurIPS 2021),
-    tight; `rdp`: Renyi composition, an upper bound 5 to 15% higher. Where `prv` cannot work
+    tight; `rdp`: Renyi composition, an upper bound 5 to 20% higher. Where `prv` cannot work
     (epsilon above 50, every sample in every step) or is not smaller, `rdp` is returned.
     """
     by_rdp = from_renyi(ORDERS, renyi(noise_multiplier, sample_rate, steps), delta)

@@ -127,7 +127,8 @@ def check(attack: Attack, num_models: int, *, num_views: int) -> None:
     logits = rng.normal(size=(4, num_models, num_views, 3)).astype(np.float32)
     member = np.tile([[True, False], [False, True]], (2, num_models // 2))
     labels = np.zeros(4, dtype=np.int64)
-    attack(Evidence(logits, member, labels, labels))
+    distance = rng.uniform(size=member.shape).astype(np.float32)
+    attack(Evidence(logits, member, labels, labels, distance))
 
 
 def mean_and_sd(values: Sequence[float]) -> dict[str, float]:

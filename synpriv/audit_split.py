@@ -28,6 +28,7 @@ class AuditSplit:
     member: torch.Tensor  # bool [C]
     public: LabelledImages | None  # disjoint from private and test
     expected_size: int  # of train, rounded down: public, the same for all seeds
+    position: torch.Tensor  # int64 [C], index of a member in train, -1 for a non-member
 
 
 class _Streams(NamedTuple):
@@ -129,4 +130,5 @@ def make_split(
         member=torch.from_numpy(member),
         public=source.public,
         expected_size=num - num_canaries + num_canaries // 2,
+        position=torch.from_numpy(np.where(member, np.cumsum(included)[chosen] - 1, -1)),
     )

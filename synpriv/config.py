@@ -88,6 +88,7 @@ class Config:
     keep_release: bool = True
     results: str = "multirun"
     objective: str = "tpr@fpr=0.001"
+    study: str | None = None
     cell: str = MISSING
     dataset: Any = MISSING
     public: Any = None
@@ -133,7 +134,9 @@ def validate(cfg: DictConfig) -> None:
     _require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     _require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
     num_trials = cfg.tuning.num_trials
-    _require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials}", "1..1e6")
+    _require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials:g}", "1..1e6")
+    whole = cfg.tuning.distribution != "fixed" or num_trials == int(num_trials)
+    _require(whole, f"tuning.num_trials={num_trials:g}", "a whole number if fixed")
     for name, value, allowed in (
         ("tuning.distribution", cfg.tuning.distribution, DISTRIBUTIONS),
         ("canary.kind", canary.kind, CANARIES),
@@ -144,7 +147,7 @@ def validate(cfg: DictConfig) -> None:
         ("objective", cfg.objective, OBJECTIVES),
     ):
         _require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
-    for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name):
+    for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name, cfg.study or "none"):
         _require(
             re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
             f"name={name}",
@@ -198,9 +201,21 @@ def cell_name(*, _root_: DictConfig) -> str:
     run raises here and leaves no folder behind.
     """
     validate(_root_)
-    content = json.dumps(science(_root_), sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return f"{_root_.method.name}-{_root_.dataset.name}-{_root_.canary.kind}-{digest}"
+    names = (_root_.method.name, _root_.dataset.name, _root_.canary.kind)
+    return "-".join([*names, digest(science(_root_))])
+
+
+def digest(science: dict[str, Any]) -> str:
+    """The 8 hex digits that end a cell's name."""
+    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:
+    """The config of the run that the method's sub-node `name` describes, its release kept."""
+    own = cfg.copy()
+    own.method = cfg.method[name]
+    own.keep_release = True
+    return own
 
 
 def plain(node: Any) -> Any:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+
+from synpriv.store import METRICS
 
 
 @dataclass
@@ -43,3 +48,19 @@ class Costs:
             round(time.process_time() - cpu, 3),
             round(peak, 1),
         )
+
+    def summary(self, basis: Mapping[str, Path]) -> dict[str, Any]:
+        """Seconds of one shadow model, the runs it builds on included; public ones are paid once.
+
+        basis: the folders of those runs.
+        """
+        before = {name: json.loads((run / METRICS).read_bytes()) for name, run in basis.items()}
+        own = sum(self.stages[name].wall_s for name in ("fit", "student") if name in self.stages)
+        private = sum(run["train_s"] for name, run in before.items() if name != "public_model")
+        return {
+            "train_s": round(own + private, 3),
+            "stages": {name: asdict(stage) for name, stage in self.stages.items()},
+            "builds_on": {
+                name: {key: run[key] for key in ("cell", "train_s")} for name, run in before.items()
+            },
+        }

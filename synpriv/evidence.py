@@ -20,12 +20,14 @@ class Evidence:
     member: NDArray[np.bool_]  # [C,S]
     labels: NDArray[np.int64]  # [C] the label the canary is trained on
     true_labels: NDArray[np.int64]  # [C]
+    nearest: NDArray[np.float32] | None = None  # [C,S] distance to the nearest synthetic image
     _scores: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
         assert self.member.shape == (num_canaries, num_models)
         assert self.member.dtype == bool
+        assert self.nearest is None or self.nearest.shape == self.member.shape
         for labels in (self.labels, self.true_labels):
             assert labels.shape == (num_canaries,)
             assert labels.min() >= 0

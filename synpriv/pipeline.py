@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from synpriv import __version__, audit, config, epsilon, store, tracking
+from synpriv import __version__, audit, config, epsilon, runs, store, tracking
 from synpriv.metrics import roc
-from synpriv.report import figure, table
+from synpriv.report import figure, pairs, table, trade_off
 
 log = logging.getLogger(__name__)
+Report = dict[str, Any]
+PAIRS = "visual_privacy.png"  # of a cell, beside its reports
 GUARANTEE = (
     *("epsilon", "epsilon_rdp", "delta", "noise_multiplier", "sample_rate", "steps"),
     *("max_grad_norm", "accountant"),
@@ -32,12 +31,7 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     """
     config.validate(cfg)
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-    with cell.lock(cfg.seed):
-        problem = cell.problem(cfg.seed)
-        if problem is None:
-            log.info("seed %d is trained already", cfg.seed)
-        else:
-            _train(cfg, cell, problem)
+    runs.ensure(cfg)
     report = audit_if_complete(cfg, cell, partial=cfg.partial and alone)
     return None if report is None else objective(report, cfg.objective)
 
@@ -60,59 +54,59 @@ def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
     return "\n".join(lines)
 
 
-def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
-    """The table of the audited cells, where their pictures are, and (hints) what others lack."""
-    reports: list[dict[str, Any]] = []
-    lines: list[str] = []
-    seen: set[Path] = set()
+class Outcome(NamedTuple):
+    """How far a cell is, and the report of the configured attack if it is up to date."""
+
+    cell: store.Cell
+    file: Path
+    complete: bool
+    report: Report | None
+
+
+def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
+    """One outcome per report that these runs contribute to."""
+    found: dict[Path, Outcome] = {}
     for cfg in configs:
         cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
         file = report_file(cfg, cell)
-        if file in seen:
+        if file in found:
             continue
-        seen.add(file)
         intact = [seed for seed in range(cell.num_models) if cell.problem(seed) is None]
         complete = len(intact) == cell.num_models
         report = current_report(cfg, cell, intact) if complete or cfg.partial else None
+        found[file] = Outcome(cell, file, complete, report)
+    return list(found.values())
+
+
+def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
+    """The table of the audited cells, where their pictures are, and (hints) what others lack."""
+    reports: list[Report] = []
+    lines: list[str] = []
+    for cell, file, complete, report in outcomes(configs):
         if not complete:
             lines.append(what_is_missing(cell, hints=hints))
         if report is None and complete:
-            lines.append(f"{cell.folder}: no report of attack={cfg.attack.name} from these models")
+            lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
         if report is not None:
             reports.append(report)
-            lines.append(f"ROC of {cell.folder}: {file.with_suffix('.png')}")
+            pictures = [p for p in (file.with_suffix(".png"), cell.folder / PAIRS) if p.is_file()]
+            lines.append(f"pictures of {cell.name}: {', '.join(map(str, pictures))}")
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
 
 
-def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:
-    from synpriv import training  # torch and Lightning: seconds, only needed here
-
-    log.info("seed %d: %s, training", cfg.seed, problem)
-    folder = cell.run(cfg.seed)
-    (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
-    _write_cell_config(cfg, cell)
-    with tracking.track(cfg, folder, job_type="train") as tracker:
-        source = {"command": os.environ.get("SYNPRIV_COMMAND"), "git_commit": _git_commit()}
-        metrics = training.train_run(cfg, folder, tracker, extra=source)
-        tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
-    log.info("seed %d: test accuracy %.4f", cfg.seed, metrics["test_accuracy"])
-
-
-def _write_cell_config(cfg: DictConfig, cell: store.Cell) -> None:
-    content = OmegaConf.to_yaml(OmegaConf.create(config.science(cfg)))
-    store.write_bytes(cell.folder / "cell.yaml", content.encode())
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """The code's commit, None outside a git checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
+def write_study(configs: Sequence[DictConfig]) -> str:
+    """Write the figure and the table of a whole sweep; returns what was written, or lacks."""
+    results, name = Path(configs[0].results), configs[0].study
+    found = outcomes(configs)
+    reports = [outcome.report for outcome in found if outcome.report is not None]
+    if not reports:
+        return f"study {name}: no audited cell yet"
+    pictures = [file.name for file in trade_off.draw_groups(reports, results / name)]
+    content = table.markdown(reports, pictures=pictures)
+    store.write_bytes(results / f"{name}.md", content.encode())
+    store.write_bytes(results / f"{name}.csv", table.as_csv(reports).encode())
+    lack = "" if len(reports) == len(found) else f" ({len(found) - len(reports)} cells are missing)"
+    return f"study {name}{lack}: {', '.join([f'{results / name}.md', f'{name}.csv', *pictures])}"
 
 
 def audit_if_complete(cfg: DictConfig, cell: store.Cell, *, partial: bool) -> dict[str, Any] | None:
@@ -182,6 +176,9 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
         store.write_json(file, report)
         tracker.summary(flatten(report))
         tracker.picture("roc", file.with_suffix(".png"))
+        if closest := cell.pairs(seeds):
+            pairs.draw(closest, cell.folder / PAIRS, title=cell.name)
+            tracker.picture("visual_privacy", cell.folder / PAIRS)
     return report
 
 
@@ -213,17 +210,22 @@ def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, A
 
 def _from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy and cost over the shadow models."""
-    return {
+    found = {
         "test_accuracy": audit.mean_and_sd([run["test_accuracy"] for run in runs]),
         "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
         "provenance": runs[0]["provenance"],
     }
+    selected = "canary_selection_rate"  # of a coreset
+    if selected in runs[0]:
+        found[selected] = audit.mean_and_sd([run[selected] for run in runs])
+    return found
 
 
 def _guarantee(runs: list[dict[str, Any]], tuning: DictConfig) -> dict[str, Any]:
     """Epsilon of the training and of the tuned procedure, for a method that has one.
 
-    Nothing in it depends on a seed. Null: training adds no noise, so there is no guarantee.
+    Nothing in it depends on a seed. `epsilon` null: training adds no noise, there is no guarantee.
+    `epsilon_tuned` null: no tuning was declared.
     """
     if "epsilon" not in runs[0]:
         return {}
@@ -231,8 +233,8 @@ def _guarantee(runs: list[dict[str, Any]], tuning: DictConfig) -> dict[str, Any]
     found = {key: first[key] for key in GUARANTEE}
     if any(run[key] != first[key] for run in runs for key in GUARANTEE):
         raise ValueError(f"the runs of {first['cell']} differ in their guarantee; train them again")
-    tuned = first["epsilon"]
-    if tuned is not None and tuning.num_trials > 1:
+    tuned = None
+    if first["epsilon"] is not None and tuning.num_trials > 1:
         curve = first["renyi"]
         tuned = epsilon.tuned(
             curve["orders"],

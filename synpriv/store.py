@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from synpriv.evidence import Evidence
 
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE = "metrics.json", "evidence.npz"
+PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 NOT_TRAINED = "not trained yet"
 
 
@@ -57,14 +59,17 @@ class Cell:
                     left.unlink(missing_ok=True)
             yield
 
-    def problem(self, seed: int) -> str | None:
-        """Why the run cannot be used, or None if its evidence is there and intact."""
+    def problem(self, seed: int, artefact: str | None = None) -> str | None:
+        """Why the run cannot be used, or None if its evidence is there and intact.
+
+        With `artefact` it is that file of the run that must be.
+        """
         metrics = self.run(seed) / METRICS
         if not metrics.is_file():
             return NOT_TRAINED
         try:
             content = json.loads(metrics.read_bytes())
-            recorded, checksum = content["evidence_sha256"], content.pop("metrics_sha256")
+            checksum = content.pop("metrics_sha256")
             owner = (content["cell"], content["seed"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{metrics} is damaged ({type(error).__name__}: {error})"
@@ -72,15 +77,31 @@ class Cell:
             return f"{metrics} is damaged (checksum differs)"
         if owner != (self.name, seed):
             return f"{metrics} belongs to seed {owner[1]} of {owner[0]}"
-        evidence = self.run(seed) / EVIDENCE
-        if not evidence.is_file():
-            return f"{evidence} is missing"
-        if hashlib.sha256(evidence.read_bytes()).hexdigest() != recorded:
-            return f"{evidence} is damaged (checksum differs)"
+        known = {EVIDENCE: content.get("evidence_sha256"), **content.get("artefacts", {})}
+        name = artefact or EVIDENCE
+        file = self.run(seed) / name
+        if known.get(name) is None:
+            return f"{file} was not kept"
+        if not file.is_file():
+            return f"{file} is missing"
+        if hashlib.sha256(file.read_bytes()).hexdigest() != known[name]:
+            return f"{file} is damaged (checksum differs)"
         return None
 
     def metrics(self, seed: int) -> dict[str, Any]:
         return json.loads((self.run(seed) / METRICS).read_bytes())
+
+    def pairs(self, seeds: Sequence[int]) -> list[tuple[int, dict[str, NDArray]]]:
+        """(seed, visual.closest_pairs) of the runs that have them, damaged ones left out."""
+        found = []
+        for seed in seeds:
+            if PAIRS not in self.metrics(seed).get("artefacts", {}):
+                continue
+            if problem := self.problem(seed, PAIRS):
+                log.warning("left out: %s", problem)
+                continue
+            found.append((seed, read_arrays(self.run(seed) / PAIRS)))
+        return found
 
     def trained(self) -> list[int]:
         """Seeds whose run has its done marker."""
@@ -88,11 +109,12 @@ class Cell:
 
     def evidence(self, seeds: Sequence[int]) -> Evidence:
         """Evidence of the given runs, checked to be about the same canaries."""
-        runs = [_read_arrays(self.run(seed) / EVIDENCE) for seed in seeds]
+        runs = [read_arrays(self.run(seed) / EVIDENCE) for seed in seeds]
         first, origin = runs[0], self.metrics(seeds[0])["canaries_sha256"]
         for seed, arrays in zip(seeds, runs, strict=True):
             same = all(np.array_equal(arrays[k], first[k]) for k in ("labels", "true_labels"))
             same = same and arrays["logits"].shape == first["logits"].shape
+            same = same and arrays.keys() == first.keys()
             if not same or self.metrics(seed)["canaries_sha256"] != origin:
                 raise ValueError(
                     f"seed {seed} of {self.folder} saw other canaries than seed {seeds[0]}: the "
@@ -103,6 +125,11 @@ class Cell:
             member=np.stack([arrays["member"] for arrays in runs], axis=1),
             labels=first["labels"],
             true_labels=first["true_labels"],
+            nearest=(
+                np.stack([arrays["nearest"] for arrays in runs], axis=1)
+                if "nearest" in first
+                else None
+            ),
         )
 
 
@@ -116,7 +143,8 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _read_arrays(file: Path) -> dict[str, NDArray]:
+def read_arrays(file: Path) -> dict[str, NDArray]:
+    """The arrays of an npz, never unpickled."""
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
@@ -129,17 +157,25 @@ def save_run(
     labels: NDArray[np.int64],
     true_labels: NDArray[np.int64],
     metrics: dict[str, Any],
+    nearest: NDArray[np.float32] | None = None,
 ) -> None:
     """Write evidence, then the metrics with its checksum: metrics.json marks the run as done.
 
-    logits [C,Q,K], member bool [C], labels and true_labels [C].
+    logits [C,Q,K], member bool [C], labels, true_labels and nearest [C].
     """
     if not np.isfinite(logits).all():
         raise ValueError("logits are not finite: training diverged; lower the learning rate")
-    content = npz_bytes(logits=logits, member=member, labels=labels, true_labels=true_labels)
+    arrays = {"logits": logits, "member": member, "labels": labels, "true_labels": true_labels}
+    if nearest is not None:
+        arrays["nearest"] = nearest
+    content = npz_bytes(**arrays)
     write_bytes(folder / EVIDENCE, content)
-    whole = metrics | {"evidence_sha256": hashlib.sha256(content).hexdigest()}
-    write_json(folder / METRICS, whole | {"metrics_sha256": json_sha256(whole)})
+    save_metrics(folder, metrics | {"evidence_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Mark a run as done."""
+    write_json(folder / METRICS, metrics | {"metrics_sha256": json_sha256(metrics)})
 
 
 def json_sha256(content: Any) -> str:
@@ -155,8 +191,10 @@ def npz_bytes(**arrays: NDArray) -> bytes:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Strict JSON: NaN and infinity are refused."""
-    write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    """Strict JSON: NaN and infinity are refused. A list of numbers takes one line."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: " ".join(numbers[0].split()), text)
+    write_bytes(file, f"{text}\n".encode())
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -5,168 +5,79 @@ Everything heavy (torch, Lightning) is imported here, so that a finished cell is
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import inspect
-import logging
 import platform
-import warnings
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as lightning
-import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger
 
-from synpriv import query, store
+from synpriv import query, store, visual
+from synpriv.artefacts import (
+    CLASSIFIER,
+    GENERATOR,
+    RECORDS,
+    read_records,
+    read_weights,
+    save_arrays,
+    save_release,
+)
 from synpriv.audit_split import AuditSplit, make_split, run_seed
-from synpriv.config import build
+from synpriv.config import build, of_prerequisite
 from synpriv.costs import Costs
-from synpriv.datasets import Source, class_balanced, is_own_mean, with_public
+from synpriv.datasets import Source
+from synpriv.fitting import device_of, fit, quieten
 from synpriv.methods.base import Method, Release
-from synpriv.models import Network
+from synpriv.pools import load_source, network_factory
 from synpriv.tracking import Tracker
 
-log = logging.getLogger(__name__)
-NetworkFactory = Callable[[], Network]
-
-
-def load_source(cfg: DictConfig) -> Source:
-    """The data set's pools: subsets taken, public pool chosen and checked."""
-    dataset = cfg.dataset
-    source = build(dataset.load, "dataset.load")()
-    _check_constants(source, dataset)
-    subset = functools.partial(class_balanced, seed=0)
-    source = replace(
-        source,
-        private=subset(source.private, dataset.num_train, name="num_train"),
-        test=subset(source.test, dataset.num_test, name="num_test"),
-        own_constants=is_own_mean(source.private.images, dataset.mean),
-    )
-    if cfg.public is None:
-        return with_public(source, None)
-    pool = build(cfg.public.load, "public.load")().private
-    return with_public(source, subset(pool, cfg.public.num_train, name="num_train"))
-
-
-def _check_constants(source: Source, dataset: DictConfig) -> None:
-    channels = source.private.images.shape[1]
-    for name in ("mean", "std"):
-        if len(dataset[name]) not in (1, channels):
-            raise ValueError(
-                f"dataset.{name}={list(dataset[name])}: must be one number, "
-                f"or one for each of the {channels} channels"
-            )
-
-
-def network_factory(
-    node: DictConfig, where: str, source: Source, cfg: DictConfig
-) -> NetworkFactory:
-    """A factory of freshly initialised networks that fit the data set."""
-    images = source.private.images
-    return functools.partial(
-        build(node, where),
-        channels=images.shape[1],
-        size=images.shape[2],
-        num_classes=source.num_classes,
-        mean=list(cfg.dataset.mean),
-        std=list(cfg.dataset.std),
-    )
-
-
-class _Forward(Logger):
-    """Hands Lightning's epoch metrics to a tracker."""
-
-    def __init__(self, tracker: Tracker, stage: str) -> None:
-        super().__init__()
-        self._tracker, self._stage = tracker, stage
-
-    @property
-    def name(self) -> str:
-        return self._stage
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        epoch = int(metrics.pop("epoch", 0))
-        self._tracker.log({f"{self._stage}/{key}": value for key, value in metrics.items()}, epoch)
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The tracker holds the cell's config already."""
-
-
-def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Release:
-    """Train a method to its last iterate and take its release."""
-    if trainer.channels_last:
-        method.to(memory_format=torch.channels_last)
-    loop = lightning.Trainer(
-        max_epochs=method.max_epochs,
-        accelerator=trainer.accelerator,
-        devices=1,
-        precision=trainer.precision,
-        logger=_Forward(tracker, stage),
-        log_every_n_steps=1,  # of Lightning's steps, each of which is a chunk of ours
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    try:
-        loop.fit(method)
-    except SystemExit as stop:
-        if stop.code == 1 and loop.interrupted:  # Lightning's way to pass Ctrl-C on
-            raise KeyboardInterrupt from stop
-        raise
-    return method.release()
-
-
-def device_of(trainer: DictConfig) -> torch.device:
-    """Where Lightning trains; it leaves the module on the CPU afterwards."""
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu: no CUDA device here; use trainer=auto or cpu")
-    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
+Facts = dict[str, Any]
+CONSTANTS = ("normalisation constants",)  # a channel where they are the private images' own mean
 
 
 def obtain(
-    cfg: DictConfig, split: AuditSplit, source: Source, tracker: Tracker, costs: Costs
-) -> tuple[Release, dict[str, Any]]:
+    cfg: DictConfig,
+    split: AuditSplit,
+    source: Source,
+    tracker: Tracker,
+    costs: Costs,
+    *,
+    basis: Mapping[str, Path] = MappingProxyType({}),
+) -> tuple[Release, Method]:
     """Fit the configured method, and its student where the release is only a synthetic set.
 
-    Returns the release and what the method adds to metrics.json, provenance included. Everything
-    random derives from the run's seed.
+    `basis` holds the folders of the runs that the method builds on. Returns the release and the
+    method after its training. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
     model = network_factory(cfg.model, "model", source, cfg)
+    offered: dict[str, Any] = {
+        "private": split.train,
+        "expected_size": split.expected_size,
+        "model": model,
+        **offer(cfg, source, basis),
+    }
+    if "teacher" in basis:
+        teacher = of_prerequisite(cfg, "teacher")
+        offered["teacher"] = network_factory(teacher.model, "model", source, teacher)()
+        offered["teacher"].load_state_dict(read_weights(basis["teacher"] / CLASSIFIER))
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
-        build_method = build(cfg.method, "method")
-        offered = {
-            "private": split.train,
-            "model": model,
-            "num_classes": source.num_classes,
-            "expected_size": split.expected_size,
-        }
-        if "embedder" in cfg.method:
-            embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
-            offered["embedder"] = embedder
-        wanted = inspect.signature(build_method).parameters
-        method = build_method(**{k: value for k, value in offered.items() if k in wanted})
-        provenance = list(method.provenance)
-        if source.own_constants:
-            if method.promises_privacy:
-                raise ValueError(
-                    f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
-                    f"which the epsilon of method={cfg.method.name} does not cover; use public "
-                    "constants, say dataset.mean=[0.5] dataset.std=[0.25]"
-                )
-            provenance.append("normalisation constants")
+        method = make_method(cfg, offered)
+        if method.promises_privacy and source.own_constants:
+            raise ValueError(
+                f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
+                f"which the epsilon of method={cfg.method.name} does not cover; use public "
+                "constants, say dataset.mean=[0.5] dataset.std=[0.25]"
+            )
         release = fit(method, cfg.trainer, tracker, "fit")
     if release.classifier is None:
         with costs.stage("student"):
@@ -175,7 +86,50 @@ def obtain(
             fitted = student(private=release.synthetic, model=model)
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
         release = replace(release, classifier=classifier)
-    return release, {"provenance": provenance, **method.metrics()}
+    return release, method
+
+
+def offer(cfg: DictConfig, source: Source, basis: Mapping[str, Path]) -> dict[str, Any]:
+    """What a method may ask for that no member changes, and what it builds on."""
+    offered: dict[str, Any] = {
+        "public": source.public,
+        "num_classes": source.num_classes,
+        "image_shape": tuple(source.private.images.shape[1:]),
+        "public_model": None,
+    }
+    if "embedder" in cfg.method:
+        embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
+        offered["embedder"] = embedder
+    if "proxy" in basis:
+        offered["records"] = read_records(basis["proxy"] / RECORDS)
+    if "public_model" in basis:
+        offered["public_model"] = read_weights(basis["public_model"] / GENERATOR)
+    return offered
+
+
+def make_method(cfg: DictConfig, offered: Mapping[str, Any]) -> Method:
+    """The configured method with what its constructor names of the things offered."""
+    construct = build(cfg.method, "method")
+    wanted = inspect.signature(construct).parameters
+    return construct(**{name: value for name, value in offered.items() if name in wanted})
+
+
+def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: Facts) -> None:
+    """Train what sees the public pool alone, and write it as the only run of its cell."""
+    _prepare(cfg)
+    costs = Costs()
+    source = load_source(cfg)
+    model = network_factory(cfg.model, "model", source, cfg)
+    with costs.stage("fit"):
+        lightning.seed_everything(stage_seed(0, "public"), verbose=False)
+        method = make_method(cfg, {"model": model, **offer(cfg, source, {})})
+        assert not hasattr(method, "private")
+        release = fit(method, cfg.trainer, tracker, "fit")
+    artefacts = save_release(cell.run(0), release)
+    assert source.public is not None
+    about = {"cell": cell.name, "seed": 0, "method": cfg.method.name, "artefacts": artefacts}
+    about |= {"train_s": costs.stages["fit"].wall_s, "public_sha256": source.public.digest()}
+    store.save_metrics(cell.run(0), {**about, "versions": versions(), **extra})
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -185,12 +139,10 @@ def stage_seed(seed: int, stage: str) -> int:
 
 
 def train_run(
-    cfg: DictConfig, folder: Path, tracker: Tracker, *, extra: dict[str, Any]
+    cfg: DictConfig, folder: Path, tracker: Tracker, *, basis: Mapping[str, Path], extra: Facts
 ) -> dict[str, Any]:
     """Train and query shadow model `cfg.seed`, write its run folder; returns its metrics."""
-    quieten()
-    device = device_of(cfg.trainer)
-    torch.set_num_threads(cfg.trainer.num_threads)
+    device = _prepare(cfg)
     costs = Costs()
     with costs.stage("data"):
         source = load_source(cfg)
@@ -203,15 +155,17 @@ def train_run(
             audit_seed=cfg.audit_seed,
             seed=cfg.seed,
         )
-    release, of_method = obtain(cfg, split, source, tracker, costs)
+    release, method = obtain(cfg, split, source, tracker, costs, basis=basis)
     assert release.classifier is not None
     with costs.stage("query"):
         classifier = release.classifier.to(device)
         logits = query.canary_logits(classifier, split.canaries.to(device), flip=cfg.dataset.flip)
         accuracy = query.accuracy(classifier, split.test.to(device))
-    if cfg.keep_release:
-        save_release(folder, release)
-    stages = {name: asdict(stage) for name, stage in costs.stages.items()}
+    artefacts = save_release(folder, release) if cfg.keep_release else {}
+    artefacts |= save_arrays(folder / RECORDS, method.records())
+    with costs.stage("visual"):
+        near, pairs = _visual(split, release, device)
+    artefacts |= save_arrays(folder / store.PAIRS, pairs)
     metrics = {
         "cell": cfg.cell,
         "seed": cfg.seed,
@@ -219,12 +173,14 @@ def train_run(
         "test_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
-        "train_s": round(sum(stages[k]["wall_s"] for k in ("fit", "student") if k in stages), 3),
-        "stages": stages,
+        "provenance": [*method.provenance, *CONSTANTS[: int(source.own_constants)]],
+        **costs.summary(basis),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "canaries_sha256": split.canaries.digest(),
         "versions": versions(),
-        **of_method,
+        "artefacts": artefacts,
+        **method.metrics(),
+        **_selection(split, release),
         **extra,
     }
     store.save_run(
@@ -233,26 +189,36 @@ def train_run(
         member=split.member.numpy(),
         labels=split.canaries.labels.numpy(),
         true_labels=split.true_labels.numpy(),
+        nearest=near,
         metrics=metrics,
     )
     return metrics
 
 
-def save_release(folder: Path, release: Release) -> None:
-    """The released weights (safetensors) and synthetic set (npz)."""
-    assert release.classifier is not None
-    weights = safetensors.torch.save(
-        {
-            name: tensor.cpu().contiguous()
-            for name, tensor in release.classifier.state_dict().items()
-        }
-    )
-    store.write_bytes(folder / "release.safetensors", weights)
-    if release.synthetic is not None:
-        content = store.npz_bytes(
-            images=release.synthetic.images.numpy(), labels=release.synthetic.labels.numpy()
-        )
-        store.write_bytes(folder / "release.npz", content)
+def _visual(
+    split: AuditSplit, release: Release, device: torch.device
+) -> tuple[NDArray | None, dict[str, NDArray]]:
+    """Distance of each canary to the nearest released image, [C], and the closest pairs."""
+    if release.synthetic is None:
+        return None, {}
+    synthetic = release.synthetic.images.to(device)
+    found = visual.nearest(split.canaries.images.to(device), synthetic)
+    pairs = visual.closest_pairs(split, synthetic, found)
+    return found.distance.float().cpu().numpy(), {k: v.numpy() for k, v in pairs.items()}
+
+
+def _prepare(cfg: DictConfig) -> torch.device:
+    quieten()
+    torch.set_num_threads(cfg.trainer.num_threads)
+    return device_of(cfg.trainer)
+
+
+def _selection(split: AuditSplit, release: Release) -> Facts:
+    """Share of the member canaries that a coreset releases."""
+    if release.indices is None:
+        return {}
+    released = torch.isin(split.position[split.member], release.indices)
+    return {"canary_selection_rate": round(float(released.double().mean()), 6)}
 
 
 def versions() -> dict[str, str]:
@@ -268,11 +234,3 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
     }
-
-
-def quieten() -> None:
-    """Keep Lightning from printing a banner, a tip and a device table per shadow model."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")

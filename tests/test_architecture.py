@@ -1,6 +1,7 @@
 """Where code may live: the imports of every file, read from its syntax tree."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(
     [ROOT / "run.py", *ROOT.glob("synpriv/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py")]
 )
-METHODS = sorted((ROOT / "synpriv" / "methods").glob("*.py"))
+METHODS = sorted((ROOT / "synpriv" / "methods").rglob("*.py"))
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 
 
@@ -20,12 +21,17 @@ def tree(file: Path) -> ast.Module:
 
 def imports(file: Path) -> set[str]:
     """Full names of all that a file imports, also inside functions."""
+    return names(tree(file))
+
+
+def names(module: ast.Module) -> set[str]:
+    """Full names of all that a syntax tree imports."""
     found: set[str] = set()
-    for node in ast.walk(tree(file)):
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
+            assert node.level == 0, f"relative import of {node.module}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
@@ -48,9 +54,13 @@ def test_only_tracking_imports_wandb() -> None:
     assert importers("wandb") == {"synpriv/tracking.py"}
 
 
-def test_only_training_uses_a_trainer() -> None:
+def test_only_dp_sgd_s_parts_import_opacus() -> None:
+    assert importers("opacus") == {"synpriv/accounting.py", "synpriv/per_sample.py"}
+
+
+def test_only_fitting_uses_a_trainer() -> None:
     using = {str(f.relative_to(ROOT)) for f in FILES if "Trainer" in set(_used(f, "Trainer"))}
-    assert using == {"synpriv/training.py"}
+    assert using == {"synpriv/fitting.py"}
 
 
 def _used(file: Path, name: str) -> Iterator[str]:
@@ -64,7 +74,7 @@ def _used(file: Path, name: str) -> Iterator[str]:
 
 
 def test_only_these_files_see_a_dictconfig() -> None:
-    allowed = {"config", "pipeline", "training", "tracking", "cli"}
+    allowed = {"config", "pipeline", "runs", "pools", "training", "fitting", "tracking", "cli"}
     for file in importers("omegaconf"):
         inside = file.startswith("hydra_plugins/") or file == "run.py"
         assert inside or file in {f"synpriv/{name}.py" for name in allowed}, file
@@ -78,31 +88,50 @@ def test_the_command_line_takes_only_errors_from_omegaconf() -> None:
 
 @pytest.mark.parametrize("package", ["torch", "pytorch_lightning", "hydra", "omegaconf", "pickle"])
 def test_attacks_and_statistics_are_numpy_only(package: str) -> None:
-    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "evidence", "audit")]
+    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "epsilon", "evidence", "audit")]
     pure += [str(f.relative_to(ROOT)) for f in (ROOT / "synpriv" / "attacks").glob("*.py")]
     assert not importers(package) & set(pure)
 
 
 @pytest.mark.parametrize("module", ["store", "config", "pipeline", "training", "tracking"])
 def test_attacks_and_statistics_know_nothing_of_files_or_runs(module: str) -> None:
-    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "evidence", "audit")]
+    pure = [f"synpriv/{name}.py" for name in ("scores", "metrics", "epsilon", "evidence", "audit")]
     pure += [str(f.relative_to(ROOT)) for f in (ROOT / "synpriv" / "attacks").glob("*.py")]
     assert not importers(f"synpriv.{module}") & set(pure)
 
 
-@pytest.mark.parametrize("file", METHODS, ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", METHODS, ids=lambda f: str(f.relative_to(METHODS[0].parent)))
 def test_a_method_knows_no_other_method_no_attack_and_no_split(file: Path) -> None:
     ours = {name for name in imports(file) if name.startswith("synpriv.")}
+    folder = ".".join(file.relative_to(ROOT).parent.parts)
     for name in ours:
         assert not name.startswith("synpriv.attacks"), name
         assert "audit" not in name.split(".")[1], name  # audit and audit_split
         assert name.split(".")[1] not in ("config", "pipeline", "training", "store", "tracking")
-        if name.startswith("synpriv.methods."):
+        sibling = name.startswith(f"{folder}.") and folder != "synpriv.methods"
+        if name.startswith("synpriv.methods.") and not sibling:
             assert name.split(".")[2] in ("base", "classifier"), name
 
 
+def test_diffusers_is_imported_by_the_diffusion_methods_only_and_inside_functions() -> None:
+    users = [file for file in FILES if _uses(file, "diffusers")]  # importing it takes seconds
+    assert users
+    for file in users:
+        assert file.is_relative_to(ROOT / "synpriv" / "methods" / "diffusion")
+        assert not any(name.split(".")[0] == "diffusers" for name in imports_at_import(file))
+
+
+def imports_at_import(file: Path) -> set[str]:
+    """Full names of what a file imports when it is imported itself, not when a function runs."""
+    module = tree(file)
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = []
+    return names(module)
+
+
 def test_heavy_libraries_are_imported_at_the_top_of_training_and_methods_only() -> None:
-    allowed = ("synpriv/training.py", "synpriv/methods/")
+    allowed = ("synpriv/training.py", "synpriv/fitting.py", "synpriv/methods/")
     assert all(file.startswith(allowed) for file in importers("pytorch_lightning"))
 
 
@@ -148,3 +177,9 @@ def test_the_plugin_namespace_can_be_shared() -> None:
 def test_no_module_level_statement_of_run_py_imports_torch() -> None:
     names_of_run = {name.split(".")[0] for name in imports(ROOT / "run.py")}
     assert names_of_run == {"hydra", "omegaconf", "synpriv"}
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.relative_to(ROOT) for file in FILES if file.name == "__init__.py"}
+    assert set(listed) == {".".join(folder.parts) for folder in folders}

@@ -365,7 +365,7 @@ def test_help_shows_the_groups_and_the_card_s_command(run_py: RunPy) -> None:
     done = run_py("--help")
     assert done.returncode == 0
     assert "python run.py method=distill attack=lira -m seed=0..63" in done.stdout
-    assert "method: distill, distill_dm, dpsgd, dpsgd_eps1," in done.stdout
+    assert "method: coreset, coreset_el2n," in done.stdout
 
 
 def test_a_word_that_looks_like_a_flag_s_value_is_passed_on(run_py: RunPy, tmp_path: Path) -> None:

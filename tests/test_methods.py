@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,20 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config, data, models, query, tracking, training
+from synpriv import artefacts, config, data, models, query, runs, tracking, training
 from synpriv.audit_split import AuditSplit, make_split
 from synpriv.data import LabelledImages, random_crop
 from synpriv.datasets import Source, digits
 from synpriv.methods import distill
-from synpriv.methods.base import Release, stream
+from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
 from synpriv.methods.distill import DistributionMatching, class_means, matching_loss
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations": 3}
-TINY["images_per_class"] = 2
+TINY |= {"images_per_class": 2, "num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 16}
+TINY |= {"num_inference_steps": 3, "num_generated": 40}
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
@@ -35,7 +37,7 @@ embedder = functools.partial(
 @pytest.fixture(scope="module")
 def source() -> Source:
     whole = digits()
-    return Source(whole.private[torch.arange(120)], whole.test[torch.arange(40)])
+    return Source(whole.private[torch.arange(120)], whole.test[torch.arange(40)], whole.public)
 
 
 @pytest.fixture
@@ -68,9 +70,23 @@ def configured(*overrides: str) -> DictConfig:
     return cfg
 
 
-def obtain(cfg: DictConfig, split: AuditSplit, source: Source) -> Release:
+def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Release, Method]:
+    """What `training.obtain` gives, after training what the method builds on."""
     training.quieten()
-    return training.obtain(cfg, split, source, tracking.NoTracker(), training.Costs())[0]
+    tracker, costs = tracking.NoTracker(), training.Costs()
+    with tempfile.TemporaryDirectory() as folder:
+        basis = {}
+        for name in runs.PREREQUISITES:
+            if name in cfg.method:
+                basis[name] = Path(folder, name)
+                release, method = obtained(config.of_prerequisite(cfg, name), split, source)
+                artefacts.save_release(basis[name], release)
+                artefacts.save_arrays(basis[name] / artefacts.RECORDS, method.records())
+        return training.obtain(cfg, split, source, tracker, costs, basis=basis)
+
+
+def obtain(cfg: DictConfig, split: AuditSplit, source: Source) -> Release:
+    return obtained(cfg, split, source)[0]
 
 
 def logits(release: Release, split: AuditSplit) -> np.ndarray:
@@ -89,11 +105,9 @@ def test_every_method_fits_and_names_its_provenance(
     name: str, split: AuditSplit, source: Source
 ) -> None:
     cfg = configured(f"method={name}")
-    release, provenance = training.obtain(
-        cfg, split, source, tracking.NoTracker(), training.Costs()
-    )
+    release, method = obtained(cfg, split, source)
     assert np.isfinite(logits(release, split)).all()
-    assert provenance
+    assert method.provenance
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -120,18 +134,31 @@ def test_which_images_are_canaries_makes_no_difference(
     )
 
 
-@pytest.mark.parametrize("init", ["real", "noise"])
-def test_after_distillation_the_private_images_are_not_looked_at(
-    init: str, split: AuditSplit, source: Source, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("distill_dm", 1),
+        ("distill_dm_noise", 1),
+        ("distill_dm_average", 1),
+        ("coreset_random", 1),
+        ("coreset_herding", 2),  # its proxy, then the selection
+        ("dfkd", 1),  # its teacher
+        ("diffusion_scratch", 1),
+    ],
+)
+def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
+    name: str, stage: int, split: AuditSplit, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = configured("method=distill", f"method.init={init}")
+    cfg = configured(f"method={name}")
     expected = logits(obtain(cfg, split, source), split)
-    real_fit = training.fit
+    real_fit, stages = training.fit, list[object]()
 
     def fit_then_destroy(*args: object) -> Release:
         release = real_fit(*args)
-        split.train.images.random_(0, 256)
-        split.train.labels.fill_(0)
+        stages.append(args)
+        if len(stages) == stage:
+            split.train.images.random_(0, 256)
+            split.train.labels.fill_(0)
         return release
 
     monkeypatch.setattr(training, "fit", fit_then_destroy)

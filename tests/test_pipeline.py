@@ -12,7 +12,7 @@ import pytest
 from conftest import Compose
 from omegaconf import DictConfig
 
-from synpriv import pipeline, store
+from synpriv import pipeline, runs, store
 from synpriv.store import Cell
 
 NUM_MODELS = 6
@@ -64,7 +64,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(pipeline, "_train", train)
+    monkeypatch.setattr(runs, "_train", train)
 
 
 def test_the_last_shadow_model_audits_its_cell(make: Make) -> None:
@@ -219,7 +219,7 @@ def test_the_objective_is_a_number_of_the_report(make: Make, no_training: None) 
 def test_the_summary_holds_the_table_and_the_picture(make: Make) -> None:
     cell = cell_of(make())
     text = pipeline.summary([make("seed=0"), make("seed=1")])
-    assert text.count(f"ROC of {cell.folder}: {cell.folder / 'lira.png'}") == 1
+    assert text.count(f"pictures of {cell.name}: {cell.folder / 'lira.png'}") == 1
     assert "TPR@0.1%FPR [95%]" in text
     assert "is not resolvable" in text  # 120 non-members cannot show one in a thousand
 

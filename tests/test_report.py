@@ -12,7 +12,7 @@ from synpriv.audit import audit
 from synpriv.audit_split import membership
 from synpriv.evidence import Evidence
 from synpriv.metrics import roc
-from synpriv.report import figure, table
+from synpriv.report import figure, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 
 
@@ -36,6 +36,7 @@ def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "partial": False,
         "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
+        "provenance": ["pixels", "labels"],
         "inputs_sha256": "0",
     }
     return heading | statistics, statistic, member
@@ -77,18 +78,21 @@ def test_csv_has_full_precision(results: Path) -> None:
 
 
 def test_markdown_rows_have_as_many_cells_as_the_header(results: Path) -> None:
-    lines = table.markdown([report for report, _ in audited(results)]).splitlines()[:4]
+    lines = table.markdown(
+        [report for report, _ in audited(results)], pictures=["report.png"]
+    ).splitlines()[:4]
     assert len({line.count("|") for line in lines}) == 1
 
 
-def test_report_command_writes_three_files(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_command_writes_its_files(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(results)]) == 0
     assert "undefended" in capsys.readouterr().out
     assert (results / "report.png").read_bytes().startswith(b"\x89PNG")
     assert (results / "report.md").stat().st_size > 0
     assert (results / "report.csv").stat().st_size > 0
+    assert (results / "trade_off.png").read_bytes().startswith(b"\x89PNG")
+    assert (results / "trade_off.svg").read_text().rstrip().endswith("</svg>")
+    assert "](trade_off.png)" in (results / "report.md").read_text()
 
 
 def test_report_command_without_results_says_what_to_run(
@@ -121,3 +125,61 @@ def test_figure_axes_end_below_the_smallest_resolvable_fpr(
     labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
     assert labels[0] == "chance"
     assert len(labels) == 3
+
+
+def test_trade_off_draws_each_report_where_its_numbers_are(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot as plt
+    from matplotlib.collections import PathCollection
+
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    reports = [report for report, _ in audited(results)]
+    slow = report_of(1.0, "dpsgd_high")[0] | {"train_s": {"mean": 8.0, "sd": 0.1, "n": 64}}
+    slow |= {"test_accuracy": {"mean": 0.9, "sd": 0.01, "n": 64}}
+    private = report_of(0.0, "dpsgd_eps8")[0] | {"test_accuracy": {"mean": 0.8, "sd": 0, "n": 64}}
+    reports += [slow, private]
+    trade_off.draw(reports, tmp_path / "figure")
+    for axes, key in zip(kept[0].axes, ("tpr@fpr=0.001", "tpr@fpr=0.01"), strict=True):
+        assert axes.get_yscale() == "log"
+        floor = axes.get_ylim()[0]
+        points = [c for c in axes.collections if isinstance(c, PathCollection)]
+        drawn = [tuple(c.get_offsets()[0]) for c in points]
+        expected = [(r["test_accuracy"]["mean"], max(r[key]["tpr"], floor)) for r in reports]
+        np.testing.assert_allclose(sorted(drawn), sorted(expected))
+        areas = {c.get_offsets()[0][0]: c.get_sizes()[0] for c in points}
+        assert areas[0.9] == max(areas.values()) > areas[0.8]
+        joined = [line for line in axes.lines if len(line.get_xdata()) == 2]
+        assert [list(line.get_xdata()) for line in joined] == [[0.8, 0.9]]
+
+
+def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
+    reports = [report for report, _ in audited(results)]
+    assert trade_off.draw_groups(reports[:1], tmp_path / "one") == []
+    assert trade_off.draw_groups(reports, tmp_path / "f") == [tmp_path / "f.png"]
+    other = [report | {"attack": "lira"} for report in reports]
+    clean = [reports[0] | {"canary": "clean"}]
+    found = trade_off.draw_groups([*reports, *other, *clean], tmp_path / "f")
+    assert [file.name for file in found] == [
+        f"f-digits-mislabelled-{attack}.png" for attack in ("threshold", "lira")
+    ]
+    assert all(file.is_file() for file in found)
+
+
+def pair_arrays(canaries: list[int], closer: list[float], distance: list[float]) -> pairs.Pairs:
+    images = np.zeros((len(canaries), 3, 4, 4), dtype=np.uint8)
+    found = {"canary": canaries, "closer": closer, "distance": distance}
+    return {"images": images, "synthetic": images} | {k: np.array(v) for k, v in found.items()}
+
+
+def test_pairs_show_each_canary_once_the_closest_first(tmp_path: Path) -> None:
+    runs = [
+        (0, pair_arrays([3, 5], [0.0, 0.5], [0.7, 0.1])),
+        (1, pair_arrays([3, 9], [0.0, 0.0], [0.2, 0.9])),
+    ]
+    shown = pairs.closest(runs, 2)
+    assert [(seed, int(pair["canary"])) for seed, pair in shown] == [(1, 3), (1, 9)]
+    assert len(pairs.closest(runs, 10)) == 3
+    pairs.draw(runs, tmp_path / "pairs.png", title="x")
+    assert (tmp_path / "pairs.png").read_bytes().startswith(b"\x89PNG")

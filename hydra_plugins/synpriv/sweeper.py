@@ -64,7 +64,10 @@ class RangeSweeper(BasicSweeper):
             pipeline.audit_if_complete(cfg, cell, partial=True)
         if failed:
             print(failures(failed))
-        print(pipeline.summary([variant.cfg for variant in variants], hints=not failed))
+        configs = [variant.cfg for variant in variants]
+        print(pipeline.summary(configs, hints=not failed))
+        if configs[0].study:
+            print(pipeline.write_study(configs))
         if failed:
             raise HydraException(
                 f"{len(failed)} of {len(results)} jobs failed, see above; "

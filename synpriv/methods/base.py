@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from synpriv.data import LabelledImages, PoissonBatches, ShuffledBatches, StepChunks
 from synpriv.models import Network
@@ -22,6 +23,8 @@ class Release:
 
     classifier: Network | None = None
     synthetic: LabelledImages | None = None
+    indices: Tensor | None = None  # int64 [k], which private images a coreset releases
+    generator: nn.Module | None = None
 
 
 def stream(purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -47,10 +50,13 @@ class Method(LightningModule, ABC):
     provenance: tuple[str, ...]  # every channel through which private data reach the release
     promises_privacy = False  # whether there is an epsilon, which all channels must respect
 
-    def __init__(self, *, private: LabelledImages, model: Callable[[], Network]) -> None:
+    private: LabelledImages  # absent where a method never sees it
+
+    def __init__(self, *, private: LabelledImages | None, model: Callable[[], Network]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.private = private
+        if private is not None:
+            self.private = private
         self.model = model
 
     @abstractmethod
@@ -64,8 +70,13 @@ class Method(LightningModule, ABC):
         """What the method has to say about itself in metrics.json, after training."""
         return {}
 
+    def records(self) -> dict[str, NDArray]:
+        """What an instrumented training kept for others to select by; never released."""
+        return {}
+
     def on_fit_start(self) -> None:
-        self.private = self.private.to(self.device)
+        if hasattr(self, "private"):
+            self.private = self.private.to(self.device)
         self.generator = stream("augmentation", self.device)  # draws where the images are
 
     def optimise(self, loss: Tensor) -> None:

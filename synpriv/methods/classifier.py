@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,6 +23,8 @@ class Classifier(Method):
     schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
     `gamma` at each of `milestones`, epochs counted after the warm-up).
     ema_decay: release an exponential moving average of the weights instead of the last ones.
+    record: keep the logits of all private images after each epoch, and their last features, for
+    coreset selections.
     """
 
     provenance = ("pixels", "labels")
@@ -44,6 +47,7 @@ class Classifier(Method):
         flip: bool = False,
         label_smoothing: float = 0.0,
         ema_decay: float | None = None,
+        record: bool = False,
     ) -> None:
         super().__init__(private=private, model=model)
         _check(num_epochs=num_epochs, batch_size=batch_size, lr=lr, schedule=schedule)
@@ -64,6 +68,7 @@ class Classifier(Method):
         self.schedule, self.warmup_epochs = schedule, warmup_epochs
         self.milestones, self.gamma = tuple(milestones), gamma
         self.crop, self.flip, self.label_smoothing = crop, flip, label_smoothing
+        self.record, self.recorded = record, list[Tensor]()
 
     def train_dataloader(self) -> ShuffledBatches:
         return ShuffledBatches(len(self.private), self.batch_size, stream("order"))
@@ -110,6 +115,32 @@ class Classifier(Method):
             on_epoch=True,
             batch_size=sum(map(len, chunk)),
         )
+
+    def on_train_epoch_end(self) -> None:
+        if self.record:
+            features = self._features()
+            with torch.no_grad():
+                self.recorded.append(self.network.head(features).float().cpu())
+            self.last_features = features.float().cpu()
+
+    @torch.no_grad()
+    def _features(self) -> Tensor:
+        """Features [N,D] of all private images, in eval mode."""
+        self.network.eval()
+        batches = self.private.images.split(self.batch_size)
+        features = [self.network.features(self.network.normalise(batch)) for batch in batches]
+        self.network.train()
+        return torch.cat(features)
+
+    def records(self) -> dict[str, NDArray]:
+        """Logits [E,N,K] after each epoch, features [N,D] after the last, labels [N]."""
+        if not self.record:
+            return {}
+        return {
+            "logits": torch.stack(self.recorded).numpy(),
+            "features": self.last_features.numpy(),
+            "labels": self.private.labels.cpu().numpy(),
+        }
 
     def augment(self, images: Tensor) -> Tensor:
         """Random crop with zero padding of H/8 and random flip, uint8 [B,ch,H,W]."""

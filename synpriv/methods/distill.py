@@ -12,6 +12,14 @@ from synpriv.dsa import siamese
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
+# Through what else private data reach the synthetic set, by where it starts.
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "real": ("initial pixels",),
+    "average": ("class pixel means",),
+    "public": (),
+    "noise": (),
+}
+
 
 def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
     """Squared distance of the class means, summed over classes: means [K,D] -> scalar.
@@ -42,8 +50,10 @@ class DistributionMatching(Method):
     takes one step on the pixels. Images live in normalised space but are kept inside the range of
     real pixels, so that the released uint8 set is what was optimised.
 
-    init: `real` starts from random private images of each class (a channel of its own), `noise`
-    from N(0,1). real_per_class: private images per class and iteration, all if null.
+    init: `real` starts from random private images of each class, `average` from means of disjoint
+    groups of them (each a channel of its own), `public` from random public images, whose labels are
+    not used, `noise` from N(0,1). real_per_class: private images per class and iteration, all if
+    null.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class DistributionMatching(Method):
         num_classes: int,
         images_per_class: int,
         num_iterations: int,
+        public: LabelledImages | None = None,
         lr: float = 1.0,
         momentum: float = 0.5,
         init: str = "real",
@@ -62,8 +73,8 @@ class DistributionMatching(Method):
         augment: Sequence[str] = (),
     ) -> None:
         super().__init__(private=private, model=model)
-        if init not in ("real", "noise"):
-            raise ValueError(f"init={init}: must be real or noise")
+        if init not in CHANNELS:
+            raise ValueError(f"init={init}: must be one of {', '.join(CHANNELS)}")
         for name, value in (
             ("images_per_class", images_per_class),
             ("num_iterations", num_iterations),
@@ -72,33 +83,48 @@ class DistributionMatching(Method):
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
         smallest = int(torch.bincount(private.labels, minlength=num_classes).min())
-        if init == "real" and smallest < images_per_class:
+        if init in ("real", "average") and smallest < images_per_class:
             raise ValueError(
                 f"images_per_class={images_per_class}: the smallest class has {smallest} images"
+            )
+        if init == "public" and (public is None or len(public) < images_per_class * num_classes):
+            raise ValueError(
+                "init=public: needs a public pool of at least "
+                f"{images_per_class * num_classes} images, say dataset@public=cifar100"
             )
         self.embedder, self.num_classes = embedder, num_classes
         self.num_iterations, self.lr, self.momentum = num_iterations, lr, momentum
         self.init, self.real_per_class, self.augment = init, real_per_class, tuple(augment)
         self.max_epochs = 1
-        self.provenance = ("class feature means", "labels") + (
-            ("initial pixels",) if init == "real" else ()
-        )
+        self.provenance = ("class feature means", "labels", *CHANNELS[init])
         self.draw = stream("distillation")
         self.labels = torch.arange(num_classes).repeat_interleave(images_per_class)
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])
         self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
-        self.pixels = torch.nn.Parameter(self._initial(normalise))
+        self.pixels = torch.nn.Parameter(self._initial(normalise, public))
 
-    def _initial(self, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+    def _initial(
+        self, normalise: Callable[[Tensor], Tensor], public: LabelledImages | None
+    ) -> Tensor:
         """Where the synthetic images start, float [K*ipc,ch,H,W] in normalised space."""
         if self.init == "noise":
             shape = (len(self.labels), *self.private.images.shape[1:])
             return torch.randn(shape, generator=self.draw).clamp(self.low, self.high)
+        if self.init == "public":
+            assert public is not None
+            order = torch.randperm(len(public), generator=self.draw)
+            return normalise(public.images[order[: len(self.labels)]])
         order = torch.randperm(len(self.private), generator=self.draw)
         shuffled = self.private[order]
         per_class = len(self.labels) // self.num_classes
-        chosen = shuffled[rank_in_class(shuffled.labels, self.num_classes) <= per_class]
+        rank = rank_in_class(shuffled.labels, self.num_classes)
+        if self.init == "average":  # the i-th image of a class goes to its group i modulo IPC
+            group = shuffled.labels * per_class + (rank - 1) % per_class
+            pixels = normalise(shuffled.images).flatten(1)
+            means = class_means(pixels, group, len(self.labels))
+            return means.view(-1, *shuffled.images.shape[1:])
+        chosen = shuffled[rank <= per_class]
         return normalise(chosen.images[chosen.labels.argsort(stable=True)])
 
     def train_dataloader(self) -> StepChunks:

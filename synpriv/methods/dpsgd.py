@@ -16,6 +16,7 @@ from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 from synpriv.per_sample import clipped_sum
 
+EXPECTED = "the expected number of private images"
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
@@ -64,9 +65,9 @@ class DPSGD(Method):
         for name, value in {**positive, "physical_batch_size": physical_batch_size}.items():
             _require(value > 0, f"{name}={value}", "positive")
         fits = batch_size <= expected_size
-        _require(fits, f"batch_size={batch_size}", f"at most {expected_size}, the private images")
+        _require(fits, f"batch_size={batch_size}", f"at most {expected_size}, {EXPECTED}")
         low = 0 < delta < 1 / expected_size
-        _require(low, f"delta={delta}", f"below 1/{expected_size}, one over the private images")
+        _require(low, f"delta={delta}", f"above 0 and below 1/{expected_size}, one over {EXPECTED}")
         _require(accountant in accounting.ACCOUNTANTS, f"accountant={accountant}", "prv or rdp")
         varied = num_views == 1 or crop or flip
         _require(
@@ -92,11 +93,12 @@ class DPSGD(Method):
         return self.max_epochs * self.steps_per_epoch
 
     def _noise_multiplier(self, given: float | None, target_epsilon: float | None) -> float:
-        _require(
-            (given is None) != (target_epsilon is None),
-            f"noise_multiplier={given}, target_epsilon={target_epsilon}",
-            "one number and one null: exactly one of them decides",
-        )
+        if (given is None) == (target_epsilon is None):
+            none = "both are null" if given is None else f"{given} and {target_epsilon}"
+            raise ValueError(
+                f"noise_multiplier, target_epsilon: {none}; exactly one decides, the other must be "
+                "null: method.target_epsilon=null method.noise_multiplier=0.5, say"
+            )
         if given is not None:
             _require(given >= 0, f"noise_multiplier={given}", "at least 0")
             return given

@@ -11,7 +11,7 @@ import numpy as np
 
 from synpriv import store
 from synpriv.metrics import Roc
-from synpriv.report import figure, table
+from synpriv.report import figure, table, trade_off
 
 
 def audited(results: Path) -> list[tuple[dict, Roc]]:
@@ -48,16 +48,20 @@ def main(argv: list[str]) -> int:
     print(table.text(reports))
     told = {report["cell"] for report in reports}
     for folder in sorted(file.parent for file in results.glob("*/cell.yaml")):
-        if folder.name not in told:
-            print(f"not audited: {folder}, {len(list(folder.glob('*/metrics.json')))} models there")
+        models = len(list(folder.glob("*/metrics.json")))
+        if folder.name not in told and models:
+            print(f"not audited: {folder}, {models} models there")
     try:
-        store.write_bytes(results / "report.md", table.markdown(reports).encode())
+        trade_offs = trade_off.draw_groups(reports, results / "trade_off")
+        pictures = ["report.png", *(file.name for file in trade_offs)]
+        content = table.markdown(reports, pictures=pictures)
+        store.write_bytes(results / "report.md", content.encode())
         store.write_bytes(results / "report.csv", table.as_csv(reports).encode())
         figure.draw(cells, results / "report.png")
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
-    print(f"written: {results / 'report.md'}, report.csv and report.png")
+    print(f"written: {results / 'report.md'}, report.csv, {', '.join(pictures)}")
     return 0
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 Report = dict[str, Any]
 
+VACUOUS = 50  # e^50: an epsilon above it promises nothing
 HEADER = [
     *("method", "dataset", "canary", "attack", "test accuracy"),
     *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "epsilon", "audited >=", "n in/out"),
-    *("s/model", "cell"),
+    *("s/model", "selected", "private data through", "cell"),
 ]
 
 
@@ -29,11 +31,17 @@ def row(report: Report) -> list[str]:
         _rate(report["tpr@fpr=0.01"]),
         f"{report['auc']:.3f}",
         _epsilon(report),
-        f"{report['epsilon_audited']:.2f}",
+        f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.1f}",
         f"{report['n_in']}/{report['n_out']}",
         f"{seconds['mean']:.1f}",
+        f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
+        ", ".join(report["provenance"]),
         report["cell"],
     ]
+
+
+def _is_coreset(report: Report) -> bool:
+    return "canary_selection_rate" in report
 
 
 def _rate(rate: dict[str, Any]) -> str:
@@ -50,8 +58,8 @@ def _epsilon(report: dict[str, Any]) -> str:
     proven = report["epsilon"]
     if proven is None:
         return "infinite"
-    words = f"{proven:.3g}"
-    if report["num_trials"] > 1:
+    words = f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
+    if report["epsilon_tuned"] is not None:
         words += f", tuned {report['epsilon_tuned']:.3g}"
     return f"{words} (delta {report['delta']:g})"
 
@@ -65,15 +73,16 @@ def text(reports: Sequence[Report]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n" + notes(reports)
 
 
-def markdown(reports: Sequence[Report]) -> str:
-    """A Markdown table, warnings below."""
+def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
+    """A Markdown table, pictures and warnings below."""
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
     legend = (
         "`*` in the band that chance alone gives, `?` FPR too low for this cell; epsilon: proven, "
-        "audited: estimated from below"
+        "audited: estimated from below, and the most that so few canaries and models can show"
     )
-    return f"{table}\n\n{legend}\n\n![ROC](report.png)\n\n{notes(reports)}"
+    shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
+    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}"
 
 
 def notes(reports: Sequence[Report]) -> str:
@@ -94,12 +103,18 @@ def as_csv(reports: Sequence[Report]) -> str:
     columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
     columns += ["auc", "balanced_accuracy", "epsilon", "epsilon_tuned", "num_trials", "delta"]
     columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
+    columns += ["canary_selection_rate", "provenance"]
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore")
     writer.writeheader()
     for report in reports:
         flat = dict(report)
+        if "epsilon" in report and report["epsilon"] is None:
+            flat["epsilon"] = "inf"
         flat["test_accuracy_sd"] = report["test_accuracy"]["sd"]
-        flat |= {key: report[key]["mean"] for key in ("test_accuracy", "train_s")}
+        means = ["test_accuracy", "train_s"]
+        means += ["canary_selection_rate"] if _is_coreset(report) else []
+        flat |= {key: report[key]["mean"] for key in means}
+        flat["provenance"] = ", ".join(report["provenance"])
         for key in rates:
             rate = report[key]
             flat |= {key: rate["tpr"], f"{key}/low": rate["low"], f"{key}/high": rate["high"]}

@@ -1,0 +1,21 @@
+"""The synthetic set alone: whether it comes nearer to a canary that was a member."""
+
+from __future__ import annotations
+
+from synpriv.attacks.lira import leave_one_out
+from synpriv.evidence import Evidence
+from synpriv.scores import Floats
+
+
+def nearest(evidence: Evidence, *, variance: str = "per_sample", equalise: bool = True) -> Floats:
+    """Leave-one-out LiRA on minus the distance to the nearest synthetic image: statistic [C,S].
+
+    For an attacker who gets the released images and no model. Distances are L2 over pixels.
+    """
+    if evidence.nearest is None:
+        raise ValueError(
+            "attack=nearest: the method releases no synthetic set (or the cell is older than this "
+            "attack: move it away and train it again)"
+        )
+    scores = -evidence.nearest.astype(float)[:, :, None]
+    return leave_one_out(scores, evidence.member, variance=variance, equalise=equalise)

@@ -1,0 +1,1 @@
+"""Data-free distillation: a student learns a teacher on images made from the teacher."""

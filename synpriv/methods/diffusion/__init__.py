@@ -1,0 +1,1 @@
+"""Diffusion: the images that a denoiser generates are what is released."""

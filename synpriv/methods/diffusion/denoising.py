@@ -1,0 +1,155 @@
+"""A class-conditional denoiser of images: its network, noise schedule, loss and samplers.
+
+Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models" (NeurIPS 2020), with v-prediction
+(Salimans and Ho, ICLR 2022) and classifier-free guidance (Ho and Salimans, 2022).
+
+diffusers takes seconds to import, so its classes are imported where they are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+TIMES = 1000  # noise levels in training
+PREDICTIONS = ("v_prediction", "epsilon")
+SAMPLERS = {"ddim": TIMES, "dpm_solver": 100}  # and the most steps they take
+BATCH = 512  # images that are generated at a time
+UNet = Any  # diffusers' classes
+Schedule = Any
+Draw = torch.Generator
+
+
+def make_unet(
+    image_shape: Sequence[int],
+    *,
+    num_classes: int,
+    channels: Sequence[int],
+    layers_per_block: int,
+) -> UNet:
+    """A UNet without attention, one level per entry of `channels`; its last class is the null one.
+
+    image_shape: (ch, H, W); levels halve H and W, so both must be divisible by 2^(levels-1).
+    """
+    from diffusers import UNet2DModel
+
+    given, size = f"channels={[*channels]}", tuple(image_shape[1:])
+    require(len(channels) > 0 and all(c > 0 and c % 2 == 0 for c in channels), given, "even, > 0")
+    require(layers_per_block >= 1, f"layers_per_block={layers_per_block}", "at least 1")
+    factor = 2 ** (len(channels) - 1)
+    fits = not any(side % factor for side in size)
+    require(fits, f"{given}: images of {size}", f"divisible by {factor}, or use fewer levels")
+    return UNet2DModel(
+        sample_size=size,
+        in_channels=image_shape[0],
+        out_channels=image_shape[0],
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        down_block_types=("DownBlock2D",) * len(channels),
+        up_block_types=("UpBlock2D",) * len(channels),
+        add_attention=False,
+        norm_num_groups=math.gcd(8, *channels),
+        num_class_embeds=num_classes + 1,
+    )
+
+
+def load(network: UNet, weights: Mapping[str, Tensor]) -> None:
+    """Start from the weights of a public model of the same architecture."""
+    own, given = ({k: v.shape for k, v in w.items()} for w in (network.state_dict(), weights))
+    same = "of the same channels, layers_per_block and number of classes"
+    require(own == given, "public_model: its weights do not fit this UNet", same)
+    network.load_state_dict(weights)
+
+
+def make_schedule(prediction: str) -> Schedule:
+    """The cosine noise schedule (Nichol and Dhariwal, ICML 2021) and what is predicted."""
+    from diffusers import DDIMScheduler
+
+    require(prediction in PREDICTIONS, f"prediction={prediction}", " or ".join(PREDICTIONS))
+    # The noisiest level holds no signal: epsilon, divided by that signal, cannot start from there.
+    spacing = "trailing" if prediction == "v_prediction" else "leading"
+    return DDIMScheduler(
+        num_train_timesteps=TIMES,
+        beta_schedule="squaredcos_cap_v2",
+        clip_sample=True,
+        prediction_type=prediction,
+        timestep_spacing=spacing,
+    )
+
+
+def check_sampler(name: str, steps: int) -> None:
+    """Refuse walks that diffusers would silently begin or end at the wrong noise level.
+
+    It strides by whole levels: with 600 steps it ends at level 400 (or begins at 599), with 61 the
+    last stride starts from pure noise again.
+    """
+    require(name in SAMPLERS, f"sampler={name}", " or ".join(SAMPLERS))
+    fits = 2 <= steps <= SAMPLERS[name] and TIMES % steps == 0
+    right = f"a divisor of {TIMES} in 2..{SAMPLERS[name]} for {name}"
+    require(fits, f"num_inference_steps={steps}", right)
+
+
+def make_sampler(name: str, schedule: Schedule) -> Schedule:
+    """How to walk from noise to an image, deterministically given the noise."""
+    if name == "ddim":
+        return schedule
+    from diffusers import DPMSolverMultistepScheduler
+
+    lowest = -5.1  # of the log signal-to-noise ratio, which a cosine schedule sends to -infinity
+    return DPMSolverMultistepScheduler.from_config(schedule.config, lambda_min_clipped=lowest)
+
+
+def denoising_loss(
+    network: UNet, schedule: Schedule, images: Tensor, labels: Tensor, draw: Draw
+) -> Tensor:
+    """Mean squared error at random noise levels: images float [B,ch,H,W] in -1..1 -> scalar."""
+    time = torch.randint(TIMES, (len(images),), generator=draw, device=images.device)
+    noise = torch.randn(images.shape, generator=draw, device=images.device)
+    noisy = schedule.add_noise(images, noise, time)
+    velocity = schedule.config.prediction_type == "v_prediction"
+    target = schedule.get_velocity(images, noise, time) if velocity else noise
+    return mse_loss(network(noisy, time, labels).sample.float(), target)
+
+
+def drop_labels(labels: Tensor, *, null: int, rate: float, draw: Draw) -> Tensor:
+    """Replace each label by the null class with probability `rate`."""
+    coin = torch.rand(labels.shape, generator=draw, device=labels.device) < rate
+    return labels.masked_fill(coin, null)
+
+
+def guided(network: UNet, noisy: Tensor, time: Tensor, labels: Tensor, guidance: float) -> Tensor:
+    """The prediction u + guidance * (c - u): c given the label, u given the null class."""
+    if guidance == 1:
+        return network(noisy, time, labels).sample.float()
+    both = torch.cat([labels, torch.full_like(labels, network.config.num_class_embeds - 1)])
+    c, u = network(noisy.repeat(2, 1, 1, 1), time, both).sample.float().chunk(2)
+    return u + guidance * (c - u)
+
+
+@torch.no_grad()
+def generate(
+    network: UNet, sampler: Schedule, labels: Tensor, *, steps: int, guidance: float, draw: Draw
+) -> Tensor:
+    """One image per label, int64 [N] -> uint8 [N,ch,H,W], on the device of the labels."""
+    network.eval()
+    channels, size = network.config.in_channels, network.config.sample_size
+    images = []
+    for batch in labels.split(BATCH):
+        sampler.set_timesteps(steps, device=labels.device)  # and forgets the batch before
+        x = torch.randn((len(batch), channels, *size), generator=draw, device=labels.device)
+        for time in sampler.timesteps:
+            prediction = guided(network, x, time, batch, guidance)
+            x = sampler.step(prediction, time, x).prev_sample
+        images.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(images)
+
+
+def require(condition: bool, what: str, right: str) -> None:
+    """Raise ValueError, naming the option with its value and what would be right."""
+    if not condition:
+        raise ValueError(f"{what}: must be {right}")

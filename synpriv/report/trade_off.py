@@ -1,0 +1,122 @@
+"""The central figure: what a method leaks against what it is good for, and what it costs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from synpriv import store
+
+Report = dict[str, Any]
+FPRS = {"tpr@fpr=0.001": "TPR at 0.1% FPR", "tpr@fpr=0.01": "TPR at 1% FPR"}
+MARKERS = {
+    "undefended": ("black", "*"),
+    "dpsgd": ("tab:blue", "o"),
+    "coreset": ("tab:orange", "s"),
+    "distill": ("tab:green", "D"),
+    "dfkd": ("tab:red", "^"),
+    "diffusion": ("tab:purple", "v"),
+}
+
+
+def draw_groups(reports: Sequence[Report], file: Path) -> list[Path]:
+    """Draw what can be compared, `file` or one file per data set, canary kind and attack.
+
+    A report without others like it is left out. Returns the PNGs.
+    """
+    groups: dict[tuple[str, ...], list[Report]] = {}
+    for report in reports:
+        alike = tuple(report[key] for key in ("dataset", "canary", "attack"))
+        groups.setdefault(alike, []).append(report)
+    found = []
+    for alike, group in groups.items():
+        if len(group) > 1:
+            name = file if len(groups) == 1 else file.with_name("-".join([file.name, *alike]))
+            draw(group, name)
+            found.append(name.with_suffix(".png"))
+    return found
+
+
+def draw(reports: Sequence[Report], file: Path) -> None:
+    """Write `file` as PNG and SVG: TPR with its interval against accuracy, one point per report.
+
+    Marker area grows with the seconds per shadow model; hollow markers lie in the band that chance
+    alone gives, which is shaded; DP-SGD's points are joined. A TPR of zero has no place on a log
+    axis and stands at the bottom. `reports`: of one data set, canary kind and attack.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained", sharex=True)
+    floor = min(0.5 / report["n_in"] for report in reports)
+    slowest = max(report["train_s"]["mean"] for report in reports)
+    for axes, (key, title) in zip(panels, FPRS.items(), strict=True):
+        band = max(report[key]["null_band"][1] for report in reports)
+        axes.axhspan(floor, max(band, floor), color="0.93", zorder=0)
+        private = sorted(
+            (r["test_accuracy"]["mean"], max(r[key]["tpr"], floor))
+            for r in reports
+            if family(r) == "dpsgd"
+        )
+        axes.plot(*zip(*private, strict=True) if private else ((), ()), color="tab:blue", zorder=1)
+        for report in reports:
+            _point(axes, report, key, floor, slowest)
+        axes.set(yscale="log", ylim=(floor, 1.3), xlabel="test accuracy", title=title)
+        axes.set_ylabel("true positive rate of the attack (95%)")
+        axes.grid(True, which="major", color="0.9", zorder=0)
+    first, models = reports[0], sorted({report["num_models"] for report in reports})
+    figure.suptitle(
+        f"{first['dataset']}, {first['canary']} canaries, {first['attack']}, "
+        f"{' or '.join(map(str, models))} shadow models; area: seconds per model, largest "
+        f"{slowest:.0f} s; grey and hollow: no evidence of a leak",
+        fontsize=9,
+    )
+    for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix[1:], **options)
+        store.write_bytes(file.with_suffix(suffix), buffer.getvalue())
+    plt.close(figure)
+
+
+def family(report: Report) -> str:
+    """The paradigm that a method's name begins with."""
+    return str(report["method"]).partition("_")[0]
+
+
+def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) -> None:
+    rate, accuracy = report[key], report["test_accuracy"]
+    colour, marker = MARKERS.get(family(report), ("0.4", "P"))
+    height = max(rate["tpr"], floor)
+    below, above = height - max(rate["low"], floor), max(rate["high"], height) - height
+    axes.errorbar(
+        accuracy["mean"],
+        height,
+        yerr=[[max(below, 0)], [above]],
+        xerr=accuracy["sd"],
+        color=colour,
+        linewidth=0.8,
+        capsize=2,
+        zorder=2,
+    )
+    hollow = rate["tpr"] <= rate["null_band"][1] or not rate["resolvable"]
+    axes.scatter(
+        accuracy["mean"],
+        height,
+        s=40 + 260 * report["train_s"]["mean"] / slowest,
+        marker=marker,
+        facecolor="white" if hollow else colour,
+        edgecolor=colour,
+        zorder=3,
+    )
+    axes.annotate(
+        report["method"],
+        (accuracy["mean"], height),
+        xytext=(7, 4),
+        textcoords="offset points",
+        fontsize=7,
+        zorder=4,
+    )

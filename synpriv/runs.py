@@ -1,0 +1,107 @@
+"""Trained runs: a shadow model, and before it what it is built on.
+
+What a method builds on (a teacher, a proxy) is a run of a cell of its own at the same seed, trained
+once however many methods use it. What is built on public data alone has a cell without seeds.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from synpriv import config, store, tracking
+
+log = logging.getLogger(__name__)
+# Sub-nodes of a method that are methods themselves, and the file of theirs that is used.
+PREREQUISITES = {"teacher": "release.safetensors", "proxy": "records.npz"}
+PUBLIC, PUBLIC_FILE = "public_model", "generator.safetensors"
+
+
+def ensure(cfg: DictConfig, *, artefact: str | None = None) -> Path:
+    """The folder of run `cfg.seed`, trained unless it (or that file of it) is there and intact."""
+    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    with cell.lock(cfg.seed):
+        problem = cell.problem(cfg.seed) or (artefact and cell.problem(cfg.seed, artefact))
+        if problem:
+            _train(cfg, cell, problem)
+        else:
+            log.info("%s, seed %d is trained already", cfg.method.name, cfg.seed)
+    return cell.run(cfg.seed)
+
+
+def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:
+    from synpriv import training  # torch and Lightning: seconds, only needed here
+
+    basis = _basis(cfg)
+    log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
+    folder = cell.run(cfg.seed)
+    (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
+    _write_cell_config(cell, config.science(cfg))
+    with tracking.track(cfg, folder, job_type="train") as tracker:
+        metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin())
+        tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
+    log.info("%s, seed %d: accuracy %.4f", cfg.method.name, cfg.seed, metrics["test_accuracy"])
+
+
+def _basis(cfg: DictConfig) -> dict[str, Path]:
+    """The folders of what the method builds on, trained if need be."""
+    found = {
+        name: ensure(config.of_prerequisite(cfg, name), artefact=artefact)
+        for name, artefact in PREREQUISITES.items()
+        if name in cfg.method
+    }
+    if PUBLIC in cfg.method:
+        found[PUBLIC] = _ensure_public(config.of_prerequisite(cfg, PUBLIC))
+    return found
+
+
+def public_science(cfg: DictConfig) -> dict[str, Any]:
+    """What decides a model that is trained on the public pool alone."""
+    every = config.science(cfg)
+    private = ("num_train", "num_test", "num_canaries")
+    dataset = {key: value for key, value in every["dataset"].items() if key not in private}
+    others = ("public", "method", "precision")
+    return {"dataset": dataset, **{name: every[name] for name in others if name in every}}
+
+
+def _ensure_public(cfg: DictConfig) -> Path:
+    """The folder of a model trained on the public pool alone, the same for all seeds."""
+    science = public_science(cfg)
+    name = f"{cfg.method.name}-{(cfg.public or cfg.dataset).name}-{config.digest(science)}"
+    cell = store.Cell(Path(cfg.results), name, 1)
+    with cell.lock(0):
+        if problem := cell.problem(0, PUBLIC_FILE):
+            from synpriv import training
+
+            log.info("%s, public model: %s, training", cfg.method.name, problem)
+            _write_cell_config(cell, science)
+            with tracking.track(cfg, cell.run(0), job_type="public") as tracker:
+                training.train_public(cfg, cell, tracker, extra=_origin())
+    return cell.run(0)
+
+
+def _write_cell_config(cell: store.Cell, science: dict[str, Any]) -> None:
+    content = OmegaConf.to_yaml(OmegaConf.create(science))
+    store.write_bytes(cell.folder / "cell.yaml", content.encode())
+
+
+def _origin() -> dict[str, str | None]:
+    return {"command": os.environ.get("SYNPRIV_COMMAND"), "git_commit": _git_commit()}
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """The code's commit, None outside a git checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,91 @@
+"""Nearest synthetic images against a naive loop, and the control that they are held against."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synpriv import visual
+from synpriv.audit_split import AuditSplit, make_split
+from synpriv.data import LabelledImages
+from synpriv.datasets import digits
+
+
+def noise(num: int, seed: int, shape: tuple[int, ...] = (2, 3, 3)) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (num, *shape), generator=draw, dtype=torch.uint8)
+
+
+@settings(deadline=None, max_examples=25)
+@given(num=st.integers(1, 6), many=st.integers(1, 9), block=st.integers(1, 4))
+def test_nearest_is_the_naive_loop(num: int, many: int, block: int) -> None:
+    ours, synthetic = noise(num, 0), noise(many, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visual, "_BLOCK", block)
+        found = visual.nearest(ours, synthetic)
+    for i, image in enumerate(ours):
+        each = [float(((image.double() - s.double()) / 255).norm()) for s in synthetic]
+        assert float(found.distance[i]) == pytest.approx(min(each))
+        assert each[int(found.index[i])] == pytest.approx(min(each))
+
+
+def test_a_copy_is_at_distance_zero_and_one_grey_level_is_not() -> None:
+    images = noise(4, 0, (3, 32, 32))
+    other = images.clone()
+    other[1, 0, 0, 0] ^= 1
+    found = visual.nearest(images, torch.cat([noise(9, 5, (3, 32, 32)), other]))
+    assert found.distance[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert float(found.distance[1]) == pytest.approx(1 / 255)
+    assert found.index.tolist() == [9, 10, 11, 12]
+
+
+@pytest.fixture(scope="module")
+def split() -> AuditSplit:
+    how = {"kind": "mislabelled", "num_canaries": 40, "member_draw": "balanced"}
+    return make_split(digits(), **how, num_models=4, audit_seed=0, seed=1)
+
+
+def pairs_of(split: AuditSplit, synthetic: torch.Tensor, num: int = 10) -> dict[str, torch.Tensor]:
+    to_canaries = visual.nearest(split.canaries.images, synthetic)
+    return visual.closest_pairs(split, synthetic, to_canaries, num=num)
+
+
+def test_copies_of_members_come_first_and_non_members_never(split: AuditSplit) -> None:
+    members = split.member.nonzero()[:, 0]
+    assert 12 < len(members) < 28
+    copied = members[[3, 7, 11]]
+    synthetic = torch.cat([noise(50, 0, (1, 8, 8)), split.canaries.images[copied]])
+    found = pairs_of(split, synthetic)
+    assert set(found["canary"][:3].tolist()) == set(copied.tolist())
+    assert found["distance"][:3].tolist() == found["closer"][:3].tolist() == [0, 0, 0]
+    assert torch.equal(found["images"][:3], found["synthetic"][:3])
+    assert split.member[found["canary"]].all()
+    everything = pairs_of(split, split.canaries.images, num=1000)
+    assert sorted(everything["canary"].tolist()) == members.tolist()
+
+
+def test_closer_is_the_share_of_test_images_of_the_true_class(split: AuditSplit) -> None:
+    synthetic = digits().public.images[:150]
+    found = pairs_of(split, synthetic, num=1000)
+    for canary, closer, distance in zip(
+        *(found[k].tolist() for k in ("canary", "closer", "distance")), strict=True
+    ):
+        same = split.test.images[split.test.labels == split.true_labels[canary]]
+        control = visual.nearest(same, synthetic).distance
+        assert closer == pytest.approx(float((control < distance).double().mean()))
+    assert found["closer"].tolist() == sorted(found["closer"].tolist())
+
+
+def test_controls_are_spread_over_an_ordered_test_set() -> None:
+    assert visual.evenly(5, 1000).tolist() == [0, 1, 2, 3, 4]
+    chosen = visual.evenly(10_000, 1000)
+    assert len(chosen.unique()) == 1000
+    assert (chosen.min(), chosen.max()) == (0, 9999)
+
+
+def test_a_test_set_without_the_class_has_no_closer_image(split: AuditSplit) -> None:
+    one_class = LabelledImages(split.test.images, torch.full_like(split.test.labels, 10))
+    found = pairs_of(dataclasses.replace(split, test=one_class), noise(5, 0, (1, 8, 8)))
+    assert found["closer"].tolist() == [0] * 10
