@@ -24,7 +24,7 @@ CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations": 3}
 TINY |= {"images_per_class": 2, "num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 16}
-TINY |= {"num_inference_steps": 3, "num_generated": 40}
+TINY |= {"num_inference_steps": 4, "num_generated": 40}
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
