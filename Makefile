@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint type bench clean
+.PHONY: help install demo figure test test-all lint type bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,6 +21,9 @@ install: .venv/.installed  ## create .venv and install everything into it
 
 demo: .venv/.installed  ## distil digits in 64 shadow models, audit them, show the table (minutes)
 	$(BIN)/python run.py method=distill attack=lira -m seed=0..63
+
+figure: .venv/.installed  ## all paradigms on digits: the privacy-accuracy figure and table (minutes)
+	$(BIN)/python run.py experiment=paper -m
 
 test: .venv/.installed  ## the fast tests
 	$(BIN)/python -m pytest -m 'not slow'

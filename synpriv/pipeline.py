@@ -30,6 +30,8 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     its end. Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
     """
     config.validate(cfg)
+    if cfg.study and alone:
+        log.warning("study=%s is written by a sweep only: add -m", cfg.study)
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
     runs.ensure(cfg)
     report = audit_if_complete(cfg, cell, partial=cfg.partial and alone)

@@ -81,7 +81,7 @@ def _ensure_public(cfg: DictConfig) -> Path:
 
             log.info("%s, public model: %s, training", cfg.method.name, problem)
             _write_cell_config(cell, science)
-            with tracking.track(cfg, cell.run(0), job_type="public") as tracker:
+            with tracking.track(cfg, cell.run(0), job_type="public", cell=name) as tracker:
                 training.train_public(cfg, cell, tracker, extra=_origin())
     return cell.run(0)
 

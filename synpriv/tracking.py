@@ -118,9 +118,14 @@ class WandbTracker(Tracker):
 
 
 @contextmanager
-def track(cfg: DictConfig, folder: Path, *, job_type: str) -> Iterator[Tracker]:
-    """The configured tracker for one shadow model (`train`) or one audit (`audit`)."""
-    tracker = _start(cfg, folder, job_type)
+def track(
+    cfg: DictConfig, folder: Path, *, job_type: str, cell: str | None = None
+) -> Iterator[Tracker]:
+    """The configured tracker for one shadow model (`train`) or one audit (`audit`).
+
+    Or for a model of public data alone (`public`), whose `cell` is not the config's.
+    """
+    tracker = _start(cfg, folder, job_type, cell or cfg.cell)
     try:
         yield tracker
     except BaseException:
@@ -129,24 +134,21 @@ def track(cfg: DictConfig, folder: Path, *, job_type: str) -> Iterator[Tracker]:
     tracker.finish()
 
 
-def _start(cfg: DictConfig, folder: Path, job_type: str) -> Tracker:
-    if cfg.logger.name == "csv" and job_type == "train":
+def _start(cfg: DictConfig, folder: Path, job_type: str, cell: str) -> Tracker:
+    if cfg.logger.name == "csv" and job_type != "audit":
         return CsvTracker(folder / "history.csv")
-    if cfg.logger.name != "wandb" or (job_type == "train" and not cfg.logger.per_seed):
+    if cfg.logger.name != "wandb" or (job_type != "audit" and not cfg.logger.per_seed):
         return NoTracker()
-    member = cfg.seed if job_type == "train" else cfg.attack.name
-    content = config.science(cfg) | {"cell": cfg.cell}
-    if job_type == "train":
-        content["seed"] = cfg.seed
-    else:
-        content["attack"] = config.plain(cfg.attack)
+    content = config.science(cfg) | {"cell": cell}
+    content |= {"attack": config.plain(cfg.attack)} if job_type == "audit" else {"seed": cfg.seed}
+    member = {"train": cfg.seed, "audit": cfg.attack.name, "public": "public"}[job_type]
     return WandbTracker(
         _init(
             project=cfg.logger.project,
             entity=cfg.logger.entity,
-            id=f"{cfg.cell}-{member}",  # deterministic: a resumed sweep makes no duplicates
-            name=f"{cfg.cell}-{member}",
-            group=cfg.cell,
+            id=f"{cell}-{member}",  # deterministic: a resumed sweep makes no duplicates
+            name=f"{cell}-{member}",
+            group=cell,
             job_type=job_type,
             config=content,
             dir=cfg.results,

@@ -34,6 +34,8 @@ def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
+    if choice == "experiment=cifar10_small_paper":
+        return [f"public.path={archive}"]
     return [f"dataset.path={archive.parent}"] if choice == "dataset=folder" else []
 
 
@@ -53,6 +55,8 @@ def test_every_yaml_composes_and_its_target_takes_its_arguments(
 ) -> None:
     group, _, option = yaml.rpartition("/")
     choice = f"{group}={option}"
+    if group == "stage":  # only ever a part of a method
+        group, choice = "method.stage", f"+stage@method.stage={option}"
     cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=True)
     # What an experiment's own file, a launcher or a group brings; `cell` needs the whole config.
     root = "hydra." + group.partition("/")[2] if group.startswith("hydra/") else group

@@ -45,7 +45,9 @@ class RangeSweeper(BasicSweeper):
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise ValueError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: must be >= 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        typed = {word.partition("=")[0] for word in arguments}  # replaces what an experiment sweeps
+        params = [word for word in self._parse_config() if word.partition("=")[0] not in typed]
+        overrides = parser.parse_overrides([*params, *arguments])
         jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
         variants = self._variants(jobs)
         to_run = [job for variant in variants for job in _unfinished(variant)]

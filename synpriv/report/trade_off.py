@@ -54,6 +54,7 @@ def draw(reports: Sequence[Report], file: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained", sharex=True)
     floor = min(0.5 / report["n_in"] for report in reports)
     slowest = max(report["train_s"]["mean"] for report in reports)
+    named = []
     for axes, (key, title) in zip(panels, FPRS.items(), strict=True):
         band = max(report[key]["null_band"][1] for report in reports)
         axes.axhspan(floor, max(band, floor), color="0.93", zorder=0)
@@ -63,11 +64,14 @@ def draw(reports: Sequence[Report], file: Path) -> None:
             if family(r) == "dpsgd"
         )
         axes.plot(*zip(*private, strict=True) if private else ((), ()), color="tab:blue", zorder=1)
-        for report in reports:
-            _point(axes, report, key, floor, slowest)
+        labels = [_point(axes, report, key, floor, slowest) for report in reports]
         axes.set(yscale="log", ylim=(floor, 1.3), xlabel="test accuracy", title=title)
         axes.set_ylabel("true positive rate of the attack (95%)")
         axes.grid(True, which="major", color="0.9", zorder=0)
+        named.append(labels)
+    figure.draw_without_rendering()  # the layout decides where the labels are
+    for labels in named:
+        _spread(labels)
     first, models = reports[0], sorted({report["num_models"] for report in reports})
     figure.suptitle(
         f"{first['dataset']}, {first['canary']} canaries, {first['attack']}, "
@@ -87,7 +91,23 @@ def family(report: Report) -> str:
     return str(report["method"]).partition("_")[0]
 
 
-def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) -> None:
+def _spread(labels: Sequence[Any]) -> None:
+    """Move a label to the first of four corners of its point where it covers no other label."""
+    placed: list[Any] = []
+    for label in labels:
+        for dx, dy in ((7, 4), (7, -10), (-7, 4), (-7, -10)):
+            label.set_position((dx, dy))
+            label.set_horizontalalignment("left" if dx > 0 else "right")
+            box = label.get_window_extent()
+            if not box.overlaps(label.axes.bbox) or box.x1 > label.axes.bbox.x1:
+                continue
+            if not any(box.overlaps(other) for other in placed):
+                break
+        placed.append(label.get_window_extent())
+
+
+def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) -> Any:
+    """Draw one report; returns its label."""
     rate, accuracy = report[key], report["test_accuracy"]
     colour, marker = MARKERS.get(family(report), ("0.4", "P"))
     height = max(rate["tpr"], floor)
@@ -110,13 +130,15 @@ def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) ->
         marker=marker,
         facecolor="white" if hollow else colour,
         edgecolor=colour,
+        clip_on=False,
         zorder=3,
     )
-    axes.annotate(
+    return axes.annotate(
         report["method"],
         (accuracy["mean"], height),
         xytext=(7, 4),
         textcoords="offset points",
         fontsize=7,
+        color=colour,
         zorder=4,
     )
