@@ -128,7 +128,7 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     artefacts = save_release(cell.run(0), release)
     assert source.public is not None
     about = {"cell": cell.name, "seed": 0, "method": cfg.method.name, "artefacts": artefacts}
-    about |= {"train_s": costs.stages["fit"].wall_s, "public_sha256": source.public.digest()}
+    about |= {**costs.summary({}), "public_sha256": source.public.digest()}
     store.save_metrics(cell.run(0), {**about, "versions": versions(), **extra})
 
 
