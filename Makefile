@@ -26,10 +26,10 @@ figure: .venv/.installed  ## all paradigms on digits: the privacy-accuracy figur
 	$(BIN)/python run.py experiment=paper -m
 
 test: .venv/.installed  ## the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
-test-all: .venv/.installed  ## all tests, sweeps that are killed and resumed included
-	$(BIN)/python -m pytest
+test-all: test  ## all tests, sweeps that are killed and resumed included
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/.installed  ## ruff: rules and format
 	$(BIN)/ruff check .
