@@ -106,7 +106,8 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         rate, fpr = report[key], key.partition("fpr=")[2]
         if not rate["resolvable"]:
             found.append(
-                f"{key} is not resolvable: FPR {fpr} is below 1/n_out = 1/{report['n_out']}"
+                f"{key} is not resolvable: FPR {fpr} is below 1/n_out = 1/{report['n_out']}; "
+                f"without any false positive the attack finds {rate['tpr']:.1%} of the members"
             )
         elif rate["tpr"] <= rate["null_band"][1]:
             found.append(
@@ -121,13 +122,16 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def check(attack: Attack, num_models: int, *, num_views: int) -> None:
-    """Try an attack on a few random canaries, so that a wrong option fails before training."""
+def check(attack: Attack, num_models: int, *, num_views: int, images: bool = True) -> None:
+    """Try an attack on a few random canaries, so that a wrong option fails before training.
+
+    images: whether the method releases a synthetic set.
+    """
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4, num_models, num_views, 3)).astype(np.float32)
     member = np.tile([[True, False], [False, True]], (2, num_models // 2))
     labels = np.zeros(4, dtype=np.int64)
-    distance = rng.uniform(size=member.shape).astype(np.float32)
+    distance = rng.uniform(size=member.shape).astype(np.float32) if images else None
     attack(Evidence(logits, member, labels, labels, distance))
 
 

@@ -1,27 +1,25 @@
 """The typed configuration, its checks, and the name of the cell it describes.
 
-This file, `pipeline.py`, `training.py` and `tracking.py` are the only ones that see a DictConfig.
+Only this file, `pipeline.py`, `runs.py`, `pools.py`, `training.py`, `fitting.py` and `tracking.py`
+see a DictConfig.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
-import inspect
 import json
 import re
-import types
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv.content import file_sha256, folder_sha256
+from synpriv.signatures import check_arguments
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -34,6 +32,8 @@ OBJECTIVES = (
     *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
+# Sub-nodes of a method that are trainings of their own, before it.
+STAGES = ("teacher", "proxy", "public_model")
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _NOT_SCIENCE = {"root", "path", "download"}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
@@ -183,6 +183,8 @@ def _require(condition: bool, what: str, right: str) -> None:
 def science(cfg: DictConfig) -> dict[str, Any]:
     """The resolved part of the config that decides what the shadow models of a cell are."""
     nodes = {name: _numbers(plain(cfg[name])) for name in GROUPS}
+    unused = set(STAGES) - set(prerequisites(cfg.method))
+    nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     for name in ("dataset", "public"):
         nodes[name] = _without(nodes[name], _NOT_SCIENCE)
     if nodes["public"] is None:
@@ -208,6 +210,12 @@ def cell_name(*, _root_: DictConfig) -> str:
 def digest(science: dict[str, Any]) -> str:
     """The 8 hex digits that end a cell's name."""
     return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def prerequisites(method: DictConfig) -> list[str]:
+    """Sub-nodes of a method that are trained before it. A random coreset looks at no proxy."""
+    unused = "proxy" if method.get("selection") == "random" else None
+    return [name for name in STAGES if name in method and name != unused]
 
 
 def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:
@@ -255,44 +263,3 @@ def own_arguments(node: dict[str, Any]) -> dict[str, Any]:
     """What of a node its `_target_` is called with."""
     nested = {k for k, v in node.items() if isinstance(v, dict) and "_target_" in v}
     return {k: v for k, v in node.items() if k not in _NOT_ARGUMENTS | nested}
-
-
-def check_arguments(arguments: dict[str, Any], where: str) -> None:
-    """Compare a node's values with the annotations of its `_target_`."""
-    target = get_object(arguments["_target_"])
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    known = set(inspect.signature(target).parameters)
-    for name, value in arguments.items():
-        if name.startswith("_"):
-            continue
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
-            )
-            raise ValueError(f"{where}.{name}: no such option{hint}")
-        if not _fits(value, hints.get(name, Any)):
-            expected = getattr(hints[name], "__name__", None) or str(hints[name])
-            raise ValueError(
-                f"{where}.{name}={value!r}: must be {_readable(hints[name], expected)}"
-            )
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a yaml value may be passed where `hint` is annotated; unknown hints let all pass."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if origin is Sequence:
-        inner = typing.get_args(hint)[0]
-        return isinstance(value, list) and all(_fits(item, inner) for item in value)
-    if hint in (int, float):
-        numbers = (int, float) if hint is float else int
-        return isinstance(value, numbers) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (str, bool, type(None)) else True
-
-
-def _readable(hint: Any, fallback: str) -> str:
-    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
-    words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
-    return " or ".join(words.get(o, "null" if o is type(None) else fallback) for o in options)

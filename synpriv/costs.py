@@ -52,15 +52,22 @@ class Costs:
     def summary(self, basis: Mapping[str, Path]) -> dict[str, Any]:
         """Seconds of one shadow model, the runs it builds on included; public ones are paid once.
 
-        basis: the folders of those runs.
+        basis: the files of those runs that are used.
         """
-        before = {name: json.loads((run / METRICS).read_bytes()) for name, run in basis.items()}
+        before = {
+            name: json.loads((file.parent / METRICS).read_bytes()) for name, file in basis.items()
+        }
         own = sum(self.stages[name].wall_s for name in ("fit", "student") if name in self.stages)
         private = sum(run["train_s"] for name, run in before.items() if name != "public_model")
         return {
             "train_s": round(own + private, 3),
             "stages": {name: asdict(stage) for name, stage in self.stages.items()},
             "builds_on": {
-                name: {key: run[key] for key in ("cell", "train_s")} for name, run in before.items()
+                name: {
+                    "cell": run["cell"],
+                    "train_s": run["train_s"],
+                    "sha256": run["artefacts"][basis[name].name],
+                }
+                for name, run in before.items()
             },
         }

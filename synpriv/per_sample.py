@@ -65,6 +65,9 @@ def clipped_sum(
         rows = [found for step in tape for found in _rows(*step, num_views)]
         _check_rows(rows, named)
         norms = torch.stack([found.flat.norm(dim=1) for found in rows]).norm(dim=0)
+        norms = norms.nan_to_num(nan=torch.inf)
+        for found in rows if norms.isinf().any() else ():
+            found.flat[norms.isinf()] = 0  # no weight bounds what is not finite
         weights = (max_grad_norm / norms).clamp(max=1)  # a norm of 0 gives infinity, then 1
         sums = {found.parameter: found.weighted_sum(weights) for found in rows}
     return {name: sums[p] for name, p in named.items()}, norms

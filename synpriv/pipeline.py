@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +32,9 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     """
     config.validate(cfg)
     if cfg.study and alone:
-        log.warning("study=%s is written by a sweep only: add -m", cfg.study)
+        raise ValueError(f"study={cfg.study}: a sweep ends with it; add -m, or study=null")
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-    runs.ensure(cfg)
+    runs.ensure(cfg, attacked=True)
     report = audit_if_complete(cfg, cell, partial=cfg.partial and alone)
     return None if report is None else objective(report, cfg.objective)
 
@@ -154,6 +155,8 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
     file = report_file(cfg, cell)
     if report is not None:
         log.info("%s is up to date", file)
+        if not (cell.folder / PAIRS).is_file():
+            _draw_pairs(cell, seeds)
         return report
     runs = [cell.metrics(seed) for seed in seeds]
     with tracking.track(cfg, cell.folder, job_type="audit") as tracker:
@@ -178,10 +181,17 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
         store.write_json(file, report)
         tracker.summary(flatten(report))
         tracker.picture("roc", file.with_suffix(".png"))
-        if closest := cell.pairs(seeds):
-            pairs.draw(closest, cell.folder / PAIRS, title=cell.name)
+        if _draw_pairs(cell, seeds):
             tracker.picture("visual_privacy", cell.folder / PAIRS)
     return report
+
+
+def _draw_pairs(cell: store.Cell, seeds: list[int]) -> bool:
+    """The picture of the closest pairs, where images were released."""
+    closest = cell.pairs(seeds)
+    if closest:
+        pairs.draw(closest, cell.folder / PAIRS, title=cell.name)
+    return bool(closest)
 
 
 def _about_runs(cell: store.Cell, runs: list[dict[str, Any]], report: dict[str, Any]) -> list[str]:
@@ -192,6 +202,9 @@ def _about_runs(cell: store.Cell, runs: list[dict[str, Any]], report: dict[str, 
             f"partial: {len(runs)} of {cell.num_models} shadow models, rows are not balanced and "
             f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
         )
+    starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
+    if len(starts) > 1:
+        found.append(f"the shadow models started from {len(starts)} different public models")
     commits = {run["git_commit"] for run in runs}
     if len(commits) > 1:
         found.append(f"the shadow models were trained by {len(commits)} different commits")
@@ -218,8 +231,8 @@ def _from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "provenance": runs[0]["provenance"],
     }
     selected = "canary_selection_rate"  # of a coreset
-    if selected in runs[0]:
-        found[selected] = audit.mean_and_sd([run[selected] for run in runs])
+    if rates := [run[selected] for run in runs if run.get(selected) is not None]:
+        found[selected] = audit.mean_and_sd(rates)
     return found
 
 
@@ -233,7 +246,7 @@ def _guarantee(runs: list[dict[str, Any]], tuning: DictConfig) -> dict[str, Any]
         return {}
     first = runs[0]
     found = {key: first[key] for key in GUARANTEE}
-    if any(run[key] != first[key] for run in runs for key in GUARANTEE):
+    if not all(_same(run[key], first[key]) for run in runs for key in GUARANTEE):
         raise ValueError(f"the runs of {first['cell']} differ in their guarantee; train them again")
     tuned = None
     if first["epsilon"] is not None and tuning.num_trials > 1:
@@ -250,6 +263,12 @@ def _guarantee(runs: list[dict[str, Any]], tuning: DictConfig) -> dict[str, Any]
         "num_trials": tuning.num_trials,
         "trials_distribution": tuning.distribution,
     }
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, but for the last bits in which two machines may differ."""
+    numbers = isinstance(one, float) and isinstance(other, float)
+    return math.isclose(one, other, rel_tol=1e-9) if numbers else one == other
 
 
 def flatten(report: dict[str, Any]) -> dict[str, Any]:

@@ -18,26 +18,41 @@ from omegaconf import DictConfig, OmegaConf
 from synpriv import config, store, tracking
 
 log = logging.getLogger(__name__)
-# Sub-nodes of a method that are methods themselves, and the file of theirs that is used.
-PREREQUISITES = {"teacher": "release.safetensors", "proxy": "records.npz"}
-PUBLIC, PUBLIC_FILE = "public_model", "generator.safetensors"
+# The file that is used of what a method builds on.
+FILES = {
+    "teacher": "release.safetensors",
+    "proxy": "records.npz",
+    "public_model": "generator.safetensors",
+}
+PUBLIC = "public_model"
+_rehearsed: set[str] = set()  # cells
 
 
-def ensure(cfg: DictConfig, *, artefact: str | None = None) -> Path:
-    """The folder of run `cfg.seed`, trained unless it (or that file of it) is there and intact."""
+def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = False) -> Path:
+    """The folder of run `cfg.seed`, trained unless it (or that file of it) is there and intact.
+
+    attacked: by `cfg.attack`, which must fit what the method releases.
+    """
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
     with cell.lock(cfg.seed):
         problem = cell.problem(cfg.seed) or (artefact and cell.problem(cfg.seed, artefact))
         if problem:
-            _train(cfg, cell, problem)
+            _train(cfg, cell, problem, attacked=attacked)
+            if artefact and (problem := cell.problem(cfg.seed, artefact)):
+                raise ValueError(f"{problem}: {cfg.method.name} is not set up to write it")
         else:
             log.info("%s, seed %d is trained already", cfg.method.name, cfg.seed)
     return cell.run(cfg.seed)
 
 
-def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:
+def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -> None:
     from synpriv import training  # torch and Lightning: seconds, only needed here
 
+    if attacked:
+        training.check_attack(cfg)
+    if config.prerequisites(cfg.method) and cfg.cell not in _rehearsed:
+        training.rehearse(cfg)
+        _rehearsed.add(cfg.cell)
     basis = _basis(cfg)
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)
@@ -50,14 +65,15 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str) -> None:
 
 
 def _basis(cfg: DictConfig) -> dict[str, Path]:
-    """The folders of what the method builds on, trained if need be."""
-    found = {
-        name: ensure(config.of_prerequisite(cfg, name), artefact=artefact)
-        for name, artefact in PREREQUISITES.items()
-        if name in cfg.method
-    }
-    if PUBLIC in cfg.method:
-        found[PUBLIC] = _ensure_public(config.of_prerequisite(cfg, PUBLIC))
+    """The files that the method builds on, made if need be."""
+    found = {}
+    for name in config.prerequisites(cfg.method):
+        own = config.of_prerequisite(cfg, name)
+        try:
+            folder = _ensure_public(own) if name == PUBLIC else ensure(own, artefact=FILES[name])
+        except ValueError as error:
+            raise ValueError(f"{name} of {cfg.method.name}: {error}") from error
+        found[name] = folder / FILES[name]
     return found
 
 
@@ -76,7 +92,7 @@ def _ensure_public(cfg: DictConfig) -> Path:
     name = f"{cfg.method.name}-{(cfg.public or cfg.dataset).name}-{config.digest(science)}"
     cell = store.Cell(Path(cfg.results), name, 1)
     with cell.lock(0):
-        if problem := cell.problem(0, PUBLIC_FILE):
+        if problem := cell.problem(0, FILES[PUBLIC]):
             from synpriv import training
 
             log.info("%s, public model: %s, training", cfg.method.name, problem)

@@ -17,13 +17,12 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from hydra.utils import get_object
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from synpriv import query, store, visual
+from synpriv import audit, query, store, visual
 from synpriv.artefacts import (
-    CLASSIFIER,
-    GENERATOR,
     RECORDS,
     read_records,
     read_weights,
@@ -31,12 +30,14 @@ from synpriv.artefacts import (
     save_release,
 )
 from synpriv.audit_split import AuditSplit, make_split, run_seed
-from synpriv.config import build, of_prerequisite
+from synpriv.config import build, of_prerequisite, prerequisites
 from synpriv.costs import Costs
 from synpriv.datasets import Source
 from synpriv.fitting import device_of, fit, quieten
 from synpriv.methods.base import Method, Release
+from synpriv.models import Network
 from synpriv.pools import load_source, network_factory
+from synpriv.selection import Records
 from synpriv.tracking import Tracker
 
 Facts = dict[str, Any]
@@ -54,21 +55,19 @@ def obtain(
 ) -> tuple[Release, Method]:
     """Fit the configured method, and its student where the release is only a synthetic set.
 
-    `basis` holds the folders of the runs that the method builds on. Returns the release and the
+    `basis` holds the files of other runs that the method builds on. Returns the release and the
     method after its training. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
     model = network_factory(cfg.model, "model", source, cfg)
-    offered: dict[str, Any] = {
-        "private": split.train,
-        "expected_size": split.expected_size,
-        "model": model,
-        **offer(cfg, source, basis),
-    }
+    offered = offer_private(split) | {"model": model, **offer(cfg, source)}
     if "teacher" in basis:
-        teacher = of_prerequisite(cfg, "teacher")
-        offered["teacher"] = network_factory(teacher.model, "model", source, teacher)()
-        offered["teacher"].load_state_dict(read_weights(basis["teacher"] / CLASSIFIER))
+        offered["teacher"] = untrained_teacher(cfg, source)
+        offered["teacher"].load_state_dict(read_weights(basis["teacher"]))
+    if "proxy" in basis:
+        offered["records"] = read_records(basis["proxy"])
+    if "public_model" in basis:
+        offered["public_model"] = read_weights(basis["public_model"])
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
         method = make_method(cfg, offered)
@@ -89,8 +88,62 @@ def obtain(
     return release, method
 
 
-def offer(cfg: DictConfig, source: Source, basis: Mapping[str, Path]) -> dict[str, Any]:
-    """What a method may ask for that no member changes, and what it builds on."""
+def rehearse(cfg: DictConfig) -> None:
+    """Build the method and its student with stand-ins for what they build on.
+
+    A bad option costs a line now, not after a teacher has been trained.
+    """
+    for name in prerequisites(cfg.method):
+        build(cfg.method[name], f"method.{name}")
+    source = load_source(cfg)
+    split = split_of(cfg, source)
+    offered = offer_private(split) | offer(cfg, source)
+    offered["model"] = network_factory(cfg.model, "model", source, cfg)
+    if "teacher" in cfg.method:
+        offered["teacher"] = untrained_teacher(cfg, source)
+    if "proxy" in cfg.method:
+        logits = torch.zeros(cfg.method.proxy.num_epochs, len(split.train), source.num_classes)
+        offered["records"] = Records(logits, torch.zeros(len(split.train), 1), split.train.labels)
+    make_method(cfg, offered)
+    if "student" in cfg.method:
+        student = build(cfg.method.student, "method.student")
+        student(private=split.train, model=offered["model"])
+
+
+def check_attack(cfg: DictConfig) -> None:
+    """Refuse an attack on images that the method will not release, before it is trained."""
+    images = get_object(cfg.method["_target_"]).releases_images
+    num_views = 18 if cfg.dataset.flip else 9
+    attack = build(cfg.attack, "attack")
+    audit.check(attack, cfg.num_models, num_views=num_views, images=images)
+
+
+def split_of(cfg: DictConfig, source: Source) -> AuditSplit:
+    """The split of shadow model `cfg.seed`."""
+    return make_split(
+        source,
+        kind=cfg.canary.kind,
+        num_canaries=cfg.canary.num_canaries,
+        member_draw=cfg.canary.membership,
+        num_models=cfg.num_models,
+        audit_seed=cfg.audit_seed,
+        seed=cfg.seed,
+    )
+
+
+def untrained_teacher(cfg: DictConfig, source: Source) -> Network:
+    """A network of the teacher's architecture."""
+    teacher = of_prerequisite(cfg, "teacher")
+    return network_factory(teacher.model, "model", source, teacher)()
+
+
+def offer_private(split: AuditSplit) -> dict[str, Any]:
+    """What a method may ask for of the private set."""
+    return {"private": split.train, "expected_size": split.expected_size}
+
+
+def offer(cfg: DictConfig, source: Source) -> dict[str, Any]:
+    """What a method may ask for that no member changes."""
     offered: dict[str, Any] = {
         "public": source.public,
         "num_classes": source.num_classes,
@@ -100,10 +153,6 @@ def offer(cfg: DictConfig, source: Source, basis: Mapping[str, Path]) -> dict[st
     if "embedder" in cfg.method:
         embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
         offered["embedder"] = embedder
-    if "proxy" in basis:
-        offered["records"] = read_records(basis["proxy"] / RECORDS)
-    if "public_model" in basis:
-        offered["public_model"] = read_weights(basis["public_model"] / GENERATOR)
     return offered
 
 
@@ -122,7 +171,7 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     model = network_factory(cfg.model, "model", source, cfg)
     with costs.stage("fit"):
         lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        method = make_method(cfg, {"model": model, **offer(cfg, source, {})})
+        method = make_method(cfg, {"model": model, **offer(cfg, source)})
         assert not hasattr(method, "private")
         release = fit(method, cfg.trainer, tracker, "fit")
     artefacts = save_release(cell.run(0), release)
@@ -146,15 +195,7 @@ def train_run(
     costs = Costs()
     with costs.stage("data"):
         source = load_source(cfg)
-        split = make_split(
-            source,
-            kind=cfg.canary.kind,
-            num_canaries=cfg.canary.num_canaries,
-            member_draw=cfg.canary.membership,
-            num_models=cfg.num_models,
-            audit_seed=cfg.audit_seed,
-            seed=cfg.seed,
-        )
+        split = split_of(cfg, source)
     release, method = obtain(cfg, split, source, tracker, costs, basis=basis)
     assert release.classifier is not None
     with costs.stage("query"):
@@ -214,9 +255,11 @@ def _prepare(cfg: DictConfig) -> torch.device:
 
 
 def _selection(split: AuditSplit, release: Release) -> Facts:
-    """Share of the member canaries that a coreset releases."""
+    """Share of the member canaries that a coreset releases, null if no canary is a member."""
     if release.indices is None:
         return {}
+    if not split.member.any():
+        return {"canary_selection_rate": None}
     released = torch.isin(split.position[split.member], release.indices)
     return {"canary_selection_rate": round(float(released.double().mean()), 6)}
 

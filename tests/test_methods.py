@@ -76,12 +76,13 @@ def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Releas
     tracker, costs = tracking.NoTracker(), training.Costs()
     with tempfile.TemporaryDirectory() as folder:
         basis = {}
-        for name in runs.PREREQUISITES:
-            if name in cfg.method:
-                basis[name] = Path(folder, name)
-                release, method = obtained(config.of_prerequisite(cfg, name), split, source)
-                artefacts.save_release(basis[name], release)
-                artefacts.save_arrays(basis[name] / artefacts.RECORDS, method.records())
+        for name in config.prerequisites(cfg.method):
+            if name == "public_model":
+                continue
+            release, method = obtained(config.of_prerequisite(cfg, name), split, source)
+            artefacts.save_release(Path(folder), release)
+            artefacts.save_arrays(Path(folder, artefacts.RECORDS), method.records())
+            basis[name] = Path(folder, runs.FILES[name])
         return training.obtain(cfg, split, source, tracker, costs, basis=basis)
 
 

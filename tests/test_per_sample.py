@@ -255,6 +255,25 @@ def test_what_cannot_be_right_is_refused_and_the_network_stays(
     assert not any(m._forward_hooks for m in network.modules())
 
 
+def test_a_sample_without_a_finite_gradient_adds_nothing_and_counts_as_clipped() -> None:
+    torch.manual_seed(0)
+    network = single(nn.Conv2d(4, 4, 3, padding=1))
+    network(torch.zeros(1, 1, 8, 8))
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    scale = torch.tensor([1.0, 1e38, 1.0, 1.0])
+
+    def losses(logits: Tensor) -> Tensor:
+        of = labels[: len(logits)] if len(logits) == 4 else labels[[0, 2, 3]]
+        own = scale if len(logits) == 4 else torch.ones(3)
+        return cross_entropy(logits, of, reduction="none") * own * own
+
+    with_it, norms = clipped_sum(network, images, losses, max_grad_norm=0.1)
+    without, _ = clipped_sum(network, images[[0, 2, 3]], losses, max_grad_norm=0.1)
+    assert norms.isinf().tolist() == [False, True, False, False]
+    for name, gradient in with_it.items():
+        torch.testing.assert_close(gradient, without[name])
+
+
 def test_nobody_and_a_gradient_of_zero_give_zeros() -> None:
     network, images, labels = example(NETWORKS["convnet-group-8-1"])
     sums, norms = ours(network, images[:0], labels[:0], 1.0, 4)

@@ -60,7 +60,11 @@ def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: P
     text = table.text(reports)
     leaky = next(r for r in reports if r["method"] == "undefended")
     assert f"{leaky['tpr@fpr=0.01']['tpr']:.2%}" in text
-    assert "1600/1600" in text
+    assert "1600/1600" in table.markdown(reports, pictures=[])
+    assert "pixels, labels" in table.markdown(reports, pictures=[])
+    assert max(map(len, text.splitlines()[:3])) < 120
+    twins = [leaky, leaky | {"cell": "undefended-digits-mislabelled-89abcdef"}]
+    assert "89abcdef" in table.text(twins)
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith(("und", "dis"))}
     assert "*" in lines["distill_dm"]
     assert "*" not in lines["undefended"]

@@ -1,16 +1,23 @@
 """What methods build on: trained once, at the same seed, kept whole, never shared across seeds."""
 
+import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from conftest import Compose
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from synpriv import artefacts, config, pipeline, runs, store
+from synpriv import artefacts, config, pipeline, pools, runs, store, training
+from synpriv.methods.base import Method, Release
+from synpriv.tracking import Tracker
 
 TINY = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "num_models=6"),
@@ -148,9 +155,12 @@ def _with(make: Make, override: str) -> DictConfig:
 def test_what_is_built_on_public_data_has_no_seed_and_no_canaries(make: Make) -> None:
     cfg = config.of_prerequisite(make(*DIFFUSION), "public_model")
     assert not {"num_models", "audit_seed", "canary"} & runs.public_science(cfg).keys()
-    other = cfg.copy()
-    other.dataset.mean = [0.5]
-    assert runs.public_science(other) != runs.public_science(cfg)
+    for key, value in (("dataset.mean", [0.5]), ("trainer.precision", "bf16-mixed")):
+        other = cfg.copy()
+        OmegaConf.update(other, key, value)
+        assert runs.public_science(other) != runs.public_science(cfg)
+    pooled = config.of_prerequisite(make(*DIFFUSION, "dataset@public=cifar100"), "public_model")
+    assert runs.public_science(pooled) != runs.public_science(cfg)
 
 
 def test_evidence_holds_distances_only_where_images_are_released(make: Make) -> None:
@@ -173,9 +183,142 @@ def test_a_cell_with_released_images_ends_with_their_picture(make: Make, tmp_pat
     assert (cell / pipeline.PAIRS).read_bytes().startswith(b"\x89PNG")
 
 
-def test_nearest_on_a_classifier_alone_is_refused_in_one_line(make: Make) -> None:
-    for seed in range(5):
-        pipeline.run(make(*UNDEFENDED, f"seed={seed}", "attack=nearest"))
-    with pytest.raises(ValueError, match="releases no synthetic set") as refusal:
-        pipeline.run(make(*UNDEFENDED, "seed=5", "attack=nearest"))
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Every method as it is when its fit begins, by stage; torch's seed then."""
+    begun: list[tuple[str, Any]] = []
+    real = training.fit
+
+    def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Release:
+        begun.append((stage, copy.deepcopy(method)))
+        return real(method, trainer, tracker, stage)
+
+    monkeypatch.setattr(training, "fit", fit)
+    return begun
+
+
+def test_the_student_gets_the_teacher_that_is_on_disk(make: Make, fits: list) -> None:
+    teacher = runs.ensure(make(*UNDEFENDED, "seed=2")) / artefacts.CLASSIFIER
+    runs.ensure(make(*DFKD, "seed=2"))
+    weights = artefacts.read_weights(teacher)
+    given = fits[-1][1].teacher.state_dict()
+    assert given.keys() == weights.keys()
+    assert all(torch.equal(given[name], weights[name]) for name in weights)
+
+
+def test_private_diffusion_starts_from_the_public_model_on_disk(
+    make: Make, fits: list, tmp_path: Path
+) -> None:
+    runs.ensure(make(*DIFFUSION))
+    (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{artefacts.GENERATOR}")
+    weights = artefacts.read_weights(file)
+    given = fits[1][1].network.state_dict()
+    assert [stage for stage, _ in fits] == ["fit", "fit", "student"]
+    assert all(torch.equal(given[name], weights[name]) for name in weights)
+
+
+def test_seeds_that_started_from_different_public_models_are_named(
+    make: Make, tmp_path: Path
+) -> None:
+    for seed in range(6):
+        pipeline.run(make(*DIFFUSION, f"seed={seed}", "attack=threshold"))
+        if seed == 2:  # as if it were trained again elsewhere, with other bits
+            (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{artefacts.GENERATOR}")
+            weights = artefacts.read_weights(file)
+            name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+            weights[name] = weights[name] + 1e-3
+            content = safetensors.torch.save(weights)
+            file.write_bytes(content)
+            about = metrics(file.parent) | {
+                "artefacts": {file.name: hashlib.sha256(content).hexdigest()}
+            }
+            about.pop("metrics_sha256")
+            store.save_metrics(file.parent, about)
+    report = json.loads(next(tmp_path.glob("diffusion_public-*/threshold.json")).read_text())
+    assert "the shadow models started from 2 different public models" in report["warnings"]
+
+
+def test_a_proxy_records_eval_mode_logits_and_is_no_other_training(make: Make) -> None:
+    cfg = make("method=coreset_el2n", *CORESET)
+    proxy = config.of_prerequisite(cfg, "proxy")
+    folder = runs.ensure(proxy)
+    records = artefacts.read_records(folder / artefacts.RECORDS)
+    source = pools.load_source(cfg)
+    private = training.split_of(cfg, source).train
+    network = pools.network_factory(cfg.model, "model", source, cfg)()
+    network.load_state_dict(artefacts.read_weights(folder / artefacts.CLASSIFIER))
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(private.images), records.logits[-1])
+    assert torch.equal(records.labels, private.labels)
+    assert records.logits.shape == (2, len(private), 10)
+    proxy.method.record = False
+    plain = artefacts.read_weights(runs.ensure(proxy) / artefacts.CLASSIFIER)
+    assert all(torch.equal(plain[k], v) for k, v in network.state_dict().items())
+
+
+def test_a_student_draws_other_numbers_than_the_stage_before_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, real = [], training.fit
+
+    def fit(*args: Any) -> Release:
+        seeds.append(torch.initial_seed())
+        return real(*args)
+
+    monkeypatch.setattr(training, "fit", fit)
+    runs.ensure(make("method=coreset_random", *STUDENT))
+    assert len(set(seeds)) == 2
+
+
+def test_a_run_without_a_member_canary_has_no_selection_rate(make: Make, tmp_path: Path) -> None:
+    one = ["method=coreset_random", *STUDENT, "canary.num_canaries=1", "attack=threshold"]
+    for seed in range(6):
+        pipeline.run(make(*one, f"seed={seed}"))
+    (cell,) = tmp_path.glob("coreset_random-*")
+    rates = [metrics(cell / str(seed))["canary_selection_rate"] for seed in range(6)]
+    assert rates.count(None) == 3
+    report = json.loads((cell / "threshold.json").read_text())
+    assert report["canary_selection_rate"]["n"] == 3
+
+
+def test_random_is_one_cell_however_it_is_typed(make: Make, tmp_path: Path) -> None:
+    typed = make("method=coreset", "method.selection=random", *STUDENT)
+    assert typed.cell == make("method=coreset_random", *STUDENT).cell
+    runs.ensure(typed)
+    assert not list(tmp_path.glob("proxy-*"))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ([*DFKD, "model.norm=group"], "teacher with BatchNorm"),
+        ([*DFKD, "method.temperature=-1"], "temperature=-1"),
+        ([*DFKD, "method.teacher.num_epochs=abc"], "method.teacher.num_epochs='abc'"),
+        (["method=coreset_el2n", *CORESET, "method.fraction=2"], "fraction=2"),
+        (["method=coreset_el2n", *CORESET, "method.selection=foo"], "selection=foo"),
+        (["method=coreset_el2n", *CORESET, "method.student.lr=-1"], "lr=-1"),
+        ([*DIFFUSION, "method.guidance=-1"], "guidance=-1"),
+    ],
+)
+def test_a_bad_option_costs_no_training(
+    method: list[str], message: str, make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        runs.ensure(make(*method))
+    assert not list(tmp_path.rglob(store.METRICS))
+
+
+def test_a_teacher_s_bad_option_says_whose_it_is(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"teacher of dfkd: lr=0: must be positive"):
+        runs.ensure(make(*DFKD, "method.teacher.lr=0"))
+    with pytest.raises(ValueError, match=r"proxy of coreset_el2n: .* is not set up to write it"):
+        runs.ensure(make("method=coreset_el2n", *CORESET, "method.proxy.record=false"))
+
+
+def test_nearest_on_a_classifier_alone_is_refused_before_training(
+    make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="releases no images") as refusal:
+        pipeline.run(make(*UNDEFENDED, "attack=nearest"))
     assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.rglob(store.METRICS))

@@ -13,9 +13,6 @@ def nearest(evidence: Evidence, *, variance: str = "per_sample", equalise: bool 
     For an attacker who gets the released images and no model. Distances are L2 over pixels.
     """
     if evidence.nearest is None:
-        raise ValueError(
-            "attack=nearest: the method releases no synthetic set (or the cell is older than this "
-            "attack: move it away and train it again)"
-        )
+        raise ValueError("attack=nearest: this method releases no images; use attack=lira")
     scores = -evidence.nearest.astype(float)[:, :, None]
     return leave_one_out(scores, evidence.member, variance=variance, equalise=equalise)

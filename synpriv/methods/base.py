@@ -49,6 +49,7 @@ class Method(LightningModule, ABC):
     max_epochs: int
     provenance: tuple[str, ...]  # every channel through which private data reach the release
     promises_privacy = False  # whether there is an epsilon, which all channels must respect
+    releases_images = True  # whether the release holds a synthetic set
 
     private: LabelledImages  # absent where a method never sees it
 

@@ -28,6 +28,7 @@ class Classifier(Method):
     """
 
     provenance = ("pixels", "labels")
+    releases_images = False
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class DPSGD(Method):
 
     provenance = ("clipped and noised gradients",)
     promises_privacy = True
+    releases_images = False
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ def draw(runs: Sequence[tuple[int, Pairs]], file: Path, *, title: str, num: int 
         column[1].set_title(caption, fontsize=8)
     figure.suptitle(
         f"Visual privacy (no measure of membership): {title}\nabove: canaries, below: the nearest "
-        "released image; n% closer: so many held-out images of the class have a nearer one",
+        "released image; closer: share of the held-out images of its class that have a nearer one",
         fontsize=9,
     )
     buffer = io.BytesIO()

@@ -10,11 +10,17 @@ from typing import Any
 
 Report = dict[str, Any]
 
+LEGEND = (
+    "* in the band that chance alone gives; ? FPR too low for so few non-members;\n"
+    "epsilon: proven; audited: estimated from below, of the most that this audit can show;\n"
+    "s/model: seconds of training, teacher and proxy included; selected: share of the member\n"
+    "canaries that is released"
+)
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
 HEADER = [
     *("method", "dataset", "canary", "attack", "test accuracy"),
     *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "epsilon", "audited >=", "n in/out"),
-    *("s/model", "selected", "private data through", "cell"),
+    *("s/model", "selected", "private data through", "guarantee", "cell"),
 ]
 
 
@@ -36,6 +42,7 @@ def row(report: Report) -> list[str]:
         f"{seconds['mean']:.1f}",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
         ", ".join(report["provenance"]),
+        _guarantee(report),
         report["cell"],
     ]
 
@@ -64,25 +71,51 @@ def _epsilon(report: dict[str, Any]) -> str:
     return f"{words} (delta {report['delta']:g})"
 
 
+def _guarantee(report: Report) -> str:
+    """What the proof rests on."""
+    if "epsilon" not in report:
+        return "-"
+    return (
+        f"noise_multiplier {report['noise_multiplier']:.4g}, "
+        f"sample_rate {report['sample_rate']:.4g}, steps {report['steps']}, "
+        f"max_grad_norm {report['max_grad_norm']:g}, {report['accountant']}"
+    )
+
+
 def text(reports: Sequence[Report]) -> str:
-    """Aligned columns for a terminal, warnings below."""
+    """Aligned columns for a terminal, legend and warnings below.
+
+    What all rows share is left out, and what only the files hold: channels, counts, cells' names.
+    """
     rows = [HEADER, *map(row, reports)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(word.ljust(w) for word, w in zip(r, widths, strict=True)) for r in rows]
+    twins = len({(r["method"], r["attack"]) for r in reports}) < len(reports)
+    columns = [column for column in zip(*rows, strict=True) if _is_printed(column, twins=twins)]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(word.ljust(w) for word, w in zip(words, widths, strict=True))
+        for words in zip(*columns, strict=True)
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(line.rstrip() for line in lines) + "\n" + notes(reports)
+    return "\n".join(line.rstrip() for line in lines) + f"\n{LEGEND}\n{notes(reports)}"
+
+
+def _is_printed(column: Sequence[str], *, twins: bool) -> bool:
+    name, *values = column
+    if name == "cell":
+        return twins  # rows of one name
+    if name in ("dataset", "canary", "attack"):
+        return len(set(values)) > 1
+    if name in ("epsilon", "selected"):
+        return not set(values) <= {"none", "-"}
+    return name not in ("n in/out", "private data through", "guarantee")
 
 
 def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
     """A Markdown table, pictures and warnings below."""
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
-    legend = (
-        "`*` in the band that chance alone gives, `?` FPR too low for this cell; epsilon: proven, "
-        "audited: estimated from below, and the most that so few canaries and models can show"
-    )
     shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
-    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}"
+    return f"{table}\n\n{LEGEND}\n\n{shown}\n\n{notes(reports)}"
 
 
 def notes(reports: Sequence[Report]) -> str:

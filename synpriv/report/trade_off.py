@@ -76,7 +76,8 @@ def draw(reports: Sequence[Report], file: Path) -> None:
     figure.suptitle(
         f"{first['dataset']}, {first['canary']} canaries, {first['attack']}, "
         f"{' or '.join(map(str, models))} shadow models; area: seconds per model, largest "
-        f"{slowest:.0f} s; grey and hollow: no evidence of a leak",
+        f"{slowest:.0f} s; line: DP-SGD\n"
+        "grey band, hollow markers: no evidence of a leak, or FPR too low for so few non-members",
         fontsize=9,
     )
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):

@@ -1,0 +1,53 @@
+"""A yaml's values against the annotations of its `_target_`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.utils import get_object
+
+
+def check_arguments(arguments: dict[str, Any], where: str) -> None:
+    """Compare a node's values with the annotations of its `_target_`."""
+    target = get_object(arguments["_target_"])
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    known = set(inspect.signature(target).parameters)
+    for name, value in arguments.items():
+        if name.startswith("_"):
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+            )
+            raise ValueError(f"{where}.{name}: no such option{hint}")
+        if not _fits(value, hints.get(name, Any)):
+            expected = getattr(hints[name], "__name__", None) or str(hints[name])
+            raise ValueError(
+                f"{where}.{name}={value!r}: must be {_readable(hints[name], expected)}"
+            )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a yaml value may be passed where `hint` is annotated; unknown hints let all pass."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is Sequence:
+        inner = typing.get_args(hint)[0]
+        return isinstance(value, list) and all(_fits(item, inner) for item in value)
+    if hint in (int, float):
+        numbers = (int, float) if hint is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (str, bool, type(None)) else True
+
+
+def _readable(hint: Any, fallback: str) -> str:
+    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
+    return " or ".join(words.get(o, "null" if o is type(None) else fallback) for o in options)
