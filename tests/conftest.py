@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 os.environ.pop("WANDB_API_KEY", None)
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,8 @@ def start_py() -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     return start
