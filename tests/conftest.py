@@ -19,6 +19,8 @@ from omegaconf import DictConfig
 from synpriv import config
 
 ROOT = Path(__file__).parents[1]
+# A shell starts background jobs deaf to Ctrl-C, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # dp-accounting logs through absl, and Hydra closes all log handlers when it starts: absl's would
 # close pytest's own stderr with it. The interpreter's it leaves open.
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
@@ -81,8 +83,6 @@ def start_py() -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell that runs the tests in the background has them ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     return start
