@@ -21,9 +21,13 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    from cycler import cycler
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
+    height = 4.8 + 0.19 * (len(cells) + 1)  # the legend lies below
+    figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
+    colours = plt.rcParams["axes.prop_cycle"]
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * colours)
     floor = min(1 / report["n_out"] for report, _ in cells)
     limit = floor / 2
     chance = np.geomspace(limit, 1, 50)
