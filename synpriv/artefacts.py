@@ -19,17 +19,14 @@ from synpriv import store
 from synpriv.methods.base import Release
 from synpriv.selection import Records
 
-CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
-GENERATOR, RECORDS = "generator.safetensors", "records.npz"
-
 
 def save_release(folder: Path, release: Release) -> dict[str, str]:
     """Write what is there of a release; returns {file: sha256}."""
     files = {}
     if release.classifier is not None:
-        files[CLASSIFIER] = weights_bytes(release.classifier)
+        files[store.CLASSIFIER] = weights_bytes(release.classifier)
     if release.generator is not None:
-        files[GENERATOR] = weights_bytes(release.generator)
+        files[store.GENERATOR] = weights_bytes(release.generator)
     if release.synthetic is not None:
         arrays = {
             "images": release.synthetic.images.numpy(),
@@ -37,7 +34,7 @@ def save_release(folder: Path, release: Release) -> dict[str, str]:
         }
         if release.indices is not None:
             arrays["indices"] = release.indices.numpy()
-        files[SYNTHETIC] = store.npz_bytes(**arrays)
+        files[store.SYNTHETIC] = store.npz_bytes(**arrays)
     return {name: _write(folder / name, content) for name, content in files.items()}
 
 

@@ -20,9 +20,9 @@ from synpriv import config, store, tracking
 log = logging.getLogger(__name__)
 # The file that is used of what a method builds on.
 FILES = {
-    "teacher": "release.safetensors",
-    "proxy": "records.npz",
-    "public_model": "generator.safetensors",
+    "teacher": store.CLASSIFIER,
+    "proxy": store.RECORDS,
+    "public_model": store.GENERATOR,
 }
 PUBLIC = "public_model"
 _rehearsed: set[str] = set()  # cells

@@ -25,6 +25,8 @@ from synpriv.evidence import Evidence
 
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE = "metrics.json", "evidence.npz"
+CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
+GENERATOR, RECORDS = "generator.safetensors", "records.npz"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 NOT_TRAINED = "not trained yet"
 

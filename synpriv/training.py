@@ -22,13 +22,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from synpriv import audit, query, store, visual
-from synpriv.artefacts import (
-    RECORDS,
-    read_records,
-    read_weights,
-    save_arrays,
-    save_release,
-)
+from synpriv.artefacts import read_records, read_weights, save_arrays, save_release
 from synpriv.audit_split import AuditSplit, make_split, run_seed
 from synpriv.config import build, of_prerequisite, prerequisites
 from synpriv.costs import Costs
@@ -203,7 +197,7 @@ def train_run(
         logits = query.canary_logits(classifier, split.canaries.to(device), flip=cfg.dataset.flip)
         accuracy = query.accuracy(classifier, split.test.to(device))
     artefacts = save_release(folder, release) if cfg.keep_release else {}
-    artefacts |= save_arrays(folder / RECORDS, method.records())
+    artefacts |= save_arrays(folder / store.RECORDS, method.records())
     with costs.stage("visual"):
         near, pairs = _visual(split, release, device)
     artefacts |= save_arrays(folder / store.PAIRS, pairs)

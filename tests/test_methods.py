@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import artefacts, config, data, models, query, runs, tracking, training
+from synpriv import artefacts, config, data, models, query, runs, store, tracking, training
 from synpriv.audit_split import AuditSplit, make_split
 from synpriv.data import LabelledImages, random_crop
 from synpriv.datasets import Source, digits
@@ -81,7 +81,7 @@ def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Releas
                 continue
             release, method = obtained(config.of_prerequisite(cfg, name), split, source)
             artefacts.save_release(Path(folder), release)
-            artefacts.save_arrays(Path(folder, artefacts.RECORDS), method.records())
+            artefacts.save_arrays(Path(folder, store.RECORDS), method.records())
             basis[name] = Path(folder, runs.FILES[name])
         return training.obtain(cfg, split, source, tracker, costs, basis=basis)
 

@@ -76,15 +76,15 @@ def test_all_selections_share_one_proxy_and_random_needs_none(make: Make, tmp_pa
     assert not list(tmp_path.glob("proxy-*"))
     selections = ("el2n", "herding", "k_center", "forgetting")
     runs.ensure(make("method=coreset_el2n", *CORESET))
-    before = files(tmp_path, artefacts.RECORDS)
+    before = files(tmp_path, store.RECORDS)
     assert len(before) == 1
     chosen = {}
     for name in selections:
         folder = runs.ensure(make(f"method=coreset_{name}", *CORESET))
-        with np.load(folder / artefacts.SYNTHETIC) as arrays:
+        with np.load(folder / store.SYNTHETIC) as arrays:
             chosen[name] = tuple(arrays["indices"])
         assert 0 <= metrics(folder)["canary_selection_rate"] <= 1
-    assert files(tmp_path, artefacts.RECORDS) == before
+    assert files(tmp_path, store.RECORDS) == before
     assert len(set(chosen.values())) == len(selections)
 
 
@@ -114,7 +114,7 @@ def test_a_teacher_without_its_weights_is_trained_again(
 ) -> None:
     how = ["keep_release=false"] if harm == "not kept" else []
     teacher = runs.ensure(make(*UNDEFENDED, *how))
-    file = teacher / artefacts.CLASSIFIER
+    file = teacher / store.CLASSIFIER
     evidence = (teacher / store.EVIDENCE).read_bytes()
     assert file.is_file() == (harm != "not kept")
     if harm == "delete":
@@ -124,7 +124,7 @@ def test_a_teacher_without_its_weights_is_trained_again(
     runs.ensure(make(*DFKD, "keep_release=false"))
     cfg = make(*UNDEFENDED)
     cell = store.Cell(tmp_path, cfg.cell, cfg.num_models)
-    assert cell.problem(0, artefacts.CLASSIFIER) is None
+    assert cell.problem(0, store.CLASSIFIER) is None
     assert (teacher / store.EVIDENCE).read_bytes() == evidence
 
 
@@ -135,7 +135,7 @@ def test_the_public_model_is_trained_once_whatever_the_private_set(
     weights = []
     for i, other in enumerate(["seed=0", *others]):
         runs.ensure(make(*DIFFUSION, other) if "num" not in other else _with(make, other))
-        (file,) = tmp_path.glob(f"diffusion_pretraining-*/*/{artefacts.GENERATOR}")
+        (file,) = tmp_path.glob(f"diffusion_pretraining-*/*/{store.GENERATOR}")
         weights.append((file.stat().st_ino, file.read_bytes()))
         if i == 2:  # from here on it is trained again, beside another private set
             shutil.rmtree(file.parents[1])
@@ -198,7 +198,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def test_the_student_gets_the_teacher_that_is_on_disk(make: Make, fits: list) -> None:
-    teacher = runs.ensure(make(*UNDEFENDED, "seed=2")) / artefacts.CLASSIFIER
+    teacher = runs.ensure(make(*UNDEFENDED, "seed=2")) / store.CLASSIFIER
     runs.ensure(make(*DFKD, "seed=2"))
     weights = artefacts.read_weights(teacher)
     given = fits[-1][1].teacher.state_dict()
@@ -210,7 +210,7 @@ def test_private_diffusion_starts_from_the_public_model_on_disk(
     make: Make, fits: list, tmp_path: Path
 ) -> None:
     runs.ensure(make(*DIFFUSION))
-    (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{artefacts.GENERATOR}")
+    (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{store.GENERATOR}")
     weights = artefacts.read_weights(file)
     given = fits[1][1].network.state_dict()
     assert [stage for stage, _ in fits] == ["fit", "fit", "student"]
@@ -223,7 +223,7 @@ def test_seeds_that_started_from_different_public_models_are_named(
     for seed in range(6):
         pipeline.run(make(*DIFFUSION, f"seed={seed}", "attack=threshold"))
         if seed == 2:  # as if it were trained again elsewhere, with other bits
-            (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{artefacts.GENERATOR}")
+            (file,) = tmp_path.glob(f"diffusion_pretraining-*/0/{store.GENERATOR}")
             weights = artefacts.read_weights(file)
             name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
             weights[name] = weights[name] + 1e-3
@@ -242,17 +242,17 @@ def test_a_proxy_records_eval_mode_logits_and_is_no_other_training(make: Make) -
     cfg = make("method=coreset_el2n", *CORESET)
     proxy = config.of_prerequisite(cfg, "proxy")
     folder = runs.ensure(proxy)
-    records = artefacts.read_records(folder / artefacts.RECORDS)
+    records = artefacts.read_records(folder / store.RECORDS)
     source = pools.load_source(cfg)
     private = training.split_of(cfg, source).train
     network = pools.network_factory(cfg.model, "model", source, cfg)()
-    network.load_state_dict(artefacts.read_weights(folder / artefacts.CLASSIFIER))
+    network.load_state_dict(artefacts.read_weights(folder / store.CLASSIFIER))
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(private.images), records.logits[-1])
     assert torch.equal(records.labels, private.labels)
     assert records.logits.shape == (2, len(private), 10)
     proxy.method.record = False
-    plain = artefacts.read_weights(runs.ensure(proxy) / artefacts.CLASSIFIER)
+    plain = artefacts.read_weights(runs.ensure(proxy) / store.CLASSIFIER)
     assert all(torch.equal(plain[k], v) for k, v in network.state_dict().items())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Compose, RunPy
 
-from synpriv import artefacts, store
+from synpriv import store
 
 EXPERIMENT = """# @package _global_
 num_models: 6
@@ -58,7 +58,7 @@ def rows(results: Path) -> list[dict[str, str]]:
 
 def written(results: Path) -> dict[str, tuple[int, int]]:
     """Inode and time of the files of finished runs: what training again changes."""
-    names = (store.EVIDENCE, store.METRICS, artefacts.RECORDS, artefacts.CLASSIFIER)
+    names = (store.EVIDENCE, store.METRICS, store.RECORDS, store.CLASSIFIER)
     runs = [file.parent for file in results.rglob(store.METRICS)]
     found = [run / name for run in runs for name in names if (run / name).is_file()]
     return {str(f): (f.stat().st_ino, f.stat().st_mtime_ns) for f in found}
