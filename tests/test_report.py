@@ -158,6 +158,34 @@ def test_trade_off_draws_each_report_where_its_numbers_are(
         assert [list(line.get_xdata()) for line in joined] == [[0.8, 0.9]]
 
 
+def test_a_label_does_not_cover_the_point_beside_its_own(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot as plt
+    from matplotlib.text import Annotation
+
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    leak = audited(results)[0][0]
+    rate = {"tpr": 0.1, "low": 0.1, "high": 0.1, "null_band": [0, 0.01], "resolvable": True}
+    places = {"left": (0.60, 0.1), "right": (0.610, 0.123), "far": (0.9, 0.1)}
+    reports = [
+        leak
+        | {"method": name, "test_accuracy": {"mean": accuracy, "sd": 0, "n": 2}}
+        | dict.fromkeys(trade_off.FPRS, rate | {"tpr": tpr})
+        for name, (accuracy, tpr) in places.items()
+    ]
+    trade_off.draw(reports, tmp_path / "figure")
+    for axes in kept[0].axes:
+        labels = [x for x in axes.texts if isinstance(x, Annotation)]
+        boxes = {label.get_text(): label.get_window_extent() for label in labels}
+        assert list(boxes) == list(places)
+        points = {name: axes.transData.transform(place) for name, place in places.items()}
+        for name, box in boxes.items():
+            assert not any(box.contains(*points[other]) for other in places), name
+        assert not boxes["left"].overlaps(boxes["right"])
+
+
 def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
     reports = [report for report, _ in audited(results)]
     assert trade_off.draw_groups(reports[:1], tmp_path / "one") == []

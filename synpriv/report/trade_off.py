@@ -19,6 +19,7 @@ MARKERS = {
     "dfkd": ("tab:red", "^"),
     "diffusion": ("tab:purple", "v"),
 }
+CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point, in points of type
 
 
 def draw_groups(reports: Sequence[Report], file: Path) -> list[Path]:
@@ -93,18 +94,31 @@ def family(report: Report) -> str:
 
 
 def _spread(labels: Sequence[Any]) -> None:
-    """Move a label to the first of four corners of its point where it covers no other label."""
-    placed: list[Any] = []
+    """Move each label to the corner of its point where it covers fewest other labels and points."""
+    taken = [_point_box(label) for label in labels]
     for label in labels:
-        for dx, dy in ((7, 4), (7, -10), (-7, 4), (-7, -10)):
-            label.set_position((dx, dy))
-            label.set_horizontalalignment("left" if dx > 0 else "right")
-            box = label.get_window_extent()
-            if not box.overlaps(label.axes.bbox) or box.x1 > label.axes.bbox.x1:
-                continue
-            if not any(box.overlaps(other) for other in placed):
-                break
-        placed.append(label.get_window_extent())
+
+        def crowding(corner: tuple[int, int], label: Any = label) -> tuple[bool, int]:
+            box = _place(label, corner)
+            outside = not box.overlaps(label.axes.bbox) or box.x1 > label.axes.bbox.x1
+            return outside, sum(box.overlaps(other) for other in taken)
+
+        taken.append(_place(label, min(CORNERS, key=crowding)))
+
+
+def _place(label: Any, corner: tuple[int, int]) -> Any:
+    """Put a label there; returns the box that it takes, in pixels."""
+    label.set_position(corner)
+    label.set_horizontalalignment("left" if corner[0] > 0 else "right")
+    return label.get_window_extent()
+
+
+def _point_box(label: Any) -> Any:
+    """About the marker that a label names, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    x, y = label.axes.transData.transform(label.xy)
+    return Bbox.from_extents(x - 6, y - 6, x + 6, y + 6)
 
 
 def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) -> Any:
@@ -137,7 +151,7 @@ def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) ->
     return axes.annotate(
         report["method"],
         (accuracy["mean"], height),
-        xytext=(7, 4),
+        xytext=CORNERS[0],
         textcoords="offset points",
         fontsize=7,
         color=colour,
