@@ -54,6 +54,7 @@ def audit(
         **rates,
         "auc": metrics.auc(values, member),
         "null_auc": float(null[:, -1].mean()),
+        "auc_null_band": _band(null[:, -1]),
         "balanced_accuracy": metrics.balanced_accuracy(values, member),
         "epsilon_audited": refuted.epsilon,
         "epsilon_audited_largest": refuted.largest,
@@ -81,7 +82,7 @@ def _rate(
     values: Floats, member: np.ndarray, fpr: float, interval: Floats, at_null: Floats
 ) -> dict[str, Any]:
     point = metrics.operating_point(values, member, fpr)
-    low, high = np.quantile(at_null, [0.025, 0.975])
+    band = _band(at_null)
     return {
         "tpr": point.tpr,
         "low": float(interval[0]),
@@ -89,9 +90,16 @@ def _rate(
         "fpr": point.fpr,
         "false_positives": point.false_positives,
         "threshold": point.threshold if np.isfinite(point.threshold) else None,
-        "null_band": [float(low), float(high)],
+        "null_band": band,
+        "above_chance": point.tpr > band[1],
         "resolvable": bool(fpr * point.n_out >= 1),
     }
+
+
+def _band(at_null: Floats) -> list[float]:
+    """The central 95% of what is read without a leak."""
+    low, high = np.quantile(at_null, [0.025, 0.975])
+    return [float(low), float(high)]
 
 
 def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:
@@ -102,18 +110,25 @@ def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:
 
 def _warnings(report: dict[str, Any]) -> list[str]:
     found = []
-    for key in (name for name in report if name.startswith("tpr@")):
+    rates = [name for name in report if name.startswith("tpr@")]
+    for key in rates:
         rate, fpr = report[key], key.partition("fpr=")[2]
         if not rate["resolvable"]:
             found.append(
                 f"{key} is not resolvable: FPR {fpr} is below 1/n_out = 1/{report['n_out']}; "
                 f"without any false positive the attack finds {rate['tpr']:.1%} of the members"
             )
-        elif rate["tpr"] <= rate["null_band"][1]:
+        elif not rate["above_chance"]:
             found.append(
                 f"{key} = {rate['tpr']:.4f} is no evidence of a leak: without any leak this audit "
                 f"reads {rate['null_band'][0]:.4f} to {rate['null_band'][1]:.4f}"
             )
+    low, high = report["auc_null_band"]
+    if report["auc"] > high and not any(report[key]["above_chance"] for key in rates):
+        found.append(
+            f"AUC {report['auc']:.3f} is above the {low:.3f} to {high:.3f} that this audit reads "
+            "without any leak: there is a leak, though none at these FPRs"
+        )
     if report["num_undefined"]:
         found.append(
             f"{report['num_undefined']} of {report['num_canaries'] * report['num_models']} "

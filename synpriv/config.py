@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv.content import file_sha256, folder_sha256
-from synpriv.signatures import check_arguments
+from synpriv.signatures import check_arguments, require
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -116,27 +116,25 @@ def validate(cfg: DictConfig) -> None:
     for group in (*GROUPS, "attack"):
         _require_values(raw[group], group)
     num_models = cfg.num_models
-    _require(
-        num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4"
-    )
-    _require(
+    require(num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4")
+    require(
         0 <= cfg.seed < num_models,
         f"seed={cfg.seed}",
         f"0..{num_models - 1} (the index of a shadow model; raise num_models for more)",
     )
     last = (2**32 - 1) // (num_models + 1) - 1  # the seeds of its runs must fit 32 bits
-    _require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
+    require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
     for key in ("num_train", "num_test"):
         value = cfg.dataset.get(key)
         fits = value is None or (isinstance(value, int) and value >= 1)
-        _require(fits, f"dataset.{key}={value}", "an integer of at least 1, or null")
+        require(fits, f"dataset.{key}={value}", "an integer of at least 1, or null")
     canary, trainer = cfg.canary, cfg.trainer
-    _require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
-    _require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
+    require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
+    require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
     num_trials = cfg.tuning.num_trials
-    _require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials:g}", "1..1e6")
+    require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials:g}", "1..1e6")
     whole = cfg.tuning.distribution != "fixed" or num_trials == int(num_trials)
-    _require(whole, f"tuning.num_trials={num_trials:g}", "a whole number if fixed")
+    require(whole, f"tuning.num_trials={num_trials:g}", "a whole number if fixed")
     for name, value, allowed in (
         ("tuning.distribution", cfg.tuning.distribution, DISTRIBUTIONS),
         ("canary.kind", canary.kind, CANARIES),
@@ -146,9 +144,9 @@ def validate(cfg: DictConfig) -> None:
         ("logger.name", cfg.logger.name, LOGGERS),
         ("objective", cfg.objective, OBJECTIVES),
     ):
-        _require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
+        require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
     for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name, cfg.study or "none"):
-        _require(
+        require(
             re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
             f"name={name}",
             "letters, digits, '_' and '.': it becomes part of a file name",
@@ -173,11 +171,6 @@ def _require_values(node: Any, where: str) -> None:
         if value == "???":
             raise ValueError(f"{where}.{key}: has no default; write {where}.{key}=VALUE")
         _require_values(value, f"{where}.{key}")
-
-
-def _require(condition: bool, what: str, right: str) -> None:
-    if not condition:
-        raise ValueError(f"{what}: must be {right}")
 
 
 def science(cfg: DictConfig) -> dict[str, Any]:

@@ -80,6 +80,13 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(coin[:, None, None, None], images.flip(-1), images)
 
 
+def crop_and_flip(images: Tensor, generator: torch.Generator, *, crop: bool, flip: bool) -> Tensor:
+    """Random crop with zero padding of H/8 and random flip, if wanted, [N,ch,H,W]."""
+    if crop:
+        images = random_crop(images, shift_for(images.shape[2]), generator)
+    return random_flip(images, generator) if flip else images
+
+
 CHUNK = 50  # optimiser steps per Lightning step
 
 

@@ -98,18 +98,26 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
 
 
 def write_study(configs: Sequence[DictConfig]) -> str:
-    """Write the figure and the table of a whole sweep; returns what was written, or lacks."""
-    results, name = Path(configs[0].results), configs[0].study
+    """Write the figure and the table of a whole sweep; returns what was written, or lacks.
+
+    The files are named by study and attack: another attack leaves them alone.
+    """
+    study, results = configs[0].study, Path(configs[0].results)
+    name = "-".join([study, *dict.fromkeys(cfg.attack.name for cfg in configs)])
     found = outcomes(configs)
     reports = [outcome.report for outcome in found if outcome.report is not None]
+    missing = [outcome.cell.name for outcome in found if outcome.report is None]
     if not reports:
-        return f"study {name}: no audited cell yet"
-    pictures = [file.name for file in trade_off.draw_groups(reports, results / name)]
+        return f"study {study}: no audited cell yet"
+    pictures = [
+        file.name for file in trade_off.draw_groups(reports, results / name, missing=len(missing))
+    ]
     content = table.markdown(reports, pictures=pictures)
+    content += "".join(f"- {cell}: missing, not audited yet\n" for cell in missing)
     store.write_bytes(results / f"{name}.md", content.encode())
     store.write_bytes(results / f"{name}.csv", table.as_csv(reports).encode())
-    lack = "" if len(reports) == len(found) else f" ({len(found) - len(reports)} cells are missing)"
-    return f"study {name}{lack}: {', '.join([f'{results / name}.md', f'{name}.csv', *pictures])}"
+    lack = f" ({len(missing)} cells are missing)" if missing else ""
+    return f"study {study}{lack}: {', '.join([f'{results / name}.md', f'{name}.csv', *pictures])}"
 
 
 def audit_if_complete(cfg: DictConfig, cell: store.Cell, *, partial: bool) -> dict[str, Any] | None:
@@ -169,6 +177,7 @@ def _audit(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any
             **_from_runs(runs),
             **_guarantee(runs, cfg.tuning),
             **statistics,
+            "format": store.REPORT_FORMAT,
             "inputs_sha256": _fingerprint(cfg, runs),
         }
         report["warnings"] += _about_runs(cell, runs, report)

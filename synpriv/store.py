@@ -29,6 +29,7 @@ CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
 GENERATOR, RECORDS = "generator.safetensors", "records.npz"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 NOT_TRAINED = "not trained yet"
+REPORT_FORMAT = 1  # of <attack>.json; a report of another one is made again
 
 
 @dataclass(frozen=True)
@@ -220,14 +221,15 @@ def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def read_report(file: Path) -> dict[str, Any] | None:
-    """An audit's report; None if it or a file beside it is missing or damaged.
+    """An audit's report; None if it or a file beside it is missing, damaged or of another format.
 
     It takes seconds to make again.
     """
     try:
         report = json.loads(file.read_bytes())
         whole = all(file.with_suffix(end).is_file() for end in (".npz", ".png"))
-        return report if whole and isinstance(report["inputs_sha256"], str) else None
+        whole = whole and isinstance(report["inputs_sha256"], str)
+        return report if whole and report["format"] == REPORT_FORMAT else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -162,10 +162,9 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     _prepare(cfg)
     costs = Costs()
     source = load_source(cfg)
-    model = network_factory(cfg.model, "model", source, cfg)
     with costs.stage("fit"):
         lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        method = make_method(cfg, {"model": model, **offer(cfg, source)})
+        method = make_method(cfg, offer(cfg, source))
         assert not hasattr(method, "private")
         release = fit(method, cfg.trainer, tracker, "fit")
     artefacts = save_release(cell.run(0), release)

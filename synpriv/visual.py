@@ -48,15 +48,17 @@ def closest_pairs(
 
     `to_canaries`: nearest(canaries, synthetic). Returns on the CPU canary (their indices), images
     and synthetic uint8 [num,ch,H,W], distance, and closer: the share of the test images of the same
-    class that have a nearer synthetic image. 0 = nearer than to any image it cannot know.
+    class that have a nearer synthetic image. 0 = nearer than to any image it cannot know. Members
+    of a class without test images are left out.
     """
     test = split.test[evenly(len(split.test), CONTROLS)].to(synthetic.device)
     control = nearest(test.images, synthetic).distance
     distance, classes = to_canaries.distance, split.true_labels.to(synthetic.device)
     same = test.labels[None, :] == classes[:, None]  # [C,T]
     nearer = same & (control[None, :] < distance[:, None])
-    closer = nearer.sum(1).double() / same.sum(1).clamp(min=1)
-    members = split.member.nonzero()[:, 0].to(synthetic.device)
+    closer = nearer.sum(1).double() / same.sum(1)
+    compared = split.member.to(synthetic.device) & same.any(1)  # without a control nothing is near
+    members = compared.nonzero()[:, 0]
     members = members[distance[members].argsort(stable=True)]
     chosen = members[closer[members].argsort(stable=True)[:num]]
     found = {

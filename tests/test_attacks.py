@@ -1,19 +1,26 @@
 """Every attack of conf/attack, by globbing: its reading without a leak and with a perfect one."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Compose
 from omegaconf import OmegaConf
 
 from synpriv import config
-from synpriv.audit import audit, check
+from synpriv.audit import FPRS, audit, check
 from synpriv.audit_split import membership
 from synpriv.evidence import Evidence
 from synpriv.metrics import auc, tpr_at_fpr
 
-FILES = sorted((Path(__file__).parents[1] / "conf" / "attack").glob("*.yaml"))
-attacks = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+CONF = Path(__file__).parents[1] / "conf"
+NAMES = sorted(file.stem for file in CONF.glob("attack/*.yaml"))
+
+
+@pytest.fixture(params=NAMES)
+def attack(request: pytest.FixtureRequest, compose: Compose) -> functools.partial:
+    return config.build(compose(f"attack={request.param}").attack, "attack")
 
 
 def evidence(leak: float, num_canaries: int = 100, num_models: int = 32, seed: int = 0) -> Evidence:
@@ -27,23 +34,17 @@ def evidence(leak: float, num_canaries: int = 100, num_models: int = 32, seed: i
     return Evidence(logits, member, labels, (labels + 1) % 5, distance)
 
 
-@attacks
-def test_no_leak_reads_as_chance(file: Path) -> None:
-    attack = config.build(OmegaConf.load(file), "attack")
+def test_no_leak_reads_as_chance(attack: functools.partial) -> None:
     values = [auc(attack(e), e.member) for e in (evidence(0.0, seed=s) for s in range(5))]
     assert np.mean(values) == pytest.approx(0.5, abs=0.012)  # 4 sd of 5 x 3,200 pairs
 
 
-@attacks
-def test_a_perfect_leak_reads_as_one(file: Path) -> None:
-    attack = config.build(OmegaConf.load(file), "attack")
+def test_a_perfect_leak_reads_as_one(attack: functools.partial) -> None:
     perfect = evidence(50.0)
     assert tpr_at_fpr(attack(perfect), perfect.member, 0.01) == 1.0
 
 
-@attacks
-def test_evidence_is_not_modified(file: Path) -> None:
-    attack = config.build(OmegaConf.load(file), "attack")
+def test_evidence_is_not_modified(attack: functools.partial) -> None:
     given = evidence(1.0)
     before = [given.logits.copy(), given.member.copy(), given.labels.copy()]
     attack(given)
@@ -51,9 +52,7 @@ def test_evidence_is_not_modified(file: Path) -> None:
         np.testing.assert_array_equal(old, new)
 
 
-@attacks
-def test_canaries_are_scored_one_by_one(file: Path) -> None:
-    attack = config.build(OmegaConf.load(file), "attack")
+def test_canaries_are_scored_one_by_one(attack: functools.partial) -> None:
     given, order = evidence(1.0), np.random.default_rng(1).permutation(100)
     arrays = (given.logits, given.member, given.labels, given.true_labels, given.nearest)
     mixed = Evidence(*(array[order] for array in arrays))
@@ -63,7 +62,7 @@ def test_canaries_are_scored_one_by_one(file: Path) -> None:
 
 
 def lira(**options: object) -> object:
-    node = OmegaConf.load(next(file for file in FILES if file.stem == "lira"))
+    node = OmegaConf.load(CONF / "attack" / "lira.yaml")
     return config.build(OmegaConf.merge(node, options), "attack")
 
 
@@ -77,6 +76,35 @@ def test_report_of_a_leak_and_of_none() -> None:
     assert (report["n_in"], report["n_out"], report["num_undefined"]) == (3200, 3200, 0)
     none, _ = audit(lira(), evidence(0.0, num_models=64), null_rounds=20)
     assert any("no evidence of a leak" in warning for warning in none["warnings"])
+
+
+def test_a_leak_that_only_the_auc_shows_is_told() -> None:
+    scores = np.random.default_rng(0).normal(size=(100, 64))
+    given = evidence(0.0, num_models=64)
+    hidden = scores + 0.3 * given.member  # of a threshold on all: no single canary stands out
+
+    def weak(with_member: Evidence) -> np.ndarray:
+        return np.minimum(hidden, 0.5)  # whatever is above is tied: nothing at a low FPR
+
+    report, _ = audit(weak, given, null_rounds=50)
+    low, high = report["auc_null_band"]
+    assert low < report["null_auc"] < high < report["auc"]
+    assert not any(report[f"tpr@fpr={fpr:g}"]["above_chance"] for fpr in FPRS)
+    assert [w for w in report["warnings"] if w.startswith("AUC ")]
+    none, _ = audit(lambda e: scores, given, null_rounds=50)
+    assert not [w for w in none["warnings"] if w.startswith("AUC ")]
+
+
+def test_every_experiment_can_be_attacked_by_every_attack(compose: Compose, tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "public.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4
+    )
+    for file in CONF.glob("experiment/*.yaml"):
+        needed = ["public.path=" + str(tmp_path / "public.npz")] * ("npz" in file.read_text())
+        cells = {
+            compose(f"experiment={file.stem}", f"attack={name}", *needed).cell for name in NAMES
+        }
+        assert len(cells) == 1
 
 
 def test_report_says_when_a_rate_cannot_be_resolved() -> None:

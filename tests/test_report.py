@@ -33,10 +33,12 @@ def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "dataset": "digits",
         "canary": "mislabelled",
         "attack": "threshold",
+        "attack_options": {"score": "hinge"},
         "partial": False,
         "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
         "provenance": ["pixels", "labels"],
+        "format": store.REPORT_FORMAT,
         "inputs_sha256": "0",
     }
     return heading | statistics, statistic, member
@@ -167,7 +169,7 @@ def test_a_label_does_not_cover_the_point_beside_its_own(
     kept = []
     monkeypatch.setattr(plt, "close", kept.append)
     leak = audited(results)[0][0]
-    rate = {"tpr": 0.1, "low": 0.1, "high": 0.1, "null_band": [0, 0.01], "resolvable": True}
+    rate = leak["tpr@fpr=0.1"] | {"low": 0.1, "high": 0.1}
     places = {"left": (0.60, 0.1), "right": (0.610, 0.123), "far": (0.9, 0.1)}
     reports = [
         leak
@@ -194,9 +196,40 @@ def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
     clean = [reports[0] | {"canary": "clean"}]
     found = trade_off.draw_groups([*reports, *other, *clean], tmp_path / "f")
     assert [file.name for file in found] == [
-        f"f-digits-mislabelled-{attack}.png" for attack in ("threshold", "lira")
+        f"f-digits-mislabelled-{attack}-64x50.png" for attack in ("threshold", "lira")
     ]
     assert all(file.is_file() for file in found)
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"num_models": 16}, "f-digits-mislabelled-threshold-16x50.png"),
+        ({"num_canaries": 9}, "f-digits-mislabelled-threshold-64x9.png"),
+        ({"attack_options": {"score": "logit"}}, "f-digits-mislabelled-threshold-64x50-2.png"),
+    ],
+)
+def test_audits_of_other_precision_are_not_compared(
+    results: Path, tmp_path: Path, other: dict, name: str
+) -> None:
+    reports = [report for report, _ in audited(results)]
+    found = trade_off.draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
+    assert [file.name for file in found] == ["f-digits-mislabelled-threshold-64x50.png", name]
+
+
+def test_a_figure_says_that_cells_are_missing(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot as plt
+
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    reports = [report for report, _ in audited(results)]
+    for missing in (0, 2):
+        trade_off.draw_groups(reports, tmp_path / "f", missing=missing)
+    titles = [figure.get_suptitle() for figure in kept]
+    assert "MISSING" not in titles[0]
+    assert "2 CELLS ARE MISSING" in titles[1]
 
 
 def pair_arrays(canaries: list[int], closer: list[float], distance: list[float]) -> pairs.Pairs:

@@ -225,11 +225,12 @@ def test_a_damaged_report_reads_as_none(
 
 def test_a_report_reads_back_and_a_missing_one_is_none(tmp_path: Path) -> None:
     assert store.read_report(tmp_path / "lira.json") is None
-    store.write_json(tmp_path / "lira.json", {"inputs_sha256": "x", "auc": 0.5})
+    whole = {"inputs_sha256": "x", "format": store.REPORT_FORMAT, "auc": 0.5}
+    store.write_json(tmp_path / "lira.json", whole)
     assert store.read_report(tmp_path / "lira.json") is None  # its arrays and picture are missing
     for end in ("npz", "png"):
         (tmp_path / f"lira.{end}").touch()
-    assert store.read_report(tmp_path / "lira.json") == {"inputs_sha256": "x", "auc": 0.5}
+    assert store.read_report(tmp_path / "lira.json") == whole
     assert json.loads((tmp_path / "lira.json").read_text())["auc"] == 0.5
 
 

@@ -85,7 +85,12 @@ def test_controls_are_spread_over_an_ordered_test_set() -> None:
     assert (chosen.min(), chosen.max()) == (0, 9999)
 
 
-def test_a_test_set_without_the_class_has_no_closer_image(split: AuditSplit) -> None:
-    one_class = LabelledImages(split.test.images, torch.full_like(split.test.labels, 10))
-    found = pairs_of(dataclasses.replace(split, test=one_class), noise(5, 0, (1, 8, 8)))
-    assert found["closer"].tolist() == [0] * 10
+def test_a_class_without_test_images_is_left_out(split: AuditSplit) -> None:
+    rest = split.test[(split.test.labels != 3).nonzero()[:, 0]]
+    synthetic = noise(5, 0, (1, 8, 8))
+    found = pairs_of(dataclasses.replace(split, test=rest), synthetic, num=1000)
+    expected = (split.member & (split.true_labels != 3)).nonzero()[:, 0]
+    assert sorted(found["canary"].tolist()) == expected.tolist()
+    assert len(expected) < split.member.sum()
+    none = dataclasses.replace(split, test=LabelledImages(rest.images, rest.labels + 10))
+    assert len(pairs_of(none, synthetic)["canary"]) == 0

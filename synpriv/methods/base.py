@@ -52,13 +52,17 @@ class Method(LightningModule, ABC):
     releases_images = True  # whether the release holds a synthetic set
 
     private: LabelledImages  # absent where a method never sees it
+    model: Callable[[], Network]  # absent where it trains no classifier
 
-    def __init__(self, *, private: LabelledImages | None, model: Callable[[], Network]) -> None:
+    def __init__(
+        self, *, private: LabelledImages | None, model: Callable[[], Network] | None
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         if private is not None:
             self.private = private
-        self.model = model
+        if model is not None:
+            self.model = model
 
     @abstractmethod
     def release(self) -> Release:

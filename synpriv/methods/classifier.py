@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from synpriv.data import LabelledImages, ShuffledBatches, random_crop, random_flip, shift_for
+from synpriv.data import LabelledImages, ShuffledBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
@@ -144,10 +144,8 @@ class Classifier(Method):
         }
 
     def augment(self, images: Tensor) -> Tensor:
-        """Random crop with zero padding of H/8 and random flip, uint8 [B,ch,H,W]."""
-        if self.crop:
-            images = random_crop(images, shift_for(images.shape[2]), self.generator)
-        return random_flip(images, self.generator) if self.flip else images
+        """As the recipe says, uint8 [B,ch,H,W]."""
+        return crop_and_flip(images, self.generator, crop=self.crop, flip=self.flip)
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module

@@ -11,10 +11,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel
 
 from synpriv import accounting
-from synpriv.data import LabelledImages, PoissonBatches, random_crop, random_flip, shift_for
+from synpriv.data import LabelledImages, PoissonBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 from synpriv.per_sample import clipped_sum
+from synpriv.signatures import require
 
 EXPECTED = "the expected number of private images"
 Tensors = list[Tensor] | tuple[Tensor, ...]
@@ -64,18 +65,16 @@ class DPSGD(Method):
         positive = {"num_epochs": num_epochs, "batch_size": batch_size, "lr": lr}
         positive |= {"max_grad_norm": max_grad_norm, "num_views": num_views}
         for name, value in {**positive, "physical_batch_size": physical_batch_size}.items():
-            _require(value > 0, f"{name}={value}", "positive")
+            require(value > 0, f"{name}={value}", "positive")
         fits = batch_size <= expected_size
-        _require(fits, f"batch_size={batch_size}", f"at most {expected_size}, {EXPECTED}")
+        require(fits, f"batch_size={batch_size}", f"at most {expected_size}, {EXPECTED}")
         low = 0 < delta < 1 / expected_size
-        _require(low, f"delta={delta}", f"above 0 and below 1/{expected_size}, one over {EXPECTED}")
-        _require(accountant in accounting.ACCOUNTANTS, f"accountant={accountant}", "prv or rdp")
+        require(low, f"delta={delta}", f"above 0 and below 1/{expected_size}, one over {EXPECTED}")
+        require(accountant in accounting.ACCOUNTANTS, f"accountant={accountant}", "prv or rdp")
         varied = num_views == 1 or crop or flip
-        _require(
-            varied, f"num_views={num_views}", "1 without crop and flip: all views are the same"
-        )
+        require(varied, f"num_views={num_views}", "1 without crop and flip: all views are the same")
         average = ema_decay is None or 0 < ema_decay < 1
-        _require(average, f"ema_decay={ema_decay}", "between 0 and 1, or null")
+        require(average, f"ema_decay={ema_decay}", "between 0 and 1, or null")
         self.network = model()
         _refuse_batch_norm(self.network)
         self.average = AveragedModel(self.network, multi_avg_fn=_warmed_up(ema_decay or 0.0))
@@ -101,10 +100,10 @@ class DPSGD(Method):
                 "null: method.target_epsilon=null method.noise_multiplier=0.5, say"
             )
         if given is not None:
-            _require(given >= 0, f"noise_multiplier={given}", "at least 0")
+            require(given >= 0, f"noise_multiplier={given}", "at least 0")
             return given
         assert target_epsilon is not None
-        _require(target_epsilon > 0, f"target_epsilon={target_epsilon}", "positive")
+        require(target_epsilon > 0, f"target_epsilon={target_epsilon}", "positive")
         return accounting.noise_for(
             target_epsilon=target_epsilon,
             sample_rate=self.sample_rate,
@@ -168,10 +167,7 @@ class DPSGD(Method):
         """Sum of the clipped gradients of the samples `piece`, int64 [B], and their norms."""
         views = self.private.images[piece].repeat_interleave(self.num_views, 0)
         labels = self.private.labels[piece].repeat_interleave(self.num_views, 0)
-        if self.crop:
-            views = random_crop(views, shift_for(views.shape[2]), self.generator)
-        if self.flip:
-            views = random_flip(views, self.generator)
+        views = crop_and_flip(views, self.generator, crop=self.crop, flip=self.flip)
         return clipped_sum(
             self.network,
             views,
@@ -196,11 +192,6 @@ class DPSGD(Method):
         network = self.average.module
         assert isinstance(network, Network)
         return Release(classifier=network.eval())
-
-
-def _require(condition: bool, what: str, right: str) -> None:
-    if not condition:
-        raise ValueError(f"{what}: must be {right}")
 
 
 def _refuse_batch_norm(network: nn.Module) -> None:

@@ -20,7 +20,7 @@ VACUOUS = 50  # e^50: an epsilon above it promises nothing
 HEADER = [
     *("method", "dataset", "canary", "attack", "test accuracy"),
     *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "epsilon", "audited >=", "n in/out"),
-    *("s/model", "selected", "private data through", "guarantee", "cell"),
+    *("s/model", "selected", "provenance", "guarantee", "cell"),
 ]
 
 
@@ -35,7 +35,7 @@ def row(report: Report) -> list[str]:
         f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f}",
         _rate(report["tpr@fpr=0.001"]),
         _rate(report["tpr@fpr=0.01"]),
-        f"{report['auc']:.3f}",
+        f"{report['auc']:.3f}" + ("" if report["auc"] > report["auc_null_band"][1] else "*"),
         _epsilon(report),
         f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.1f}",
         f"{report['n_in']}/{report['n_out']}",
@@ -53,8 +53,7 @@ def _is_coreset(report: Report) -> bool:
 
 def _rate(rate: dict[str, Any]) -> str:
     """`*`: inside the band that chance alone gives; `?`: FPR below what this cell can resolve."""
-    mark = "*" if rate["tpr"] <= rate["null_band"][1] else ""
-    mark = mark if rate["resolvable"] else "?"
+    mark = ("" if rate["above_chance"] else "*") if rate["resolvable"] else "?"
     return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]"
 
 
@@ -107,7 +106,7 @@ def _is_printed(column: Sequence[str], *, twins: bool) -> bool:
         return len(set(values)) > 1
     if name in ("epsilon", "selected"):
         return not set(values) <= {"none", "-"}
-    return name not in ("n in/out", "private data through", "guarantee")
+    return name not in ("n in/out", "provenance", "guarantee")
 
 
 def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
@@ -134,7 +133,8 @@ def as_csv(reports: Sequence[Report]) -> str:
     columns = ["cell", "method", "dataset", "canary", "attack", "partial", "num_models"]
     columns += ["num_canaries", "n_in", "n_out", "test_accuracy", "test_accuracy_sd", "train_s"]
     columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
-    columns += ["auc", "balanced_accuracy", "epsilon", "epsilon_tuned", "num_trials", "delta"]
+    columns += ["auc", "auc/null_high", "balanced_accuracy"]
+    columns += ["epsilon", "epsilon_tuned", "num_trials", "delta"]
     columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
     columns += ["canary_selection_rate", "provenance"]
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore")
@@ -144,6 +144,7 @@ def as_csv(reports: Sequence[Report]) -> str:
         if "epsilon" in report and report["epsilon"] is None:
             flat["epsilon"] = "inf"
         flat["test_accuracy_sd"] = report["test_accuracy"]["sd"]
+        flat["auc/null_high"] = report["auc_null_band"][1]
         means = ["test_accuracy", "train_s"]
         means += ["canary_selection_rate"] if _is_coreset(report) else []
         flat |= {key: report[key]["mean"] for key in means}

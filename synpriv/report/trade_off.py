@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,30 +23,41 @@ MARKERS = {
 CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point, in points of type
 
 
-def draw_groups(reports: Sequence[Report], file: Path) -> list[Path]:
-    """Draw what can be compared, `file` or one file per data set, canary kind and attack.
+def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> list[Path]:
+    """Draw what can be compared, `file` or one file per kind of audit.
 
-    A report without others like it is left out. Returns the PNGs.
+    Alike are audits of one data set with as many canaries of one kind in as many shadow models by
+    the same attack. A report without others like it is left out. Returns the PNGs.
     """
     groups: dict[tuple[str, ...], list[Report]] = {}
     for report in reports:
-        alike = tuple(report[key] for key in ("dataset", "canary", "attack"))
-        groups.setdefault(alike, []).append(report)
-    found = []
-    for alike, group in groups.items():
-        if len(group) > 1:
-            name = file if len(groups) == 1 else file.with_name("-".join([file.name, *alike]))
-            draw(group, name)
-            found.append(name.with_suffix(".png"))
+        groups.setdefault(_kind(report), []).append(report)
+    found, used = [], Counter[str]()
+    for kind, group in groups.items():
+        if len(group) == 1:
+            continue
+        name = file.name if len(groups) == 1 else "-".join([file.name, *kind[:-1]])
+        used[name] += 1  # groups may differ in the attack's options alone
+        target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
+        draw(group, target, missing=missing)
+        found.append(target.with_suffix(".png"))
     return found
 
 
-def draw(reports: Sequence[Report], file: Path) -> None:
+def _kind(report: Report) -> tuple[str, ...]:
+    """What two audits must share to be compared, the attack's options last."""
+    size = f"{report['num_models']}x{report['num_canaries']}"
+    named = (report["dataset"], report["canary"], report["attack"], size)
+    return *named, store.json_sha256(report["attack_options"])
+
+
+def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     """Write `file` as PNG and SVG: TPR with its interval against accuracy, one point per report.
 
     Marker area grows with the seconds per shadow model; hollow markers lie in the band that chance
     alone gives, which is shaded; DP-SGD's points are joined. A TPR of zero has no place on a log
-    axis and stands at the bottom. `reports`: of one data set, canary kind and attack.
+    axis and stands at the bottom. `reports`: alike as in `draw_groups`. missing: cells of the study
+    that are not audited yet, which the title then says.
     """
     import matplotlib
 
@@ -73,11 +85,11 @@ def draw(reports: Sequence[Report], file: Path) -> None:
     figure.draw_without_rendering()  # the layout decides where the labels are
     for labels in named:
         _spread(labels)
-    first, models = reports[0], sorted({report["num_models"] for report in reports})
+    first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
     figure.suptitle(
-        f"{first['dataset']}, {first['canary']} canaries, {first['attack']}, "
-        f"{' or '.join(map(str, models))} shadow models; area: seconds per model, largest "
-        f"{slowest:.0f} s; line: DP-SGD\n"
+        f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
+        f"{first['num_models']} shadow models, {first['attack']}; area: seconds per model, largest "
+        f"{slowest:.0f} s; line: DP-SGD{lack}\n"
         "grey band, hollow markers: no evidence of a leak, or FPR too low for so few non-members",
         fontsize=9,
     )
@@ -137,7 +149,7 @@ def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) ->
         capsize=2,
         zorder=2,
     )
-    hollow = rate["tpr"] <= rate["null_band"][1] or not rate["resolvable"]
+    hollow = not (rate["above_chance"] and rate["resolvable"])
     axes.scatter(
         accuracy["mean"],
         height,

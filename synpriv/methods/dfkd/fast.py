@@ -42,8 +42,6 @@ class DFKD(Method):
     statistics that are matched. cosine_rounds: rounds over which lr falls; null = all.
     """
 
-    provenance = ("teacher's BatchNorm statistics", "teacher's logits")
-
     def __init__(
         self,
         *,
@@ -89,6 +87,8 @@ class DFKD(Method):
         self.cosine_rounds = cosine_rounds or num_rounds - warmup_rounds
         self.momentum, self.weight_decay, self.crop, self.flip = momentum, weight_decay, crop, flip
         self.pooled, self.past = 0, Statistics()  # images so far, statistics of past rounds
+        matched = ("teacher's BatchNorm statistics",) if losses.get("batch_norm") else ()
+        self.provenance = (*matched, "teacher's logits")
 
     def train_dataloader(self) -> data.StepChunks:
         return data.StepChunks(1)  # one item and one epoch per round
@@ -185,10 +185,8 @@ class DFKD(Method):
         return total / (self.passes_per_round * self.pooled)
 
     def augment(self, images: Tensor) -> Tensor:
-        """Random crop with zero padding of H/8 and random flip, [B,ch,H,W]."""
-        if self.crop:
-            images = data.random_crop(images, data.shift_for(images.shape[2]), self.generator)
-        return data.random_flip(images, self.generator) if self.flip else images
+        """As the recipe says, [B,ch,H,W]."""
+        return data.crop_and_flip(images, self.generator, crop=self.crop, flip=self.flip)
 
     def release(self) -> Release:
         pool = data.LabelledImages(self.pool.cpu(), self.soft_labels.cpu())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from synpriv.data import LabelledImages, StepChunks, random_crop, random_flip, shift_for
+from synpriv.data import LabelledImages, StepChunks, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import lr_factor
 from synpriv.methods.diffusion.denoising import (
@@ -23,9 +23,8 @@ from synpriv.methods.diffusion.denoising import (
     make_sampler,
     make_schedule,
     make_unet,
-    require,
 )
-from synpriv.models import Network
+from synpriv.signatures import require
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,10 @@ class DenoiserTraining(Method):
         *,
         private: LabelledImages | None,
         data: LabelledImages,
-        model: Callable[[], Network],
         network: UNet,
         recipe: Recipe,
     ) -> None:
-        super().__init__(private=private, model=model)
+        super().__init__(private=private, model=None)
         self.max_epochs, self.steps_done = 1, 0
         self.data, self.network, self.recipe = data, network, recipe
         self.schedule = make_schedule(recipe.prediction)
@@ -118,10 +116,9 @@ class DenoiserTraining(Method):
         self.log("train/loss", total / len(chunk), on_step=False, on_epoch=True, batch_size=1)
 
     def augment(self, images: Tensor) -> Tensor:
-        """Random crop with zero padding of H/8 and random flip, uint8 [B,ch,H,W]."""
-        if self.recipe.crop:
-            images = random_crop(images, shift_for(images.shape[2]), self.generator)
-        return random_flip(images, self.generator) if self.recipe.flip else images
+        """As the recipe says, uint8 [B,ch,H,W]."""
+        recipe = self.recipe
+        return crop_and_flip(images, self.generator, crop=recipe.crop, flip=recipe.flip)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -142,7 +139,6 @@ class Diffusion(DenoiserTraining):
         self,
         *,
         private: LabelledImages,
-        model: Callable[[], Network],
         num_classes: int,
         image_shape: tuple[int, int, int],
         expected_size: int,
@@ -186,7 +182,7 @@ class Diffusion(DenoiserTraining):
         )
         if public_model is not None:
             load(network, public_model)
-        super().__init__(private=private, data=private, model=model, network=network, recipe=recipe)
+        super().__init__(private=private, data=private, network=network, recipe=recipe)
         self.sampler = make_sampler(sampler, self.schedule)
         self.steps, self.guidance = num_inference_steps, guidance
         self.labels = torch.arange(number) % num_classes
@@ -228,7 +224,6 @@ class DiffusionPretraining(DenoiserTraining):
         self,
         *,
         public: LabelledImages | None,
-        model: Callable[[], Network],
         num_classes: int,
         image_shape: tuple[int, int, int],
         channels: Sequence[int],
@@ -270,7 +265,7 @@ class DiffusionPretraining(DenoiserTraining):
             channels=channels,
             layers_per_block=layers_per_block,
         )
-        super().__init__(private=None, data=data, model=model, network=network, recipe=recipe)
+        super().__init__(private=None, data=data, network=network, recipe=recipe)
         self.conditional = use_labels
 
     @torch.no_grad()

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from synpriv.signatures import require
+
 TIMES = 1000  # noise levels in training
 PREDICTIONS = ("v_prediction", "epsilon")
 SAMPLERS = {"ddim": TIMES, "dpm_solver": 100}  # and the most steps they take
@@ -147,9 +149,3 @@ def generate(
             x = sampler.step(prediction, time, x).prev_sample
         images.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
     return torch.cat(images)
-
-
-def require(condition: bool, what: str, right: str) -> None:
-    """Raise ValueError, naming the option with its value and what would be right."""
-    if not condition:
-        raise ValueError(f"{what}: must be {right}")
