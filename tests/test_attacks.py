@@ -95,16 +95,10 @@ def test_a_leak_that_only_the_auc_shows_is_told() -> None:
     assert not [w for w in none["warnings"] if w.startswith("AUC ")]
 
 
-def test_every_experiment_can_be_attacked_by_every_attack(compose: Compose, tmp_path: Path) -> None:
-    np.savez(
-        tmp_path / "public.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 4
-    )
+def test_every_experiment_can_be_attacked_by_every_attack(compose: Compose) -> None:
     for file in CONF.glob("experiment/*.yaml"):
-        needed = ["public.path=" + str(tmp_path / "public.npz")] * ("npz" in file.read_text())
-        cells = {
-            compose(f"experiment={file.stem}", f"attack={name}", *needed).cell for name in NAMES
-        }
-        assert len(cells) == 1
+        cells = {compose(f"experiment={file.stem}", f"attack={name}").cell for name in NAMES}
+        assert len(cells) == 1, file.stem
 
 
 def test_report_says_when_a_rate_cannot_be_resolved() -> None:

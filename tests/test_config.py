@@ -34,8 +34,6 @@ def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
-    if choice == "experiment=cifar10_small_paper":
-        return [f"public.path={archive}"]
     return [f"dataset.path={archive.parent}"] if choice == "dataset=folder" else []
 
 

@@ -49,7 +49,7 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(results: Path) -> list[dict[str, str]]:
     """The study's table without what no two runs share."""
-    with (results / "tiny.csv").open() as file:
+    with (results / "tiny-lira.csv").open() as file:
         return [
             {key: value for key, value in row.items() if not key.startswith("train_s")}
             for row in csv.DictReader(file)
@@ -71,13 +71,13 @@ def test_a_study_that_is_killed_ends_with_the_same_figure(
     words = [*TINY, "--config-dir", str(conf)]
     done = run_py(*words, f"results={whole}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "tiny.png" in done.stdout
+    assert "tiny-lira.png" in done.stdout
     assert [row["method"] for row in rows(whole)] == [
         *("undefended", "coreset_herding", "coreset_random", "dfkd_tiny")
     ]
-    assert (whole / "tiny.png").read_bytes().startswith(b"\x89PNG")
-    assert (whole / "tiny.svg").read_text().rstrip().endswith("</svg>")
-    assert "](tiny.png)" in (whole / "tiny.md").read_text()
+    assert (whole / "tiny-lira.png").read_bytes().startswith(b"\x89PNG")
+    assert (whole / "tiny-lira.svg").read_text().rstrip().endswith("</svg>")
+    assert "](tiny-lira.png)" in (whole / "tiny-lira.md").read_text()
 
     process = start_py(*words, f"results={killed}")
     end = time.monotonic() + TIMEOUT
