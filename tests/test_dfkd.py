@@ -238,6 +238,7 @@ def test_a_student_of_the_digits_is_clearly_better_than_chance(
 ) -> None:
     options = {"num_rounds": 12, "warmup_rounds": 4, "codes_per_round": 64, "width": 16}
     options |= {"code_size": 32, "synthesis_steps": 10, "batch_size": 32, "crop": False}
+    options |= {"losses": {"batch_norm": 1.0, "one_hot": 1.0}}
     student = fitted(distilled(teacher, **options)).classifier
     assert query.accuracy(student, source.test) > 0.3  # chance: 0.1
 
