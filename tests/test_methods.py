@@ -1,4 +1,4 @@
-"""Training methods. Importing Lightning takes seconds, so all tests that train live here."""
+"""What holds of every training method, and the classifier against a bare loop."""
 
 import dataclasses
 import functools
@@ -13,25 +13,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import artefacts, config, data, models, query, runs, store, tracking, training
 from synpriv.audit_split import AuditSplit, make_split
-from synpriv.data import LabelledImages, random_crop
+from synpriv.data import random_crop
 from synpriv.datasets import Source, digits
-from synpriv.methods import distill
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
-from synpriv.methods.distill import DistributionMatching, class_means, matching_loss
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations": 3}
 TINY |= {"images_per_class": 2, "num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 16}
 TINY |= {"num_inference_steps": 4, "num_generated": 40}
+TESTED = ["trainer=cpu", "logger=none", "num_models=8", "model.width=4"]
+PUBLIC = tempfile.TemporaryDirectory()  # models of the public pool, trained once for all tests
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
 )
-embedder = functools.partial(
-    models.convnet3, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4, depth=2
-)
+# How many stages may see private images, for every method with a stage after them: a proxy and the
+# selection, or a teacher, or what learns the synthetic set. The small presets are the same code.
+LAST = [
+    (name, 2 if name.startswith("coreset") and name != "coreset_random" else 1)
+    for name in METHODS
+    if not name.startswith(("undefended", "dpsgd")) and not name.endswith("_small")
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def configured(*overrides: str) -> DictConfig:
     """The composed config with every schedule cut to a few steps."""
     config.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*overrides, "trainer=cpu", "num_models=8", "model.width=4"])
+        cfg = compose("config", [*TESTED, *overrides])
 
     def shrink(node: DictConfig) -> None:
         for key in node:
@@ -77,9 +81,12 @@ def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Releas
     with tempfile.TemporaryDirectory() as folder:
         basis = {}
         for name in config.prerequisites(cfg.method):
+            own = config.of_prerequisite(cfg, name)
             if name == "public_model":
+                own.results = PUBLIC.name
+                basis[name] = runs._ensure_public(own) / runs.FILES[name]
                 continue
-            release, method = obtained(config.of_prerequisite(cfg, name), split, source)
+            release, method = obtained(own, split, source)
             artefacts.save_release(Path(folder), release)
             artefacts.save_arrays(Path(folder, store.RECORDS), method.records())
             basis[name] = Path(folder, runs.FILES[name])
@@ -109,6 +116,7 @@ def test_every_method_fits_and_names_its_provenance(
     release, method = obtained(cfg, split, source)
     assert np.isfinite(logits(release, split)).all()
     assert method.provenance
+    assert ("public pre-training" in method.provenance) == ("public_model" in cfg.method)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -135,18 +143,7 @@ def test_which_images_are_canaries_makes_no_difference(
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "stage"),
-    [
-        ("distill_dm", 1),
-        ("distill_dm_noise", 1),
-        ("distill_dm_average", 1),
-        ("coreset_random", 1),
-        ("coreset_herding", 2),  # its proxy, then the selection
-        ("dfkd", 1),  # its teacher
-        ("diffusion_scratch", 1),
-    ],
-)
+@pytest.mark.parametrize(("name", "stage"), LAST)
 def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
     name: str, stage: int, split: AuditSplit, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +161,22 @@ def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
 
     monkeypatch.setattr(training, "fit", fit_then_destroy)
     np.testing.assert_array_equal(expected, logits(obtain(cfg, split, source), split))
+    assert len(stages) == stage + 1
+
+
+def test_who_is_a_member_changes_the_private_set_alone_of_what_is_offered(source: Source) -> None:
+    sizes, offers = set(), []
+    for seed in range(3):
+        cfg = configured("method=distill_dm", "canary.membership=bernoulli", f"seed={seed}")
+        cfg.canary.num_canaries = 40
+        split = training.split_of(cfg, source)
+        offered = training.offer_private(split) | training.offer(cfg, source)
+        sizes.add(len(offered.pop("private")))
+        offers.append(offered | {"embedder": str(offered["embedder"])})
+    assert len(sizes) == 3
+    assert offers[0]["expected_size"] == 80 + 40 // 2
+    assert offers[0]["public"] is source.public
+    assert offers[0] == offers[1] == offers[2]
 
 
 def test_classifier_is_bit_identical_to_a_bare_loop(split: AuditSplit) -> None:
@@ -271,81 +284,6 @@ def test_classifier_names_a_bad_option(option: str, value: object, split: AuditS
     options = {"num_epochs": 3, "batch_size": 8, "lr": 0.1} | {option: value}
     with pytest.raises(ValueError, match=f"{option}={value}"):
         Classifier(private=split.train, model=network, **options)
-
-
-def matching(private: LabelledImages, **options: object) -> DistributionMatching:
-    defaults = {"num_classes": 10, "images_per_class": 2, "num_iterations": 3}
-    return DistributionMatching(
-        private=private, model=network, embedder=embedder, **(defaults | options)
-    )
-
-
-def test_class_means_and_loss_against_a_loop() -> None:
-    features, labels = torch.randn(20, 5), torch.randint(0, 4, (20,))
-    labels[labels == 2] = 3  # an empty class
-    means = class_means(features, labels, 4)
-    total = 0.0
-    for k in range(4):
-        rows = features[labels == k]
-        expected = rows.mean(0) if len(rows) else torch.zeros(5)
-        torch.testing.assert_close(means[k], expected)
-        total += float(expected.square().sum())
-    assert float(matching_loss(means, torch.zeros(4, 5))) == pytest.approx(total)
-
-
-def test_matching_loss_is_zero_when_the_synthetic_set_is_the_private_set(source: Source) -> None:
-    smallest = int(torch.bincount(source.private.labels).min())
-    rank = distill.rank_in_class(source.private.labels, 10)
-    balanced = source.private[rank <= smallest]
-    method = matching(balanced, images_per_class=smallest)
-    assert float(method.loss()) < 1e-8
-    noise = matching(balanced, images_per_class=smallest, init="noise")
-    assert float(noise.loss()) > 1
-
-
-def test_distillation_lowers_its_loss_and_releases_what_it_optimised(source: Source) -> None:
-    torch.manual_seed(0)
-    method = matching(source.private, num_iterations=60, init="noise", lr=5.0)
-
-    def mean_loss() -> float:
-        with torch.no_grad():
-            return float(torch.stack([method.loss() for _ in range(20)]).mean())
-
-    before = mean_loss()
-    released = fitted(method).synthetic
-    assert mean_loss() < 0.7 * before
-    net = embedder()
-    torch.testing.assert_close(
-        net.normalise(released.images), method.pixels.detach(), rtol=0, atol=0.5 / 255 / 0.37 + 1e-5
-    )
-    assert released.labels.tolist() == [k for k in range(10) for _ in range(2)]
-
-
-def test_real_initialisation_takes_images_of_the_class_and_noise_takes_none(
-    source: Source,
-) -> None:
-    private = source.private
-    real = matching(private, num_iterations=1, lr=0.0).release().synthetic
-    known = dict(zip(private.hashes(), private.labels.tolist(), strict=True))
-    assert [known[image] for image in real.hashes()] == real.labels.tolist()
-    torch.manual_seed(5)
-    noise = matching(private, init="noise").pixels
-    torch.manual_seed(5)
-    blank = LabelledImages(torch.zeros_like(private.images), private.labels)
-    torch.testing.assert_close(noise, matching(blank, init="noise").pixels, rtol=0, atol=0)
-
-
-def test_real_batch_holds_the_same_number_of_each_class(source: Source) -> None:
-    batch = matching(source.private, real_per_class=3)._real_batch()
-    assert torch.bincount(batch.labels).tolist() == [3] * 10
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("init", "x"), ("images_per_class", 0), ("images_per_class", 99)]
-)
-def test_distillation_names_a_bad_option(option: str, value: object, source: Source) -> None:
-    with pytest.raises(ValueError, match=f"{option}={value}"):
-        matching(source.private, **{option: value})
 
 
 @pytest.mark.gpu

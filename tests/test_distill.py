@@ -1,0 +1,131 @@
+"""Distribution matching: its loss, where it starts, and what it releases."""
+
+import functools
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from synpriv import models, tracking, training
+from synpriv.data import LabelledImages
+from synpriv.datasets import digits
+from synpriv.methods import distill
+from synpriv.methods.base import Release, stream
+from synpriv.methods.distill import DistributionMatching, class_means, matching_loss
+
+CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
+WHOLE = digits()
+PRIVATE = WHOLE.private[torch.arange(120)]
+BLANK = LabelledImages(torch.zeros_like(PRIVATE.images), PRIVATE.labels)
+network = functools.partial(
+    models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
+)
+embedder = functools.partial(
+    models.convnet3, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4, depth=2
+)
+
+
+def fitted(method: DistributionMatching) -> Release:
+    training.quieten()
+    return training.fit(method, CPU, tracking.NoTracker(), "fit")
+
+
+def matching(private: LabelledImages, **options: object) -> DistributionMatching:
+    defaults = {"num_classes": 10, "images_per_class": 2, "num_iterations": 3}
+    return DistributionMatching(
+        private=private, model=network, embedder=embedder, **(defaults | options)
+    )
+
+
+def start(private: LabelledImages, *, seed: int = 5, **options: object) -> Tensor:
+    """The pixels before the first step."""
+    torch.manual_seed(seed)
+    return matching(private, **options).pixels.detach()
+
+
+def test_class_means_and_loss_against_a_loop() -> None:
+    features, labels = torch.randn(20, 5), torch.randint(0, 4, (20,))
+    labels[labels == 2] = 3  # an empty class
+    means = class_means(features, labels, 4)
+    total = 0.0
+    for k in range(4):
+        rows = features[labels == k]
+        expected = rows.mean(0) if len(rows) else torch.zeros(5)
+        torch.testing.assert_close(means[k], expected)
+        total += float(expected.square().sum())
+    assert float(matching_loss(means, torch.zeros(4, 5))) == pytest.approx(total)
+
+
+def test_matching_loss_is_zero_when_the_synthetic_set_is_the_private_set() -> None:
+    smallest = int(torch.bincount(PRIVATE.labels).min())
+    rank = distill.rank_in_class(PRIVATE.labels, 10)
+    balanced = PRIVATE[rank <= smallest]
+    method = matching(balanced, images_per_class=smallest)
+    assert float(method.loss()) < 1e-8
+    noise = matching(balanced, images_per_class=smallest, init="noise")
+    assert float(noise.loss()) > 1
+
+
+def test_distillation_lowers_its_loss_and_releases_what_it_optimised() -> None:
+    torch.manual_seed(0)
+    method = matching(PRIVATE, num_iterations=60, init="noise", lr=5.0)
+
+    def mean_loss() -> float:
+        with torch.no_grad():
+            return float(torch.stack([method.loss() for _ in range(20)]).mean())
+
+    before = mean_loss()
+    released = fitted(method).synthetic
+    assert mean_loss() < 0.7 * before
+    net = embedder()
+    torch.testing.assert_close(
+        net.normalise(released.images), method.pixels.detach(), rtol=0, atol=0.5 / 255 / 0.37 + 1e-5
+    )
+    assert released.labels.tolist() == [k for k in range(10) for _ in range(2)]
+
+
+def test_real_initialisation_takes_images_of_the_class_and_noise_takes_none() -> None:
+    real = matching(PRIVATE, num_iterations=1, lr=0.0).release().synthetic
+    known = dict(zip(PRIVATE.hashes(), PRIVATE.labels.tolist(), strict=True))
+    assert [known[image] for image in real.hashes()] == real.labels.tolist()
+    noise = start(PRIVATE, init="noise")
+    torch.testing.assert_close(noise, start(BLANK, init="noise"), rtol=0, atol=0)
+
+
+def test_public_initialisation_takes_public_images_and_nothing_private() -> None:
+    public = WHOLE.public
+    taken = matching(PRIVATE, init="public", public=public).release().synthetic.hashes()
+    assert len(set(taken)) == 20
+    assert set(taken) <= set(public.hashes())
+    pixels = start(PRIVATE, init="public", public=public)
+    relabelled = LabelledImages(public.images, public.labels.flip(0))
+    for private, pool in ((BLANK, public), (PRIVATE, relabelled)):
+        same = start(private, init="public", public=pool)
+        torch.testing.assert_close(same, pixels, rtol=0, atol=0)
+    assert not torch.equal(start(PRIVATE, seed=6, init="public", public=public), pixels)
+
+
+def test_average_initialisation_is_the_loop_over_disjoint_groups() -> None:
+    pixels = start(PRIVATE, init="average", images_per_class=3)
+    order = torch.randperm(120, generator=stream("distillation")).tolist()
+    rows = (PRIVATE.images.double() / 255 - 0.3) / 0.37
+    expected = []
+    for k in range(10):
+        members = [i for i in order if PRIVATE.labels[i] == k]
+        for group in (members[0::3], members[1::3], members[2::3]):
+            expected.append(sum(rows[i] for i in group) / len(group))
+    torch.testing.assert_close(pixels.double(), torch.stack(expected), rtol=0, atol=1e-5)
+
+
+def test_real_batch_holds_the_same_number_of_each_class() -> None:
+    batch = matching(PRIVATE, real_per_class=3)._real_batch()
+    assert torch.bincount(batch.labels).tolist() == [3] * 10
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("init", "x"), ("images_per_class", 0), ("images_per_class", 99)]
+)
+def test_distillation_names_a_bad_option(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{option}={value}"):
+        matching(PRIVATE, **{option: value})
