@@ -240,7 +240,7 @@ def test_a_student_of_the_digits_is_clearly_better_than_chance(
     options |= {"code_size": 32, "synthesis_steps": 10, "batch_size": 32, "crop": False}
     options |= {"losses": {"batch_norm": 1.0, "one_hot": 1.0}}
     student = fitted(distilled(teacher, **options)).classifier
-    assert query.accuracy(student, source.test) > 0.3  # chance: 0.1
+    assert query.accuracy(student, source.test) > 0.4  # chance: 0.1, other seeds: 0.57 to 0.73
 
 
 def test_a_teacher_without_batch_norm_is_refused() -> None:

@@ -1,13 +1,12 @@
 """Diffusion: training, the moving average, and what the release may depend on."""
 
-import functools
 import inspect
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from synpriv import models, tracking, training
+from synpriv import tracking, training
 from synpriv.data import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import denoising
@@ -18,9 +17,6 @@ TRAINING = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_predicti
 TRAINING |= {"num_iterations": 3, "batch_size": 8, "lr": 0.01, "warmup_iterations": 1}
 TRAINING |= {"ema_decay": 0.9, "null_rate": 0.1, "num_classes": 10, "image_shape": (1, 8, 8)}
 SAMPLING = {"sampler": "ddim", "num_inference_steps": 4, "guidance": 1.0, "expected_size": 25}
-model = functools.partial(
-    models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
-)
 
 
 def images(seed: int, num: int = 30, shape: tuple[int, ...] = (1, 8, 8)) -> LabelledImages:
@@ -32,12 +28,12 @@ def images(seed: int, num: int = 30, shape: tuple[int, ...] = (1, 8, 8)) -> Labe
 def private(data: LabelledImages, *, seed: int = 0, **options: object) -> Diffusion:
     torch.manual_seed(seed)
     given = {"public_model": None} | TRAINING | SAMPLING | options
-    return Diffusion(private=data, model=model, **given)
+    return Diffusion(private=data, **given)
 
 
 def pretraining(data: LabelledImages | None, **options: object) -> DiffusionPretraining:
     torch.manual_seed(0)
-    return DiffusionPretraining(public=data, model=model, **(TRAINING | options))
+    return DiffusionPretraining(public=data, **(TRAINING | options))
 
 
 def fitted(method: DenoiserTraining, precision: str = "32-true") -> Release:

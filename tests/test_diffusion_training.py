@@ -1,6 +1,5 @@
 """Diffusion: what the network is fed, at which learning rate, and how its images are sampled."""
 
-import functools
 import math
 
 import diffusers
@@ -9,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import models, tracking, training
+from synpriv import tracking, training
 from synpriv.data import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import ddpm
@@ -21,14 +20,11 @@ OPTIONS |= {"num_iterations": 20, "batch_size": 8, "lr": 0.01, "warmup_iteration
 OPTIONS |= {"ema_decay": 0.9, "null_rate": 0.0, "num_classes": 2, "image_shape": (1, 8, 8)}
 OPTIONS |= {"sampler": "ddim", "num_inference_steps": 4, "guidance": 1.0, "expected_size": 20}
 OPTIONS |= {"public_model": None}
-model = functools.partial(
-    models.convnet, channels=1, size=8, num_classes=2, mean=[0.5], std=[0.25], width=4
-)
 
 
 def diffusion(data: LabelledImages, *, seed: int = 0, **options: object) -> Diffusion:
     torch.manual_seed(seed)
-    return Diffusion(private=data, model=model, **(OPTIONS | options))
+    return Diffusion(private=data, **(OPTIONS | options))
 
 
 def fitted(method: Diffusion) -> Release:

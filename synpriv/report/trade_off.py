@@ -112,7 +112,8 @@ def _spread(labels: Sequence[Any]) -> None:
 
         def crowding(corner: tuple[int, int], label: Any = label) -> tuple[bool, int]:
             box = _place(label, corner)
-            outside = not box.overlaps(label.axes.bbox) or box.x1 > label.axes.bbox.x1
+            panel = label.axes.bbox
+            outside = box.x0 < panel.x0 or box.x1 > panel.x1 or not box.overlaps(panel)
             return outside, sum(box.overlaps(other) for other in taken)
 
         taken.append(_place(label, min(CORNERS, key=crowding)))
