@@ -98,10 +98,7 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
 
 
 def write_study(configs: Sequence[DictConfig]) -> str:
-    """Write the figure and the table of a whole sweep; returns what was written, or lacks.
-
-    The files are named by study and attack: another attack leaves them alone.
-    """
+    """Write a sweep's figure and table, named by study and attack; returns what was written."""
     study, results = configs[0].study, Path(configs[0].results)
     name = "-".join([study, *dict.fromkeys(cfg.attack.name for cfg in configs)])
     found = outcomes(configs)
@@ -109,9 +106,8 @@ def write_study(configs: Sequence[DictConfig]) -> str:
     missing = [outcome.cell.name for outcome in found if outcome.report is None]
     if not reports:
         return f"study {study}: no audited cell yet"
-    pictures = [
-        file.name for file in trade_off.draw_groups(reports, results / name, missing=len(missing))
-    ]
+    drawn = trade_off.draw_groups(reports, results / name, missing=len(missing))
+    pictures = [file.name for file in drawn]
     content = table.markdown(reports, pictures=pictures)
     content += "".join(f"- {cell}: missing, not audited yet\n" for cell in missing)
     store.write_bytes(results / f"{name}.md", content.encode())

@@ -84,6 +84,7 @@ def test_the_synthesis_loss_is_the_weighted_sum_and_leaves_out_weight_zero(
         monkeypatch.setitem(synthesis.LOSSES, name, functools.partial(term, name=name, value=value))
     losses = {"batch_norm": 2.0, "one_hot": 0.0, "adversarial": 0.5, "balance": 0}
     method = distilled(teacher, losses=losses, crop=False)
+    method.on_fit_start()
     loss, _ = method.loss(torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64))
     assert float(loss) == 2.0 * 1 + 0.5 * 3
     assert asked == ["batch_norm", "adversarial"]
@@ -91,6 +92,7 @@ def test_the_synthesis_loss_is_the_weighted_sum_and_leaves_out_weight_zero(
 
 def test_statistics_average_over_rounds(teacher: models.Network) -> None:
     method = distilled(teacher, statistics_momentum=0.75, crop=False)
+    method.on_fit_start()
     targets = torch.zeros(8, dtype=torch.int64)
     first, second = torch.rand(2, 8, 1, 8, 8)
     _, method.past = method.loss(first, targets)
