@@ -128,6 +128,9 @@ def validate(cfg: DictConfig) -> None:
         value = cfg.dataset.get(key)
         fits = value is None or (isinstance(value, int) and value >= 1)
         require(fits, f"dataset.{key}={value}", "an integer of at least 1, or null")
+    for name in (*STAGES, "student", "embedder"):
+        there = name not in cfg.method or cfg.method[name] is not None
+        require(there, f"method.{name}=null", f"what {cfg.method.name} brings; do not set it")
     canary, trainer = cfg.canary, cfg.trainer
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")

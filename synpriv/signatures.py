@@ -60,4 +60,5 @@ def _fits(value: Any, hint: Any) -> bool:
 def _readable(hint: Any, fallback: str) -> str:
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
+    words |= {o: "a list" for o in options if typing.get_origin(o) is Sequence}
     return " or ".join(words.get(o, "null" if o is type(None) else fallback) for o in options)

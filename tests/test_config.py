@@ -259,6 +259,8 @@ def test_a_bool_is_no_member_of_a_list_of_integers(compose: Compose) -> None:
         (["logger.name=tensorboard"], "must be one of wandb, csv, none"),
         (["attack.name='a b'"], "name=a b: must be letters"),
         (["attack.queries=10"], r"queries=10: must be 1\.\.9"),
+        (["method=dfkd", "method.teacher=null"], "method.teacher=null: must be what dfkd brings"),
+        (["method=distill", "method.student=null"], "method.student=null: must be what"),
         (["dataset=npz"], "dataset.path: has no default; write dataset.path=VALUE"),
     ],
 )

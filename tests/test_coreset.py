@@ -82,11 +82,18 @@ def test_only_random_does_without_records_and_they_must_be_of_this_set() -> None
     records = histories(["101", "110", "111", "011"])
     labels = records.labels
     assert len(coreset(None, labels, selection="random", fraction=0.5)) == 2
-    with pytest.raises(ValueError, match="selection=el2n: needs a proxy; use method=coreset"):
+    with pytest.raises(ValueError, match="selection=el2n: needs a proxy; use method=coreset_el2n"):
         coreset(None, labels, selection="el2n", fraction=0.5)
     for other in (labels[1:], 1 - labels):
         with pytest.raises(ValueError, match="not about this private set"):
             coreset(records, other, selection="el2n", fraction=0.5)
+
+
+def test_a_fraction_of_less_than_an_image_per_class_is_refused() -> None:
+    labels = torch.arange(40) % 4
+    assert len(coreset(None, labels, selection="random", fraction=0.1)) == 4
+    with pytest.raises(ValueError, match=r"fraction=0.07 of 40 images: must be at least 0\.1, one"):
+        coreset(None, labels, selection="random", fraction=0.07)
 
 
 TIMES = [3, 8, 0, 6, 11, 1, 9, 4, 7, 2, 10, 5]
@@ -101,18 +108,19 @@ NO_TIES = {
 def test_who_else_is_a_member_does_not_change_the_ranking(selection: str) -> None:
     """Not so of herding and k_center: each of their choices depends on all samples."""
 
-    def ranking(members: list[int]) -> list[int]:
-        """In the order in which samples enter as the fraction grows."""
-        records, ranked = NO_TIES[selection][torch.tensor(members)], list[int]()
-        for num in range(1, len(members) + 1):
+    def kept(members: list[int]) -> list[set[int]]:
+        """The samples kept as the fraction grows."""
+        records, found = NO_TIES[selection][torch.tensor(members)], list[set[int]]()
+        for num in range(2, len(members) + 1):
             how = {"selection": selection, "fraction": num / len(members), "balance": False}
-            kept = [members[i] for i in coreset(records, records.labels, **how)]
-            (new,) = set(kept) - set(ranked)
-            ranked.append(new)
-        return ranked
+            found.append({members[i] for i in coreset(records, records.labels, **how)})
+        return found
+
+    def first(ranked: list[int]) -> list[set[int]]:
+        return [set(ranked[:num]) for num in range(2, len(ranked) + 1)]
 
     everyone = sorted(range(12), key=lambda i: -TIMES[i])
-    assert ranking(list(range(12))) == everyone
+    assert kept(list(range(12))) == first(everyone)
     for out in range(12):
         rest = [i for i in range(12) if i != out]
-        assert ranking(rest) == [i for i in everyone if i != out]
+        assert kept(rest) == first([i for i in everyone if i != out])

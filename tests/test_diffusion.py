@@ -57,7 +57,7 @@ def test_release_is_balanced_uint8_whatever_the_private_labels(shape: tuple[int,
     assert pixels(release).dtype == torch.uint8
     assert pixels(release).float().std() > 1
     assert torch.bincount(release.synthetic.labels).tolist() == [3] * 5 + [2] * 5
-    assert len(pixels(fitted(private(images(0), num_generated=7)))) == 7
+    assert len(pixels(fitted(private(images(0), num_generated=17)))) == 17
 
 
 def test_after_training_the_private_images_are_not_looked_at() -> None:
@@ -150,7 +150,7 @@ def test_another_architecture_is_refused() -> None:
     ("option", "value"),
     [
         *[("prediction", "x"), ("sampler", "x"), ("channels", [4, 4, 4, 4, 4]), ("channels", [])],
-        *[("guidance", -1.0), ("num_inference_steps", 0), ("num_generated", 0), ("ema_decay", 1.0)],
+        *[("guidance", -1.0), ("num_inference_steps", 0), ("num_generated", 9), ("ema_decay", 1.0)],
         *[("num_inference_steps", 30), ("num_inference_steps", 1), ("warmup_iterations", -1)],
         *[("num_iterations", 0), ("lr", 0.0), ("null_rate", 1.0), ("channels", [3])],
     ],

@@ -63,6 +63,7 @@ def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: P
     leaky = next(r for r in reports if r["method"] == "undefended")
     assert f"{leaky['tpr@fpr=0.01']['tpr']:.2%}" in text
     assert "1600/1600" in table.markdown(reports, pictures=[])
+    assert r"\* in the band" in table.markdown(reports, pictures=[])  # else a list's bullet
     assert "pixels, labels" in table.markdown(reports, pictures=[])
     assert max(map(len, text.splitlines()[:3])) < 120
     twins = [leaky, leaky | {"cell": "undefended-digits-mislabelled-89abcdef"}]

@@ -10,6 +10,7 @@ from synpriv.data import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 from synpriv.selection import Records, select
+from synpriv.signatures import require
 
 
 class Coreset(Method):
@@ -34,20 +35,20 @@ class Coreset(Method):
         el2n_epochs: Sequence[int] | None = None,
     ) -> None:
         super().__init__(private=private, model=model)
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction={fraction}: must be above 0, at most 1")
         scores = () if selection == "random" else ("selection scores",)
         self.provenance = ("real pixels", "labels", *scores)
         if records is None:
             if selection != "random":
-                raise ValueError(f"selection={selection}: needs a proxy; use method=coreset")
+                raise ValueError(
+                    f"selection={selection}: needs a proxy; use method=coreset_{selection}"
+                )
             records = Records.of_labels(private.labels)
         if len(records) != len(private) or not torch.equal(records.labels, private.labels):
             raise ValueError("the proxy's records are not about this private set; train it again")
         self.chosen = select(
             records,
             selection=selection,
-            num=max(1, round(fraction * len(private))),
+            num=_size(private, fraction),
             balance=balance,
             never_learned=never_learned,
             el2n_epochs=el2n_epochs,
@@ -66,3 +67,11 @@ class Coreset(Method):
     def release(self) -> Release:
         private = self.private.to(self.chosen.device)
         return Release(synthetic=private[self.chosen], indices=self.chosen)
+
+
+def _size(private: LabelledImages, fraction: float) -> int:
+    require(0 < fraction <= 1, f"fraction={fraction}", "above 0, at most 1")
+    num, fewest = round(fraction * len(private)), len(private.labels.unique())
+    least = f"at least {fewest / len(private):.2g}, one image per class"
+    require(num >= fewest, f"fraction={fraction} of {len(private)} images", least)
+    return num

@@ -13,7 +13,7 @@ Report = dict[str, Any]
 LEGEND = (
     "* in the band that chance alone gives; ? FPR too low for so few non-members;\n"
     "epsilon: proven; audited: estimated from below, of the most that this audit can show;\n"
-    "s/model: seconds of training, teacher and proxy included; selected: share of the member\n"
+    "s/model: wall seconds of training, teacher and proxy included; selected: share of the member\n"
     "canaries that is released"
 )
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
@@ -37,7 +37,7 @@ def row(report: Report) -> list[str]:
         _rate(report["tpr@fpr=0.01"]),
         f"{report['auc']:.3f}" + ("" if report["auc"] > report["auc_null_band"][1] else "*"),
         _epsilon(report),
-        f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.1f}",
+        f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.2f}",
         f"{report['n_in']}/{report['n_out']}",
         f"{seconds['mean']:.1f}",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
@@ -114,7 +114,8 @@ def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
     rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
     shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
-    return f"{table}\n\n{LEGEND}\n\n{shown}\n\n{notes(reports)}"
+    legend = LEGEND.replace("*", r"\*")
+    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}"
 
 
 def notes(reports: Sequence[Report]) -> str:

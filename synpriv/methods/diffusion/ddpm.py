@@ -173,7 +173,8 @@ class Diffusion(DenoiserTraining):
         number = expected_size if num_generated is None else num_generated
         check_sampler(sampler, num_inference_steps)
         _check_guidance(guidance, null_rate)
-        require(number >= 1, f"num_generated={number}", "at least 1, or null")
+        fewest = f"at least {num_classes}, one per class, or null"
+        require(number >= num_classes, f"num_generated={number}", fewest)
         network = make_unet(
             image_shape,
             num_classes=num_classes,
