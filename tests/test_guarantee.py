@@ -77,7 +77,7 @@ def test_report_and_table_show_what_is_proven_beside_what_is_measured(make: Make
     assert report["epsilon_audited_delta"] == 1e-4
     shown = dict(zip(table.HEADER, table.row(report), strict=True))
     assert shown["epsilon"] == f"{report['epsilon']:.3g} (delta 0.0001)"
-    most = f"{report['epsilon_audited_largest']:.1f}"
+    most = f"{report['epsilon_audited_largest']:.2f}"
     assert shown["audited >="] == f"{report['epsilon_audited']:.2f} of {most}"
     line = table.as_csv([report]).splitlines()[1]
     assert str(report["epsilon"]) in line
