@@ -127,7 +127,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     if report["auc"] > high and not any(report[key]["above_chance"] for key in rates):
         found.append(
             f"AUC {report['auc']:.3f} is above the {low:.3f} to {high:.3f} that this audit reads "
-            "without any leak: there is a leak, though none at these FPRs"
+            "without any leak: evidence of a leak, though none at these FPRs"
         )
     if report["num_undefined"]:
         found.append(

@@ -23,13 +23,10 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
             continue
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
-            )
-            raise ValueError(f"{where}.{name}: no such option{hint}")
-        if not _fits(value, hints.get(name, Any)):
-            expected = getattr(hints[name], "__name__", None) or str(hints[name])
-            require(False, f"{where}.{name}={value!r}", _readable(hints[name], expected))
+            better = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
+            raise ValueError(f"{where}.{name}: no such option; {better}")
+        hint = hints.get(name, Any)
+        require(_fits(value, hint), f"{where}.{name}={value!r}", _readable(hint))
 
 
 def _is_handed_over(hint: Any) -> bool:
@@ -57,8 +54,9 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) if hint in (str, bool, type(None)) else True
 
 
-def _readable(hint: Any, fallback: str) -> str:
+def _readable(hint: Any) -> str:
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
     words |= {o: "a list" for o in options if typing.get_origin(o) is Sequence}
-    return " or ".join(words.get(o, "null" if o is type(None) else fallback) for o in options)
+    words[type(None)] = "null"
+    return " or ".join(words.get(o, getattr(o, "__name__", str(o))) for o in options)

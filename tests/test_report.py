@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from synpriv import store
 from synpriv.audit import audit
@@ -55,6 +56,16 @@ def results(tmp_path: Path) -> Path:
         store.write_bytes(file.with_suffix(".npz"), store.npz_bytes(**arrays))
         figure.draw([(report, curve)], file.with_suffix(".png"))
     return tmp_path
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn."""
+    from matplotlib import pyplot as plt
+
+    figures: list[Figure] = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    return figures
 
 
 def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: Path) -> None:
@@ -119,12 +130,8 @@ def test_damaged_report_is_left_out(results: Path, end: str) -> None:
 
 
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, tmp_path: Path, kept: list[Figure]
 ) -> None:
-    from matplotlib import pyplot as plt
-
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
     figure.draw(audited(results), tmp_path / "roc.png")
     axes = kept[0].axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
@@ -135,13 +142,10 @@ def test_figure_axes_end_below_the_smallest_resolvable_fpr(
 
 
 def test_trade_off_draws_each_report_where_its_numbers_are(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, tmp_path: Path, kept: list[Figure]
 ) -> None:
-    from matplotlib import pyplot as plt
     from matplotlib.collections import PathCollection
 
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
     reports = [report for report, _ in audited(results)]
     slow = report_of(1.0, "dpsgd_high")[0] | {"train_s": {"mean": 8.0, "sd": 0.1, "n": 64}}
     slow |= {"test_accuracy": {"mean": 0.9, "sd": 0.01, "n": 64}}
@@ -162,13 +166,10 @@ def test_trade_off_draws_each_report_where_its_numbers_are(
 
 
 def test_a_label_does_not_cover_the_point_beside_its_own(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, tmp_path: Path, kept: list[Figure]
 ) -> None:
-    from matplotlib import pyplot as plt
     from matplotlib.text import Annotation
 
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
     leak = audited(results)[0][0]
     rate = leak["tpr@fpr=0.1"] | {"low": 0.1, "high": 0.1}
     places = {"left": (0.60, 0.1), "right": (0.610, 0.123), "far": (0.9, 0.1)}
@@ -219,12 +220,8 @@ def test_audits_of_other_precision_are_not_compared(
 
 
 def test_a_figure_says_that_cells_are_missing(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, tmp_path: Path, kept: list[Figure]
 ) -> None:
-    from matplotlib import pyplot as plt
-
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
     reports = [report for report, _ in audited(results)]
     for missing in (0, 2):
         trade_off.draw_groups(reports, tmp_path / "f", missing=missing)
