@@ -11,13 +11,16 @@ from synpriv import cli
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """One shadow model; the last one to finish audits its cell."""
-    from synpriv import pipeline  # after Hydra has parsed: --help and typing errors stay instant
+    from synpriv import (  # after Hydra has parsed: --help and typing errors stay instant
+        pipeline,
+        summary,
+    )
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return pipeline.run(cfg, alone=False)  # the sweep ends with one summary
     with cli.errors_in_one_line():  # else Hydra adds a line of its own
         objective = pipeline.run(cfg)
-        print(pipeline.summary([cfg]))
+        print(summary.summary([cfg]))
     return objective
 
 

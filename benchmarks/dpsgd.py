@@ -23,8 +23,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
+from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.models import Network
-from synpriv.per_sample import clipped_sum
 
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 digits = functools.partial(models.convnet, channels=1, size=8, mean=[0.5], std=[0.25], width=16)
@@ -147,8 +147,8 @@ def peak_mb(batch_size: int) -> float:
     code = f"""
 import functools, resource, torch
 from benchmarks.dpsgd import wide
-from synpriv.data import LabelledImages
-from synpriv.methods.dpsgd import DPSGD
+from synpriv.data.images import LabelledImages
+from synpriv.methods.dpsgd.dpsgd import DPSGD
 images = torch.randint(0, 256, (8192, 3, 32, 32), dtype=torch.uint8)
 method = DPSGD(
     private=LabelledImages(images, torch.zeros(8192, dtype=torch.int64)),

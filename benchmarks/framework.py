@@ -19,9 +19,11 @@ import pytorch_lightning as lightning
 import torch
 from omegaconf import OmegaConf
 
-from synpriv import datasets, fitting, models, tracking
-from synpriv.data import LabelledImages, random_crop
+from synpriv import models, tracking
+from synpriv.data import datasets
+from synpriv.data.images import LabelledImages, random_crop
 from synpriv.methods.classifier import Classifier, lr_factor
+from synpriv.shadow import fitting
 
 EPOCHS, BATCH, LR = 30, 64, 0.05
 network = functools.partial(

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synpriv.attacks.lira import leave_one_out
-from synpriv.audit_split import membership
+from synpriv.audit.attacks.lira import leave_one_out
+from synpriv.data.split import membership
 from tests.reference import lira as naive
 
 SIZES = ((500, 64, 18), (5000, 256, 18))

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from synpriv.content import file_sha256, folder_sha256
+from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.signatures import check_arguments, require
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -162,7 +162,7 @@ def validate(cfg: DictConfig) -> None:
 @functools.cache
 def _check_attack(attack: str, num_models: int, num_views: int) -> None:
     """Fail before training if the attack cannot run on a cell of this shape."""
-    from synpriv import audit
+    from synpriv.audit import audit
 
     built = build(OmegaConf.create(json.loads(attack)), "attack")
     audit.check(built, num_models, num_views=num_views)
@@ -178,7 +178,7 @@ def _require_values(node: Any, where: str) -> None:
 
 def science(cfg: DictConfig) -> dict[str, Any]:
     """The resolved part of the config that decides what the shadow models of a cell are."""
-    nodes = {name: _numbers(plain(cfg[name])) for name in GROUPS}
+    nodes = {name: _named(_numbers(plain(cfg[name]))) for name in GROUPS}
     unused = set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     for name in ("dataset", "public"):
@@ -236,6 +236,13 @@ def _numbers(node: Any) -> Any:
     if isinstance(node, list):
         return [_numbers(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _named(node: Any) -> Any:
+    """Of a `_target_` the name alone: where code lies does not decide what it does."""
+    if isinstance(node, dict):
+        return {k: v.rpartition(".")[2] if k == "_target_" else _named(v) for k, v in node.items()}
+    return node
 
 
 def _without(node: Any, keys: set[str]) -> Any:

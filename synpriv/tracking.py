@@ -24,7 +24,8 @@ from urllib.parse import urlparse
 
 from omegaconf import DictConfig
 
-from synpriv import config, store
+from synpriv import config
+from synpriv.results import store
 
 log = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 2.0

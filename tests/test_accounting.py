@@ -15,7 +15,8 @@ from opacus.accountants import RDPAccountant as OpacusAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.special import logsumexp
 
-from synpriv.accounting import (
+from synpriv.guarantee import from_renyi
+from synpriv.methods.dpsgd.accounting import (
     ACCOUNTANTS,
     LARGEST_FOR_PRV,
     ORDERS,
@@ -24,7 +25,6 @@ from synpriv.accounting import (
     noise_for,
     renyi,
 )
-from synpriv.epsilon import from_renyi
 
 Setting = tuple[float, float, int, float]  # noise, sample rate, steps, delta
 SETTINGS: list[Setting] = [
@@ -165,7 +165,7 @@ def test_presets_are_quick_and_never_composed_numerically(
     noise: float, rate: float, steps: int, printed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Composing 10,000 took 22 GB; were it tried, this would raise instead.
-    monkeypatch.setattr("synpriv.accounting.PRVAccountant", None)
+    monkeypatch.setattr("synpriv.methods.dpsgd.accounting.PRVAccountant", None)
     renyi.cache_clear()
     epsilon.cache_clear()
     start = time.perf_counter()

@@ -9,10 +9,10 @@ from conftest import Compose
 from omegaconf import OmegaConf
 
 from synpriv import config
-from synpriv.audit import FPRS, audit, check
-from synpriv.audit_split import membership
-from synpriv.evidence import Evidence
-from synpriv.metrics import auc, tpr_at_fpr
+from synpriv.audit.audit import FPRS, audit, check
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.metrics import auc, tpr_at_fpr
+from synpriv.data.split import membership
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = sorted(file.stem for file in CONF.glob("attack/*.yaml"))

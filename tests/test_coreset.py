@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from synpriv.data import LabelledImages
-from synpriv.methods.coreset import Coreset
-from synpriv.selection import Records
+from synpriv.data.images import LabelledImages
+from synpriv.methods.coreset.coreset import Coreset
+from synpriv.methods.coreset.selection import Records
 
 
 def coreset(records: Records | None, labels: torch.Tensor, **options: object) -> list[int]:

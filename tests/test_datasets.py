@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from synpriv import datasets
-from synpriv.content import file_sha256, folder_sha256
-from synpriv.data import LabelledImages
-from synpriv.datasets import Source, class_balanced, digits, hold_out, with_public
+from synpriv.data import datasets
+from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.data.datasets import Source, class_balanced, digits, hold_out, with_public
+from synpriv.data.images import LabelledImages
 
 
 def pool(num: int, *, num_classes: int = 4, start: int = 0, size: int = 2) -> LabelledImages:

@@ -9,13 +9,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import models, query, tracking, training
-from synpriv.datasets import Source, digits
+from synpriv import models, tracking
+from synpriv.data.datasets import Source, digits
 from synpriv.methods.base import Release
 from synpriv.methods.classifier import Classifier
 from synpriv.methods.dfkd import synthesis
 from synpriv.methods.dfkd.fast import DFKD, distillation_loss
 from synpriv.methods.dfkd.synthesis import Synthesis
+from synpriv.shadow import query, training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 TINY = {"num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from synpriv import models
-from synpriv.datasets import Source, digits
+from synpriv.data.datasets import Source, digits
 from synpriv.methods.dfkd import synthesis
 from synpriv.methods.dfkd.synthesis import Generator
 

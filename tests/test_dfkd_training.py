@@ -7,9 +7,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import data, models, tracking, training
+from synpriv import models, tracking
+from synpriv.data.images import random_crop, random_flip
 from synpriv.methods.base import stream
 from synpriv.methods.dfkd.fast import DFKD
+from synpriv.shadow import training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 TINY = {"num_rounds": 3, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}
@@ -41,8 +43,8 @@ def test_distillation_is_a_bare_loop_of_sgd_on_the_augmented_pool() -> None:
         order.set_state(method.order.get_state())
         for _ in range(3):
             for batch in torch.randperm(24, generator=order).split(8):
-                images = data.random_crop(method.pool[batch], 1, augmentation)
-                images = data.random_flip(images, augmentation)
+                images = random_crop(method.pool[batch], 1, augmentation)
+                images = random_flip(images, augmentation)
                 p = (method.teacher(images) / 4).softmax(1)
                 q = (student(images) / 4).softmax(1)
                 loss = 16 * (p * (p / q).log()).sum() / 8

@@ -6,11 +6,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from synpriv import tracking, training
-from synpriv.data import LabelledImages
+from synpriv import tracking
+from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import denoising
 from synpriv.methods.diffusion.ddpm import DenoiserTraining, Diffusion, DiffusionPretraining
+from synpriv.shadow import training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 TRAINING = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}

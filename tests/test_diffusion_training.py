@@ -8,11 +8,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import tracking, training
-from synpriv.data import LabelledImages
+from synpriv import tracking
+from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import ddpm
 from synpriv.methods.diffusion.ddpm import Diffusion
+from synpriv.shadow import training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}

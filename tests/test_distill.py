@@ -7,12 +7,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import models, tracking, training
-from synpriv.data import LabelledImages
-from synpriv.datasets import digits
-from synpriv.methods import distill
+from synpriv import models, tracking
+from synpriv.data.datasets import digits
+from synpriv.data.images import LabelledImages
+from synpriv.methods.distill import dm as distill
 from synpriv.methods.base import Release, stream
-from synpriv.methods.distill import DistributionMatching, class_means, matching_loss
+from synpriv.methods.distill.dm import DistributionMatching, class_means, matching_loss
+from synpriv.shadow import training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 WHOLE = digits()

@@ -14,14 +14,15 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from synpriv import data, models, query, tracking, training
-from synpriv.audit_split import make_split
-from synpriv.data import CHUNK, LabelledImages, PoissonBatches
-from synpriv.datasets import Source, digits
-from synpriv.methods import dpsgd
+from synpriv import models, tracking
+from synpriv.data.datasets import Source, digits
+from synpriv.data.images import CHUNK, LabelledImages, PoissonBatches
+from synpriv.data.split import make_split
+from synpriv.methods.dpsgd import dpsgd
 from synpriv.methods.base import stream
-from synpriv.methods.dpsgd import DPSGD
-from synpriv.per_sample import clipped_sum
+from synpriv.methods.dpsgd.dpsgd import DPSGD
+from synpriv.methods.dpsgd.per_sample import clipped_sum
+from synpriv.shadow import query, training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
 network = functools.partial(
@@ -166,7 +167,7 @@ def test_pieces_make_no_difference_also_where_an_epoch_ends(noise: float) -> Non
 def test_chunks_make_no_difference(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = []
     for chunk in (1, 50):
-        monkeypatch.setattr(data, "CHUNK", chunk)
+        monkeypatch.setattr("synpriv.data.images.CHUNK", chunk)
         of = method(noise_multiplier=1.0, max_grad_norm=1.0, crop=True, num_views=2)
         ends.append(flat(fitted(of, precision=precision)))
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
@@ -209,7 +210,7 @@ def test_equal_views_change_nothing_and_other_views_do(monkeypatch: pytest.Monke
         return flat(fitted(method(max_grad_norm=1.0, num_views=views, crop=True)))
 
     cropped = end(3)
-    monkeypatch.setattr("synpriv.data.random_crop", lambda images, *_: images)
+    monkeypatch.setattr("synpriv.data.images.random_crop", lambda images, *_: images)
     torch.testing.assert_close(end(3), end(1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(end(3), cropped, atol=1e-3)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from synpriv.data import shift
-from synpriv.dsa import STRATEGIES, siamese
+from synpriv.data.images import shift
+from synpriv.methods.distill.dsa import STRATEGIES, siamese
 
 every = pytest.mark.parametrize("strategy", STRATEGIES)
 shapes = pytest.mark.parametrize("shape", [(5, 1, 8, 8), (4, 3, 32, 32), (2, 3, 28, 28)])

@@ -15,18 +15,17 @@ from opacus.accountants.analysis.rdp import get_privacy_spent
 from scipy.optimize import brentq
 from scipy.stats import binomtest, geom, logser, norm
 
-from synpriv.accounting import ORDERS, renyi
-from synpriv.attacks.lira import leave_one_out
-from synpriv.audit_split import membership
-from synpriv.epsilon import (
+from synpriv.audit.attacks.lira import leave_one_out
+from synpriv.audit.bounds import audited, refuted
+from synpriv.data.split import membership
+from synpriv.guarantee import (
     DISTRIBUTIONS,
     _gamma,
-    audited,
     delta_from_renyi,
     from_renyi,
-    refuted,
     tuned,
 )
+from synpriv.methods.dpsgd.accounting import ORDERS, renyi
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -11,9 +11,11 @@ from dp_accounting import dp_event as events
 from dp_accounting.pld import PLDAccountant
 from omegaconf import DictConfig
 
-from synpriv import epsilon, pipeline, pools, runs, store
-from synpriv.report import table
-from synpriv.store import Cell
+from synpriv import guarantee, pipeline
+from synpriv.report import content, table
+from synpriv.results import store
+from synpriv.results.store import Cell
+from synpriv.shadow import pools, runs
 
 NUM_MODELS = 6
 TINY = [
@@ -89,13 +91,13 @@ def test_tuning_is_counted_without_training_again(make: Make, no_training: None)
     assert cfg.cell == make().cell
     pipeline.run(cfg)
     report, curve = report_of(cfg), cell_of(cfg).metrics(0)["renyi"]
-    expected = epsilon.tuned(
+    expected = guarantee.tuned(
         curve["orders"], curve["divergences"], 1e-4, num_trials=20, distribution="geometric"
     )
     assert report["epsilon_tuned"] == expected > report["epsilon"]
     assert (report["num_trials"], report["trials_distribution"]) == (20, "geometric")
     assert f"tuned {expected:.3g}" in table.text([report])
-    assert pipeline.flatten(report)["epsilon_tuned"] == expected
+    assert content.flatten(report)["epsilon_tuned"] == expected
     pipeline.run(make("seed=0"))
     assert report_of(make())["epsilon_tuned"] is None
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import lira as naive
 
-from synpriv.attacks import lira as module
-from synpriv.attacks.lira import VARIANCES, leave_one_out, lira
-from synpriv.audit_split import bernoulli_membership, membership
-from synpriv.evidence import Evidence
-from synpriv.metrics import auc, tpr_at_fpr
+from synpriv.audit.attacks import lira as module
+from synpriv.audit.attacks.lira import VARIANCES, leave_one_out, lira
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.metrics import auc, tpr_at_fpr
+from synpriv.data.split import bernoulli_membership, membership
 
 Scores = NDArray[np.float64]
 Bools = NDArray[np.bool_]

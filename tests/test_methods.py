@@ -11,12 +11,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import artefacts, config, data, models, query, runs, store, tracking, training
-from synpriv.audit_split import AuditSplit, make_split
-from synpriv.data import random_crop
-from synpriv.datasets import Source, digits
+from synpriv import config, models, tracking
+from synpriv.data.datasets import Source, digits
+from synpriv.data.images import random_crop
+from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
+from synpriv.results import artefacts, store
+from synpriv.shadow import offering, query, runs, training
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -169,8 +171,8 @@ def test_who_is_a_member_changes_the_private_set_alone_of_what_is_offered(source
     for seed in range(3):
         cfg = configured("method=distill_dm", "canary.membership=bernoulli", f"seed={seed}")
         cfg.canary.num_canaries = 40
-        split = training.split_of(cfg, source)
-        offered = training.offer_private(split) | training.offer(cfg, source)
+        split = offering.split_of(cfg, source)
+        offered = offering.offer_private(split) | offering.offer(cfg, source)
         sizes.add(len(offered.pop("private")))
         offers.append(offered | {"embedder": str(offered["embedder"])})
     assert len(sizes) == 3
@@ -215,7 +217,7 @@ def test_steps_per_chunk_make_no_difference(
 ) -> None:
     states = []
     for chunk in (1, 50):
-        monkeypatch.setattr(data, "CHUNK", chunk)
+        monkeypatch.setattr("synpriv.data.images.CHUNK", chunk)
         torch.manual_seed(0)
         method = Classifier(private=split.train, model=network, num_epochs=2, batch_size=8, lr=0.1)
         states.append(fitted(method, precision).classifier.state_dict())

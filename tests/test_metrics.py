@@ -9,8 +9,7 @@ from reference import roc as naive
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
-from synpriv.audit_split import membership
-from synpriv.metrics import (
+from synpriv.audit.metrics import (
     auc,
     balanced_accuracy,
     clopper_pearson,
@@ -21,6 +20,7 @@ from synpriv.metrics import (
     roc,
     tpr_at_fpr,
 )
+from synpriv.data.split import membership
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
-from synpriv.per_sample import clipped_sum
+from synpriv.methods.dpsgd.per_sample import clipped_sum
 
 CLASSES = 5
 Gradients = dict[str, Tensor]

@@ -12,8 +12,10 @@ import pytest
 from conftest import Compose
 from omegaconf import DictConfig
 
-from synpriv import pipeline, runs, store
-from synpriv.store import Cell
+from synpriv import pipeline, summary
+from synpriv.results import store
+from synpriv.results.store import Cell
+from synpriv.shadow import runs
 
 NUM_MODELS = 6
 TINY = [
@@ -170,7 +172,7 @@ def test_a_partial_audit_says_so(make: Make, no_training: None) -> None:
     try:
         assert pipeline.run(make("attack=threshold", "attack.name=part")) is None
         assert not (cell.folder / "part.json").exists()
-        text = pipeline.summary([make("attack.name=part")])
+        text = summary.summary([make("attack.name=part")])
         assert "5 of 6 shadow models are there" in text
         assert "-m seed=5 " in text
         partial = make("attack=threshold", "attack.name=part", "partial=true")
@@ -183,7 +185,7 @@ def test_a_partial_audit_says_so(make: Make, no_training: None) -> None:
     assert report["num_models"] == 5
     assert any(w.startswith("partial: 5 of 6") for w in report["warnings"])
     # Complete again: the partial report is neither shown nor taken for the whole one.
-    assert "no report" in pipeline.summary([make("attack=threshold", "attack.name=part")])
+    assert "no report" in summary.summary([make("attack=threshold", "attack.name=part")])
     pipeline.run(make("attack=threshold", "attack.name=part"))
     report = store.read_report(cell.folder / "part.json")
     assert report is not None
@@ -218,7 +220,7 @@ def test_the_objective_is_a_number_of_the_report(make: Make, no_training: None) 
 
 def test_the_summary_holds_the_table_and_the_picture(make: Make) -> None:
     cell = cell_of(make())
-    text = pipeline.summary([make("seed=0"), make("seed=1")])
+    text = summary.summary([make("seed=0"), make("seed=1")])
     assert text.count(f"pictures of {cell.name}: {cell.folder / 'lira.png'}") == 1
     assert "TPR@0.1%FPR [95%]" in text
     assert "is not resolvable" in text  # 120 non-members cannot show one in a thousand

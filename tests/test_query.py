@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synpriv import models, query
-from synpriv.data import LabelledImages
+from synpriv import models
+from synpriv.data.images import LabelledImages
+from synpriv.shadow import query
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from synpriv import store
-from synpriv.audit import audit
-from synpriv.audit_split import membership
-from synpriv.evidence import Evidence
-from synpriv.metrics import roc
+from synpriv.audit.audit import audit
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.metrics import roc
+from synpriv.data.split import membership
 from synpriv.report import figure, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
+from synpriv.results import store
 
 
 def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:

@@ -15,8 +15,10 @@ import torch
 from conftest import Compose
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import artefacts, config, pipeline, pools, runs, store, training
+from synpriv import config, pipeline
 from synpriv.methods.base import Method, Release
+from synpriv.results import artefacts, store
+from synpriv.shadow import offering, pools, runs, training
 from synpriv.tracking import Tracker
 
 TINY = [
@@ -244,7 +246,7 @@ def test_a_proxy_records_eval_mode_logits_and_is_no_other_training(make: Make) -
     folder = runs.ensure(proxy)
     records = artefacts.read_records(folder / store.RECORDS)
     source = pools.load_source(cfg)
-    private = training.split_of(cfg, source).train
+    private = offering.split_of(cfg, source).train
     network = pools.network_factory(cfg.model, "model", source, cfg)()
     network.load_state_dict(artefacts.read_weights(folder / store.CLASSIFIER))
     with torch.no_grad():

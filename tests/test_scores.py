@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from synpriv.scores import SCORES, hinge, logit
+from synpriv.audit.scores import SCORES, hinge, logit
 
 Score = Callable[..., NDArray[np.float64]]
 every = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synpriv.selection import (
+from synpriv.methods.coreset.selection import (
     SELECTIONS,
     Records,
     budgets,

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from synpriv import store
-from synpriv.store import Cell
+from synpriv.results import store
+from synpriv.results.store import Cell
 
 C, Q, K = 6, 3, 4
 
@@ -243,7 +243,7 @@ def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(tmp_path: 
             textwrap.dedent(f"""
                 import time
                 from pathlib import Path
-                from synpriv.store import Cell
+                from synpriv.results.store import Cell
                 with Cell(Path({str(tmp_path)!r}), "cell", 4).lock(1):
                     print("held", flush=True)
                     time.sleep(60)
@@ -261,7 +261,7 @@ def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(tmp_path: 
                 "-c",
                 textwrap.dedent(f"""
                     from pathlib import Path
-                    from synpriv.store import Cell
+                    from synpriv.results.store import Cell
                     print("waiting", flush=True)
                     with Cell(Path({str(tmp_path)!r}), "cell", 4).lock(1):
                         print("entered", flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Compose, RunPy
 
-from synpriv import store
+from synpriv.results import store
 
 EXPERIMENT = """# @package _global_
 num_models: 6

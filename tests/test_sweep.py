@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import _worker, pool, sweeper
-from synpriv import store
+from synpriv.results import store
 
 Start = Callable[..., subprocess.Popen[str]]
 TINY = [

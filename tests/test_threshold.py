@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synpriv.attacks.threshold import threshold
-from synpriv.audit_split import membership
-from synpriv.evidence import Evidence
-from synpriv.scores import SCORES
+from synpriv.audit.attacks.threshold import threshold
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.scores import SCORES
+from synpriv.data.split import membership
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synpriv import visual
-from synpriv.audit_split import AuditSplit, make_split
-from synpriv.data import LabelledImages
-from synpriv.datasets import digits
+from synpriv.data.datasets import digits
+from synpriv.data.images import LabelledImages
+from synpriv.data.split import AuditSplit, make_split
+from synpriv.shadow import visual
 
 
 def noise(num: int, seed: int, shape: tuple[int, ...] = (2, 3, 3)) -> torch.Tensor:

@@ -40,7 +40,8 @@ class RangeSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        from synpriv import pipeline, store
+        from synpriv import pipeline, summary
+        from synpriv.results import store
 
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise ValueError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: must be >= 1")
@@ -67,9 +68,9 @@ class RangeSweeper(BasicSweeper):
         if failed:
             print(failures(failed))
         configs = [variant.cfg for variant in variants]
-        print(pipeline.summary(configs, hints=not failed))
+        print(summary.summary(configs, hints=not failed))
         if configs[0].study:
-            print(pipeline.write_study(configs))
+            print(summary.write_study(configs))
         if failed:
             raise HydraException(
                 f"{len(failed)} of {len(results)} jobs failed, see above; "
@@ -113,7 +114,7 @@ def _check_names(configs: Sequence[DictConfig]) -> None:
 
 def _missing(variant: Variant) -> list[list[str]]:
     """Jobs without intact evidence."""
-    from synpriv import store
+    from synpriv.results import store
 
     cfg = variant.cfg
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from synpriv.data import LabelledImages, PoissonBatches, ShuffledBatches, StepChunks
+from synpriv.data.images import LabelledImages, PoissonBatches, ShuffledBatches, StepChunks
 from synpriv.models import Network
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from synpriv.data import LabelledImages, ShuffledBatches, crop_and_flip
+from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 

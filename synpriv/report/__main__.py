@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synpriv import store
-from synpriv.metrics import Roc
+from synpriv.audit.metrics import Roc
 from synpriv.report import figure, table, trade_off
+from synpriv.results import store
 
 
 def audited(results: Path) -> list[tuple[dict, Roc]]:

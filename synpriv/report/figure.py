@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from synpriv import store
-from synpriv.metrics import Roc
+from synpriv.audit.metrics import Roc
+from synpriv.results import store
 
 
 def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv import store
+from synpriv.results import store
 
-Pairs = dict[str, NDArray]  # of synpriv.visual.closest_pairs
+Pairs = dict[str, NDArray]  # of synpriv.shadow.visual.closest_pairs
 
 
 def closest(runs: Sequence[tuple[int, Pairs]], num: int) -> list[tuple[int, Pairs]]:

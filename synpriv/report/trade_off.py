@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synpriv import store
+from synpriv.results import store
 
 Report = dict[str, Any]
 FPRS = {"tpr@fpr=0.001": "TPR at 0.1% FPR", "tpr@fpr=0.01": "TPR at 1% FPR"}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synpriv import data
+from synpriv.data.images import LabelledImages, ShuffledBatches, StepChunks, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.dfkd.synthesis import (
     LOSSES,
@@ -90,8 +90,8 @@ class DFKD(Method):
         matched = ("teacher's BatchNorm statistics",) if losses.get("batch_norm") else ()
         self.provenance = (*matched, "teacher's logits")
 
-    def train_dataloader(self) -> data.StepChunks:
-        return data.StepChunks(1)  # one item and one epoch per round
+    def train_dataloader(self) -> StepChunks:
+        return StepChunks(1)  # one item and one epoch per round
 
     def configure_optimizers(self) -> torch.optim.SGD:
         """The student's; the generator's starts afresh each round, with the codes."""
@@ -174,7 +174,7 @@ class DFKD(Method):
         optimiser.param_groups[0]["lr"] = lr
         total = torch.zeros((), device=self.device)
         for _ in range(self.passes_per_round):
-            chunks = data.ShuffledBatches(self.pooled, self.batch_size, self.order)
+            chunks = ShuffledBatches(self.pooled, self.batch_size, self.order)
             for batch in chain.from_iterable(chunks):
                 images = self.augment(self.pool[batch])
                 with torch.no_grad():
@@ -186,10 +186,10 @@ class DFKD(Method):
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, [B,ch,H,W]."""
-        return data.crop_and_flip(images, self.generator, crop=self.crop, flip=self.flip)
+        return crop_and_flip(images, self.generator, crop=self.crop, flip=self.flip)
 
     def release(self) -> Release:
-        pool = data.LabelledImages(self.pool.cpu(), self.soft_labels.cpu())
+        pool = LabelledImages(self.pool.cpu(), self.soft_labels.cpu())
         return Release(classifier=self.network.eval(), synthetic=pool)
 
 

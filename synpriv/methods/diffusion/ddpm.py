@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from synpriv.data import LabelledImages, StepChunks, crop_and_flip
+from synpriv.data.images import LabelledImages, StepChunks, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import lr_factor
 from synpriv.methods.diffusion.denoising import (

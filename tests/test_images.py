@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from synpriv.data import (
+from synpriv.data.images import (
     CHUNK,
     LabelledImages,
     ShuffledBatches,

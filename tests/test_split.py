@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from synpriv.audit_split import (
+from synpriv.data.datasets import Source
+from synpriv.data.images import LabelledImages
+from synpriv.data.split import (
     AuditSplit,
     bernoulli_membership,
     canary_indices,
@@ -18,8 +20,6 @@ from synpriv.audit_split import (
     run_seed,
     wrong_labels,
 )
-from synpriv.data import LabelledImages
-from synpriv.datasets import Source
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "membership.json").read_text())
 draws = pytest.mark.parametrize("draw", [membership, bernoulli_membership])

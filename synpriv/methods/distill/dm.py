@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from synpriv.data import LabelledImages, StepChunks
-from synpriv.dsa import siamese
+from synpriv.data.images import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.distill.dsa import siamese
 from synpriv.models import Network
 
 # Through what else private data reach the synthetic set, by where it starts.

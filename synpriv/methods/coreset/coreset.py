@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from synpriv.data import LabelledImages, StepChunks
+from synpriv.data.images import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.coreset.selection import Records, select
 from synpriv.models import Network
-from synpriv.selection import Records, select
 from synpriv.signatures import require
 
 
@@ -17,7 +17,7 @@ class Coreset(Method):
     """Release the `fraction` of the private set that a selection picks from a proxy's records.
 
     Nothing is trained here: the proxy is a run of its own, shared by all selections (`random` needs
-    none), and the student is trained on what is released. synpriv.selection names the sources.
+    none), and the student is trained on what is released. selection.py names the sources.
     """
 
     max_epochs = 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from synpriv.store import METRICS
+from synpriv.results.store import METRICS
 
 
 @dataclass

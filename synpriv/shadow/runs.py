@@ -15,7 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config, store, tracking
+from synpriv import config, tracking
+from synpriv.results import store
 
 log = logging.getLogger(__name__)
 # The file that is used of what a method builds on.
@@ -46,12 +47,12 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
 
 
 def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -> None:
-    from synpriv import training  # torch and Lightning: seconds, only needed here
+    from synpriv.shadow import offering, training  # torch and Lightning: seconds, only needed here
 
     if attacked:
-        training.check_attack(cfg)
+        offering.check_attack(cfg)
     if config.prerequisites(cfg.method) and cfg.cell not in _rehearsed:
-        training.rehearse(cfg)
+        offering.rehearse(cfg)
         _rehearsed.add(cfg.cell)
     basis = _basis(cfg)
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
@@ -93,7 +94,7 @@ def _ensure_public(cfg: DictConfig) -> Path:
     cell = store.Cell(Path(cfg.results), name, 1)
     with cell.lock(0):
         if problem := cell.problem(0, FILES[PUBLIC]):
-            from synpriv import training
+            from synpriv.shadow import training
 
             log.info("%s, public model: %s, training", cfg.method.name, problem)
             _write_cell_config(cell, science)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from synpriv.evidence import Evidence
-from synpriv.scores import SCORES, Floats
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.scores import SCORES, Floats
 
 
 def threshold(evidence: Evidence, *, score: str = "hinge") -> Floats:

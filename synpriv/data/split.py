@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synpriv.data import LabelledImages
-from synpriv.datasets import Source
+from synpriv.data.datasets import Source
+from synpriv.data.images import LabelledImages
 
 
 @dataclass(frozen=True)

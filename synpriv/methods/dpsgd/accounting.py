@@ -15,7 +15,7 @@ from opacus.accountants import PRVAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.optimize import brentq
 
-from synpriv.epsilon import from_renyi
+from synpriv.guarantee import from_renyi
 
 # Small orders matter for utility presets, whose epsilon is in the thousands.
 ORDERS = (

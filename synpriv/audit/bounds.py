@@ -1,8 +1,4 @@
-"""What a guarantee (epsilon, delta) is, what tuning adds to it, and what an audit says about it.
-
-All of it concerns adding or removing one sample. A Renyi curve is a pair of arrays: orders and the
-Renyi divergence bounds there.
-"""
+"""What an audit says about epsilon, from below."""
 
 from __future__ import annotations
 
@@ -11,85 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.stats import beta
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-DISTRIBUTIONS = ("poisson", "logarithmic", "geometric", "fixed")
-
-
-def from_renyi(orders: ArrayLike, divergences: ArrayLike, delta: float) -> float:
-    """Smallest epsilon that a Renyi curve proves at `delta`; infinite if it proves none.
-
-    Canonne, Kamath and Steinke, "The Discrete Gaussian for Differential Privacy" (2020),
-    proposition 12.
-    """
-    order, divergence = _curve(orders, divergences)
-    if not len(order):
-        return math.inf
-    bound = divergence + np.log1p(-1 / order) - np.log(delta * order) / (order - 1)
-    return float(max(0.0, bound.min()))
-
-
-def delta_from_renyi(orders: ArrayLike, divergences: ArrayLike, epsilon: float) -> float:
-    """Smallest delta that a Renyi curve proves at `epsilon`; the same proposition solved for it."""
-    order, divergence = _curve(orders, divergences)
-    log_delta = (order - 1) * (divergence - epsilon + np.log1p(-1 / order)) - np.log(order)
-    return float(np.exp(min(0.0, log_delta.min(initial=0.0))))
-
-
-def _curve(orders: ArrayLike, divergences: ArrayLike) -> tuple[Floats, Floats]:
-    order = np.asarray(orders, dtype=np.float64)
-    divergence = np.asarray(divergences, dtype=np.float64)
-    usable = np.isfinite(divergence) & (order > 1)
-    return order[usable], divergence[usable]
-
-
-def tuned(
-    orders: ArrayLike,
-    divergences: ArrayLike,
-    delta: float,
-    *,
-    num_trials: float,
-    distribution: str,
-) -> float:
-    """Epsilon of training a random number of configurations and releasing the best one.
-
-    The curve is that of one training (the costliest of those tried), `num_trials` the *expected*
-    number of trainings, drawn beforehand from `distribution`: `poisson` (Papernot and Steinke,
-    "Hyperparameter Tuning with Renyi Differential Privacy", ICLR 2022, theorem 6), `logarithmic` or
-    `geometric` (truncated negative binomial with eta 0 and 1, theorem 2). `fixed`: exactly
-    `num_trials` trainings, a grid, which costs their whole composition.
-    """
-    order, divergence = _curve(orders, divergences)
-    if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"distribution={distribution}: must be one of {', '.join(DISTRIBUTIONS)}")
-    if not num_trials >= 1:
-        raise ValueError(f"num_trials={num_trials}: must be at least 1")
-    if distribution == "fixed":
-        curve = divergence * num_trials
-    elif distribution == "poisson":
-        allowed = np.log1p(1 / (order - 1))
-        deltas = np.array([delta_from_renyi(order, divergence, e) for e in allowed])
-        curve = divergence + num_trials * deltas + np.log(num_trials) / (order - 1)
-    else:
-        eta = {"logarithmic": 0.0, "geometric": 1.0}[distribution]
-        gamma = _gamma(eta, num_trials)
-        # The second order is free: the best one is taken.
-        other = (1 - 1 / order) * divergence - np.log(gamma) / order
-        curve = divergence + (1 + eta) * other.min(initial=np.inf)
-        curve = curve + np.log(num_trials) / (order - 1)
-    return from_renyi(order, curve, delta)
-
-
-def _gamma(eta: float, mean: float) -> float:
-    """Parameter of the truncated negative binomial with this mean (definition 1)."""
-    if mean < 1 + 1e-6:
-        return 1.0
-    if eta == 1:
-        return 1 / mean
-    return float(brentq(lambda g: (1 / g - 1) / -math.log(g) - mean, 1e-12, 1 - 1e-12, xtol=1e-15))
 
 
 @dataclass(frozen=True)

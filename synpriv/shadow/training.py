@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import inspect
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,21 +16,26 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from hydra.utils import get_object
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from synpriv import audit, query, store, visual
-from synpriv.artefacts import read_records, read_weights, save_arrays, save_release
-from synpriv.audit_split import AuditSplit, make_split, run_seed
-from synpriv.config import build, of_prerequisite, prerequisites
-from synpriv.costs import Costs
-from synpriv.datasets import Source
-from synpriv.fitting import device_of, fit, quieten
+from synpriv.config import build
+from synpriv.data.datasets import Source
+from synpriv.data.split import AuditSplit, run_seed
 from synpriv.methods.base import Method, Release
-from synpriv.models import Network
-from synpriv.pools import load_source, network_factory
-from synpriv.selection import Records
+from synpriv.results import store
+from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
+from synpriv.shadow import query, visual
+from synpriv.shadow.costs import Costs
+from synpriv.shadow.fitting import device_of, fit, quieten
+from synpriv.shadow.offering import (
+    make_method,
+    offer,
+    offer_private,
+    split_of,
+    untrained_teacher,
+)
+from synpriv.shadow.pools import load_source, network_factory
 from synpriv.tracking import Tracker
 
 Facts = dict[str, Any]
@@ -80,81 +84,6 @@ def obtain(
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
         release = replace(release, classifier=classifier)
     return release, method
-
-
-def rehearse(cfg: DictConfig) -> None:
-    """Build the method and its student with stand-ins for what they build on.
-
-    A bad option costs a line now, not after a teacher has been trained.
-    """
-    for name in prerequisites(cfg.method):
-        build(cfg.method[name], f"method.{name}")
-    source = load_source(cfg)
-    split = split_of(cfg, source)
-    offered = offer_private(split) | offer(cfg, source)
-    offered["model"] = network_factory(cfg.model, "model", source, cfg)
-    if "teacher" in cfg.method:
-        offered["teacher"] = untrained_teacher(cfg, source)
-    if "proxy" in cfg.method:
-        logits = torch.zeros(cfg.method.proxy.num_epochs, len(split.train), source.num_classes)
-        offered["records"] = Records(logits, torch.zeros(len(split.train), 1), split.train.labels)
-    make_method(cfg, offered)
-    if "student" in cfg.method:
-        student = build(cfg.method.student, "method.student")
-        student(private=split.train, model=offered["model"])
-
-
-def check_attack(cfg: DictConfig) -> None:
-    """Refuse an attack on images that the method will not release, before it is trained."""
-    images = get_object(cfg.method["_target_"]).releases_images
-    num_views = 18 if cfg.dataset.flip else 9
-    attack = build(cfg.attack, "attack")
-    audit.check(attack, cfg.num_models, num_views=num_views, images=images)
-
-
-def split_of(cfg: DictConfig, source: Source) -> AuditSplit:
-    """The split of shadow model `cfg.seed`."""
-    return make_split(
-        source,
-        kind=cfg.canary.kind,
-        num_canaries=cfg.canary.num_canaries,
-        member_draw=cfg.canary.membership,
-        num_models=cfg.num_models,
-        audit_seed=cfg.audit_seed,
-        seed=cfg.seed,
-    )
-
-
-def untrained_teacher(cfg: DictConfig, source: Source) -> Network:
-    """A network of the teacher's architecture."""
-    teacher = of_prerequisite(cfg, "teacher")
-    return network_factory(teacher.model, "model", source, teacher)()
-
-
-def offer_private(split: AuditSplit) -> dict[str, Any]:
-    """What a method may ask for of the private set."""
-    return {"private": split.train, "expected_size": split.expected_size}
-
-
-def offer(cfg: DictConfig, source: Source) -> dict[str, Any]:
-    """What a method may ask for that no member changes."""
-    offered: dict[str, Any] = {
-        "public": source.public,
-        "num_classes": source.num_classes,
-        "image_shape": tuple(source.private.images.shape[1:]),
-        "public_model": None,
-    }
-    if "embedder" in cfg.method:
-        embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
-        offered["embedder"] = embedder
-    return offered
-
-
-def make_method(cfg: DictConfig, offered: Mapping[str, Any]) -> Method:
-    """The configured method with what its constructor names of the things offered."""
-    construct = build(cfg.method, "method")
-    wanted = inspect.signature(construct).parameters
-    return construct(**{name: value for name, value in offered.items() if name in wanted})
 
 
 def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: Facts) -> None:

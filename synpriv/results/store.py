@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from synpriv.evidence import Evidence
+from synpriv.audit.evidence import Evidence
 
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE = "metrics.json", "evidence.npz"

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synpriv.data import LabelledImages, shift, shift_for
+from synpriv.data.images import LabelledImages, shift, shift_for
 from synpriv.models import Network
 
 _BATCH = 500

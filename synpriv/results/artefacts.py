@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synpriv import store
 from synpriv.methods.base import Release
-from synpriv.selection import Records
+from synpriv.methods.coreset.selection import Records
+from synpriv.results import store
 
 
 def save_release(folder: Path, release: Release) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from synpriv.attacks.lira import leave_one_out
-from synpriv.evidence import Evidence
-from synpriv.scores import Floats
+from synpriv.audit.attacks.lira import leave_one_out
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.scores import Floats
 
 
 def nearest(evidence: Evidence, *, variance: str = "per_sample", equalise: bool = True) -> Floats:

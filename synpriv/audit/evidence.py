@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.scores import SCORES, Floats
+from synpriv.audit.scores import SCORES, Floats
 
 _BLOCK = 1 << 22  # logits turned into float64 at once
 

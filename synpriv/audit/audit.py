@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from synpriv import epsilon, metrics
-from synpriv.evidence import Evidence
-from synpriv.scores import Floats
+from synpriv.audit import bounds, metrics
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.scores import Floats
 
 FPRS = (0.001, 0.01, 0.1)
 Attack = Callable[[Evidence], Floats]
@@ -44,7 +44,7 @@ def audit(
         for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
     effects = metrics.effect_size(masked, evidence.member)
-    refuted = epsilon.audited(masked, evidence.member, delta=delta)
+    refuted = bounds.audited(masked, evidence.member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],

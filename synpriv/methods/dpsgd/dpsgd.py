@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel
 
-from synpriv import accounting
-from synpriv.data import LabelledImages, PoissonBatches, crop_and_flip
+from synpriv.data.images import LabelledImages, PoissonBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.dpsgd import accounting
+from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.models import Network
-from synpriv.per_sample import clipped_sum
 from synpriv.signatures import require
 
 EXPECTED = "the expected number of private images"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from omegaconf import DictConfig
 
 from synpriv.config import build
-from synpriv.datasets import Source, class_balanced, is_own_mean, with_public
+from synpriv.data.datasets import Source, class_balanced, is_own_mean, with_public
 from synpriv.models import Network
 
 NetworkFactory = Callable[[], Network]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synpriv.evidence import Evidence
-from synpriv.scores import SCORES, Floats
+from synpriv.audit.evidence import Evidence
+from synpriv.audit.scores import SCORES, Floats
 
 VARIANCES = ("per_sample", "pooled", "pooled_raw")
 _BLOCK = 1 << 17  # scores handled at once: one float64 array of this size fits the cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from synpriv.audit_split import AuditSplit
+from synpriv.data.split import AuditSplit
 
 CONTROLS = 1000  # test images compared at the most
 _BLOCK = 2048  # synthetic images compared at once

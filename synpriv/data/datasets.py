@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synpriv.content import file_sha256, folder_sha256
-from synpriv.data import LabelledImages
+from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.data.images import LabelledImages
 
 
 @dataclass(frozen=True)

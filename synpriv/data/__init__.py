@@ -1,0 +1,1 @@
+"""What is audited: images, their pools, and who is a member."""

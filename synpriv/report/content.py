@@ -1,0 +1,104 @@
+"""What a report says beside the statistics: accuracy, cost, guarantee, and what to beware of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from synpriv import guarantee
+from synpriv.audit import audit
+
+Report = dict[str, Any]
+GUARANTEE = (
+    *("epsilon", "epsilon_rdp", "delta", "noise_multiplier", "sample_rate", "steps"),
+    *("max_grad_norm", "accountant"),
+)
+
+
+def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> list[str]:
+    """What the reader must know of the shadow models behind a report."""
+    found = []
+    if report["partial"]:
+        found.append(
+            f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
+            f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
+        )
+    starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
+    if len(starts) > 1:
+        found.append(f"the shadow models started from {len(starts)} different public models")
+    commits = {run["git_commit"] for run in runs}
+    if len(commits) > 1:
+        found.append(f"the shadow models were trained by {len(commits)} different commits")
+    return found
+
+
+def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy and cost over the shadow models."""
+    found = {
+        "test_accuracy": audit.mean_and_sd([run["test_accuracy"] for run in runs]),
+        "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
+        "provenance": runs[0]["provenance"],
+    }
+    selected = "canary_selection_rate"  # of a coreset
+    if rates := [run[selected] for run in runs if run.get(selected) is not None]:
+        found[selected] = audit.mean_and_sd(rates)
+    return found
+
+
+def guarantee_of(
+    runs: list[dict[str, Any]], num_trials: float, distribution: str
+) -> dict[str, Any]:
+    """Epsilon of the training and of the tuned procedure, for a method that has one.
+
+    Nothing in it depends on a seed. `epsilon` null: training adds no noise, there is no guarantee.
+    `epsilon_tuned` null: no tuning was declared.
+    """
+    if "epsilon" not in runs[0]:
+        return {}
+    first = runs[0]
+    found = {key: first[key] for key in GUARANTEE}
+    if not all(_same(run[key], first[key]) for run in runs for key in GUARANTEE):
+        raise ValueError(f"the runs of {first['cell']} differ in their guarantee; train them again")
+    tuned = None
+    if first["epsilon"] is not None and num_trials > 1:
+        curve = first["renyi"]
+        tuned = guarantee.tuned(
+            curve["orders"],
+            curve["divergences"],
+            first["delta"],
+            num_trials=num_trials,
+            distribution=distribution,
+        )
+    return found | {
+        "epsilon_tuned": tuned,
+        "num_trials": num_trials,
+        "trials_distribution": distribution,
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, but for the last bits in which two machines may differ."""
+    numbers = isinstance(one, float) and isinstance(other, float)
+    return math.isclose(one, other, rel_tol=1e-9) if numbers else one == other
+
+
+def flatten(report: dict[str, Any]) -> dict[str, Any]:
+    """What a dashboard compares: one flat number per key."""
+    flat: dict[str, Any] = {"auc": report["auc"], "balanced_accuracy": report["balanced_accuracy"]}
+    for key in (name for name in report if name.startswith("tpr@")):
+        flat |= {key: report[key]["tpr"]}
+        flat |= {f"{key}/{end}": report[key][end] for end in ("low", "high", "fpr")}
+    for key in ("test_accuracy", "train_s"):
+        flat[key] = report[key]["mean"]
+    proven = {key: report.get(key) for key in ("epsilon", "epsilon_tuned")}
+    flat |= {key: value for key, value in proven.items() if value is not None}
+    counts = ("n_in", "n_out", "num_models", "num_canaries")
+    return flat | {key: report[key] for key in ("epsilon_audited", *counts)}
+
+
+def objective(report: dict[str, Any], key: str) -> float:
+    """The number that a hyper-parameter sweeper optimises."""
+    numbers = flatten(report)
+    if key not in numbers:
+        raise ValueError(f"objective={key}: must be one of {', '.join(numbers)}")
+    return float(numbers[key])

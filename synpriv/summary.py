@@ -1,0 +1,94 @@
+"""What a sweep ends with: the table of its cells, what is missing, and the files of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from synpriv import pipeline
+from synpriv.report import table, trade_off
+from synpriv.results import store
+
+Report = dict[str, Any]
+
+
+def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
+    """Why a cell is not audited yet, and (hints) what to run."""
+    problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s)) is not None}
+    there = cell.num_models - len(problems)
+    damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
+    missing = ",".join(map(str, problems)) if len(problems) <= 8 else f"0..{cell.num_models - 1}"
+    lines = [
+        f"{cell.folder}: {there} of {cell.num_models} shadow models are there",
+        *damaged,
+    ]
+    if hints:
+        lines.append(
+            f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
+            "partial=true audits what is there; a smaller num_models is another, cheaper cell"
+        )
+    return "\n".join(lines)
+
+
+class Outcome(NamedTuple):
+    """How far a cell is, and the report of the configured attack if it is up to date."""
+
+    cell: store.Cell
+    file: Path
+    complete: bool
+    report: Report | None
+
+
+def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
+    """One outcome per report that these runs contribute to."""
+    found: dict[Path, Outcome] = {}
+    for cfg in configs:
+        cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+        file = pipeline.report_file(cfg, cell)
+        if file in found:
+            continue
+        intact = [seed for seed in range(cell.num_models) if cell.problem(seed) is None]
+        complete = len(intact) == cell.num_models
+        report = pipeline.current_report(cfg, cell, intact) if complete or cfg.partial else None
+        found[file] = Outcome(cell, file, complete, report)
+    return list(found.values())
+
+
+def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
+    """The table of the audited cells, where their pictures are, and (hints) what others lack."""
+    reports: list[Report] = []
+    lines: list[str] = []
+    for cell, file, complete, report in outcomes(configs):
+        if not complete:
+            lines.append(what_is_missing(cell, hints=hints))
+        if report is None and complete:
+            lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
+        if report is not None:
+            reports.append(report)
+            pictures = [
+                p for p in (file.with_suffix(".png"), cell.folder / pipeline.PAIRS) if p.is_file()
+            ]
+            lines.append(f"pictures of {cell.name}: {', '.join(map(str, pictures))}")
+    return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
+
+
+def write_study(configs: Sequence[DictConfig]) -> str:
+    """Write a sweep's figure and table, named by study and attack; returns what was written."""
+    study, results = configs[0].study, Path(configs[0].results)
+    name = "-".join([study, *dict.fromkeys(cfg.attack.name for cfg in configs)])
+    found = outcomes(configs)
+    reports = [outcome.report for outcome in found if outcome.report is not None]
+    missing = [outcome.cell.name for outcome in found if outcome.report is None]
+    if not reports:
+        return f"study {study}: no audited cell yet"
+    drawn = trade_off.draw_groups(reports, results / name, missing=len(missing))
+    pictures = [file.name for file in drawn]
+    content = table.markdown(reports, pictures=pictures)
+    content += "".join(f"- {cell}: missing, not audited yet\n" for cell in missing)
+    store.write_bytes(results / f"{name}.md", content.encode())
+    store.write_bytes(results / f"{name}.csv", table.as_csv(reports).encode())
+    lack = f" ({len(missing)} cells are missing)" if missing else ""
+    return f"study {study}{lack}: {', '.join([f'{results / name}.md', f'{name}.csv', *pictures])}"
