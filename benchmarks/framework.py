@@ -68,7 +68,7 @@ def main(rounds: int) -> None:
     """Print both medians and their ratio."""
     torch.set_num_threads(1)
     fitting.quieten()
-    data = datasets.digits().private
+    data = LabelledImages.of(datasets.digits().private)
     taken: dict[str, list[float]] = {"bare": [], "framework": []}
     for _ in range(rounds + 1):
         for name, call in (("bare", bare), ("framework", framework)):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from synpriv.audit.attacks.lira import leave_one_out
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 from tests.reference import lira as naive
 
 SIZES = ((500, 64, 18), (5000, 256, 18))

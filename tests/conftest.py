@@ -1,5 +1,7 @@
 """What the tests share: one thread, no account, run.py as a subprocess, conf/ composed."""
 
+from __future__ import annotations
+
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
@@ -10,13 +12,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import absl.logging
 import hydra
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
 from synpriv import config
+from synpriv.data import datasets
+from synpriv.data.pool import Pool
+
+if TYPE_CHECKING:
+    from synpriv.data.images import LabelledImages
 
 ROOT = Path(__file__).parents[1]
 # A shell starts background jobs deaf to Ctrl-C, and their children inherit that.
@@ -86,3 +95,30 @@ def start_py() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+def make_pool(num: int, *, num_classes: int = 4, start: int = 0, size: int = 2) -> Pool:
+    """Distinct images whose pixels count up from `start`."""
+    images = np.arange(start, start + num, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    return Pool(np.tile(images, (1, 1, size, size)), np.arange(num) % num_classes)
+
+
+def positions(data: Pool) -> list[int]:
+    return data.images[:, 0, 0, 0].tolist()
+
+
+class Tensors(NamedTuple):
+    """A data set's pools as methods get them."""
+
+    private: LabelledImages
+    test: LabelledImages
+    public: LabelledImages
+
+
+def digits_as_tensors() -> Tensors:
+    """The embedded digits."""
+    from synpriv.data.images import LabelledImages
+
+    source = datasets.digits()
+    assert source.public is not None
+    return Tensors(*map(LabelledImages.of, (source.private, source.test, source.public)))

@@ -6,11 +6,11 @@ import re
 
 import pytest
 import torch
+from conftest import Tensors, digits_as_tensors
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from synpriv import models, tracking
-from synpriv.data.datasets import Source, digits
 from synpriv.methods.base import Release
 from synpriv.methods.classifier import Classifier
 from synpriv.methods.dfkd import synthesis
@@ -38,12 +38,12 @@ def distilled(teacher: models.Network, seed: int = 0, **options: object) -> DFKD
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    return digits()
+def source() -> Tensors:
+    return digits_as_tensors()
 
 
 @pytest.fixture(scope="module")
-def trained(source: Source) -> models.Network:
+def trained(source: Tensors) -> models.Network:
     torch.manual_seed(1)
     method = Classifier(private=source.private, model=network, num_epochs=4, batch_size=32, lr=0.1)
     return fitted(method).classifier
@@ -237,7 +237,7 @@ def test_the_last_weights_are_released(teacher: models.Network) -> None:
 
 
 def test_a_student_of_the_digits_is_clearly_better_than_chance(
-    teacher: models.Network, source: Source
+    teacher: models.Network, source: Tensors
 ) -> None:
     options = {"num_rounds": 12, "warmup_rounds": 4, "codes_per_round": 64, "width": 16}
     options |= {"code_size": 32, "synthesis_steps": 10, "batch_size": 32, "crop": False}

@@ -4,9 +4,9 @@ import functools
 
 import pytest
 import torch
+from conftest import Tensors, digits_as_tensors
 
 from synpriv import models
-from synpriv.data.datasets import Source, digits
 from synpriv.methods.dfkd import synthesis
 from synpriv.methods.dfkd.synthesis import Generator
 
@@ -16,12 +16,12 @@ network = functools.partial(
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    return digits()
+def source() -> Tensors:
+    return digits_as_tensors()
 
 
 @torch.no_grad()
-def test_batch_norm_loss_is_zero_for_the_data_that_set_the_statistics(source: Source) -> None:
+def test_batch_norm_loss_is_zero_for_the_data_that_set_the_statistics(source: Tensors) -> None:
     torch.manual_seed(0)
     net = network().train()
     for layer in synthesis.batch_norms(net):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import digits_as_tensors
 from omegaconf import OmegaConf
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from synpriv import models, tracking
-from synpriv.data.datasets import Source, digits
+from synpriv.data.datasets import digits
+from synpriv.data.draws import draw as draw_canaries
 from synpriv.data.images import CHUNK, LabelledImages, PoissonBatches
+from synpriv.data.intake import take_in
 from synpriv.data.split import make_split
-from synpriv.methods.dpsgd import dpsgd
 from synpriv.methods.base import stream
+from synpriv.methods.dpsgd import dpsgd
 from synpriv.methods.dpsgd.dpsgd import DPSGD
 from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.shadow import query, training
@@ -29,7 +32,7 @@ network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4,
     norm="group",
 )  # fmt: skip
-WHOLE = digits()
+WHOLE = digits_as_tensors()
 PRIVATE = WHOLE.private[torch.arange(60)]
 NOBODY = torch.empty(0, dtype=torch.int64)
 
@@ -262,12 +265,10 @@ def test_a_bad_option_is_named_in_one_line(options: dict[str, Any], message: str
 
 @pytest.mark.parametrize("draw", ["balanced", "bernoulli"])
 def test_who_is_a_member_changes_neither_rate_nor_number_of_steps(draw: str) -> None:
-    source = Source(PRIVATE, WHOLE.test)
-    split = functools.partial(
-        make_split, source, kind="mislabelled", num_canaries=40, member_draw=draw, num_models=16,
-        audit_seed=0,
-    )  # fmt: skip
-    splits = [split(seed=seed) for seed in range(16)]
+    pools = take_in(digits(), num_train=60)
+    how: dict[str, Any] = {"kind": "mislabelled", "num_canaries": 40, "member_draw": draw}
+    drawn = draw_canaries(pools, **how, num_models=16, audit_seed=0)
+    splits = [make_split(pools, drawn, seed=seed) for seed in range(16)]
     assert len({len(s.train) for s in splits}) > 1
     found = [method(s.train, expected_size=s.expected_size) for s in splits]
     assert {(of.sample_rate, of.num_steps) for of in found} == {(12 / 40, 9)}

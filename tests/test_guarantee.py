@@ -132,8 +132,8 @@ def test_a_mean_of_the_private_images_is_refused_or_counted(
     compose: Compose, tmp_path: Path
 ) -> None:
     overrides = [*TINY, f"results={tmp_path}"]
-    source = pools.load_source(compose(*overrides, "dataset.num_train=null"))
-    own = float(source.private.images.double().mean() / 255)
+    source = pools.load_pools(compose(*overrides, "dataset.num_train=null"))
+    own = float(source.private.images.mean() / 255)
     with pytest.raises(ValueError, match="is the mean of the private images") as refusal:
         pipeline.run(compose(*overrides, f"dataset.mean=[{own:.4f}]"))
     assert "\n" not in str(refusal.value)

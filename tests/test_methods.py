@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, models, tracking
 from synpriv.data.datasets import Source, digits
-from synpriv.data.images import random_crop
+from synpriv.data.draws import draw
+from synpriv.data.images import LabelledImages, random_crop
+from synpriv.data.intake import Pools, take_in
 from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
@@ -41,22 +43,23 @@ LAST = [
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def pools() -> Pools:
     whole = digits()
-    return Source(whole.private[torch.arange(120)], whole.test[torch.arange(40)], whole.public)
+    source = Source(whole.private[np.arange(120)], whole.test[np.arange(40)], whole.public)
+    return take_in(source)
 
 
 @pytest.fixture
-def split(source: Source) -> AuditSplit:
-    return make_split(
-        source,
+def split(pools: Pools) -> AuditSplit:
+    drawn = draw(
+        pools,
         kind="mislabelled",
         num_canaries=20,
         member_draw="balanced",
         num_models=8,
         audit_seed=0,
-        seed=0,
     )
+    return make_split(pools, drawn, seed=0)
 
 
 def configured(*overrides: str) -> DictConfig:
@@ -76,7 +79,7 @@ def configured(*overrides: str) -> DictConfig:
     return cfg
 
 
-def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Release, Method]:
+def obtained(cfg: DictConfig, split: AuditSplit, pools: Pools) -> tuple[Release, Method]:
     """What `training.obtain` gives, after training what the method builds on."""
     training.quieten()
     tracker, costs = tracking.NoTracker(), training.Costs()
@@ -88,15 +91,15 @@ def obtained(cfg: DictConfig, split: AuditSplit, source: Source) -> tuple[Releas
                 own.results = PUBLIC.name
                 basis[name] = runs._ensure_public(own) / runs.FILES[name]
                 continue
-            release, method = obtained(own, split, source)
+            release, method = obtained(own, split, pools)
             artefacts.save_release(Path(folder), release)
             artefacts.save_arrays(Path(folder, store.RECORDS), method.records())
             basis[name] = Path(folder, runs.FILES[name])
-        return training.obtain(cfg, split, source, tracker, costs, basis=basis)
+        return training.obtain(cfg, split, pools, tracker, costs, basis=basis)
 
 
-def obtain(cfg: DictConfig, split: AuditSplit, source: Source) -> Release:
-    return obtained(cfg, split, source)[0]
+def obtain(cfg: DictConfig, split: AuditSplit, pools: Pools) -> Release:
+    return obtained(cfg, split, pools)[0]
 
 
 def logits(release: Release, split: AuditSplit) -> np.ndarray:
@@ -112,10 +115,10 @@ def fitted(method: torch.nn.Module, precision: str = "32-true") -> Release:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_fits_and_names_its_provenance(
-    name: str, split: AuditSplit, source: Source
+    name: str, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")
-    release, method = obtained(cfg, split, source)
+    release, method = obtained(cfg, split, pools)
     assert np.isfinite(logits(release, split)).all()
     assert method.provenance
     assert ("public pre-training" in method.provenance) == ("public_model" in cfg.method)
@@ -123,34 +126,34 @@ def test_every_method_fits_and_names_its_provenance(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_same_seed_same_bits_and_another_seed_other_bits(
-    name: str, split: AuditSplit, source: Source
+    name: str, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")
-    first, second = (logits(obtain(cfg, split, source), split) for _ in range(2))
+    first, second = (logits(obtain(cfg, split, pools), split) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     cfg.seed = 1
-    assert not np.array_equal(first, logits(obtain(cfg, split, source), split))
+    assert not np.array_equal(first, logits(obtain(cfg, split, pools), split))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_which_images_are_canaries_makes_no_difference(
-    name: str, split: AuditSplit, source: Source
+    name: str, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")
     others = dataclasses.replace(
-        split, canaries=source.private[torch.arange(20)], member=~split.member
+        split, canaries=LabelledImages.of(pools.private)[torch.arange(20)], member=~split.member
     )
     np.testing.assert_array_equal(
-        logits(obtain(cfg, split, source), split), logits(obtain(cfg, others, source), split)
+        logits(obtain(cfg, split, pools), split), logits(obtain(cfg, others, pools), split)
     )
 
 
 @pytest.mark.parametrize(("name", "stage"), LAST)
 def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
-    name: str, stage: int, split: AuditSplit, source: Source, monkeypatch: pytest.MonkeyPatch
+    name: str, stage: int, split: AuditSplit, pools: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = configured(f"method={name}")
-    expected = logits(obtain(cfg, split, source), split)
+    expected = logits(obtain(cfg, split, pools), split)
     real_fit, stages = training.fit, list[object]()
 
     def fit_then_destroy(*args: object) -> Release:
@@ -162,22 +165,24 @@ def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
         return release
 
     monkeypatch.setattr(training, "fit", fit_then_destroy)
-    np.testing.assert_array_equal(expected, logits(obtain(cfg, split, source), split))
+    np.testing.assert_array_equal(expected, logits(obtain(cfg, split, pools), split))
     assert len(stages) == stage + 1
 
 
-def test_who_is_a_member_changes_the_private_set_alone_of_what_is_offered(source: Source) -> None:
+def test_who_is_a_member_changes_the_private_set_alone_of_what_is_offered(pools: Pools) -> None:
     sizes, offers = set(), []
     for seed in range(3):
         cfg = configured("method=distill_dm", "canary.membership=bernoulli", f"seed={seed}")
         cfg.canary.num_canaries = 40
-        split = offering.split_of(cfg, source)
-        offered = offering.offer_private(split) | offering.offer(cfg, source)
+        split = offering.split_of(cfg, pools)
+        offered = offering.offer_private(split) | offering.offer(cfg, pools)
         sizes.add(len(offered.pop("private")))
         offers.append(offered | {"embedder": str(offered["embedder"])})
     assert len(sizes) == 3
     assert offers[0]["expected_size"] == 80 + 40 // 2
-    assert offers[0]["public"] is source.public
+    public = [offer.pop("public").digest() for offer in offers]
+    assert pools.public is not None
+    assert public == [pools.public.digest()] * 3
     assert offers[0] == offers[1] == offers[2]
 
 
@@ -245,12 +250,13 @@ def test_released_average_is_the_recursion_over_all_steps(split: AuditSplit) -> 
     assert len(history) == -(-len(split.train) // 8)
 
 
-def test_training_on_a_learnable_set_learns_it(source: Source) -> None:
+def test_training_on_a_learnable_set_learns_it(pools: Pools) -> None:
+    private = LabelledImages.of(pools.private)
     torch.manual_seed(0)
     method = Classifier(
-        private=source.private, model=network, num_epochs=30, batch_size=16, lr=0.1, crop=False
+        private=private, model=network, num_epochs=30, batch_size=16, lr=0.1, crop=False
     )
-    assert query.accuracy(fitted(method).classifier, source.private) > 0.95
+    assert query.accuracy(fitted(method).classifier, private) > 0.95
 
 
 def test_step_schedule_counts_milestones_after_the_warm_up() -> None:
@@ -291,9 +297,9 @@ def test_classifier_names_a_bad_option(option: str, value: object, split: AuditS
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_runs_on_a_gpu(name: str, split: AuditSplit, source: Source) -> None:
+def test_every_method_runs_on_a_gpu(name: str, split: AuditSplit, pools: Pools) -> None:
     cfg = configured(f"method={name}", "trainer.accelerator=gpu")
-    release = obtain(cfg, split, source)
+    release = obtain(cfg, split, pools)
     device = next(release.classifier.parameters()).device
     on_gpu = query.canary_logits(release.classifier, split.canaries.to(device), flip=False)
     on_cpu = query.canary_logits(release.classifier.cpu(), split.canaries, flip=False)

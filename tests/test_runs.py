@@ -245,9 +245,9 @@ def test_a_proxy_records_eval_mode_logits_and_is_no_other_training(make: Make) -
     proxy = config.of_prerequisite(cfg, "proxy")
     folder = runs.ensure(proxy)
     records = artefacts.read_records(folder / store.RECORDS)
-    source = pools.load_source(cfg)
+    source = pools.load_pools(cfg)
     private = offering.split_of(cfg, source).train
-    network = pools.network_factory(cfg.model, "model", source, cfg)()
+    network = offering.network_factory(cfg.model, "model", source, cfg)()
     network.load_state_dict(artefacts.read_weights(folder / store.CLASSIFIER))
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(private.images), records.logits[-1])

@@ -1,14 +1,18 @@
 """Nearest synthetic images against a naive loop, and the control that they are held against."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
+from conftest import digits_as_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synpriv.data.datasets import digits
+from synpriv.data.draws import draw
 from synpriv.data.images import LabelledImages
+from synpriv.data.intake import take_in
 from synpriv.data.split import AuditSplit, make_split
 from synpriv.shadow import visual
 
@@ -43,8 +47,9 @@ def test_a_copy_is_at_distance_zero_and_one_grey_level_is_not() -> None:
 
 @pytest.fixture(scope="module")
 def split() -> AuditSplit:
-    how = {"kind": "mislabelled", "num_canaries": 40, "member_draw": "balanced"}
-    return make_split(digits(), **how, num_models=4, audit_seed=0, seed=1)
+    how: dict[str, Any] = {"kind": "mislabelled", "num_canaries": 40, "member_draw": "balanced"}
+    pools = take_in(digits())
+    return make_split(pools, draw(pools, **how, num_models=4, audit_seed=0), seed=1)
 
 
 def pairs_of(split: AuditSplit, synthetic: torch.Tensor, num: int = 10) -> dict[str, torch.Tensor]:
@@ -67,7 +72,7 @@ def test_copies_of_members_come_first_and_non_members_never(split: AuditSplit) -
 
 
 def test_closer_is_the_share_of_test_images_of_the_true_class(split: AuditSplit) -> None:
-    synthetic = digits().public.images[:150]
+    synthetic = digits_as_tensors().public.images[:150]
     found = pairs_of(split, synthetic, num=1000)
     for canary, closer, distance in zip(
         *(found[k].tolist() for k in ("canary", "closer", "distance")), strict=True

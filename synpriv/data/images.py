@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from synpriv.data.pool import Pool
+
 
 @dataclass(frozen=True)
 class LabelledImages:
@@ -26,6 +28,11 @@ class LabelledImages:
         assert self.images.ndim == 4, self.images.shape
         assert len(self.images) == len(self.labels)
 
+    @classmethod
+    def of(cls, pool: Pool) -> LabelledImages:
+        """A pool's images and labels as tensors of their own."""
+        return cls(torch.tensor(pool.images), torch.tensor(pool.labels))
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -35,10 +42,6 @@ class LabelledImages:
 
     def to(self, device: torch.device) -> LabelledImages:
         return LabelledImages(self.images.to(device), self.labels.to(device))
-
-    def hashes(self) -> list[str]:
-        """One content hash per image (labels do not count)."""
-        return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in self.images.cpu()]
 
     def digest(self) -> str:
         """One hash of all images and labels in their order."""

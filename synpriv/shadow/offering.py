@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from omegaconf import DictConfig
 
 from synpriv.audit import audit
 from synpriv.config import build, of_prerequisite, prerequisites
-from synpriv.data.datasets import Source
+from synpriv.data.images import LabelledImages
+from synpriv.data.intake import Pools
 from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method
 from synpriv.methods.coreset.selection import Records
 from synpriv.models import Network
-from synpriv.shadow.pools import load_source, network_factory
+from synpriv.shadow.pools import draw_canaries, load_pools
+
+NetworkFactory = Callable[[], Network]
 
 
 def rehearse(cfg: DictConfig) -> None:
@@ -27,14 +31,14 @@ def rehearse(cfg: DictConfig) -> None:
     """
     for name in prerequisites(cfg.method):
         build(cfg.method[name], f"method.{name}")
-    source = load_source(cfg)
-    split = split_of(cfg, source)
-    offered = offer_private(split) | offer(cfg, source)
-    offered["model"] = network_factory(cfg.model, "model", source, cfg)
+    pools = load_pools(cfg)
+    split = split_of(cfg, pools)
+    offered = offer_private(split) | offer(cfg, pools)
+    offered["model"] = network_factory(cfg.model, "model", pools, cfg)
     if "teacher" in cfg.method:
-        offered["teacher"] = untrained_teacher(cfg, source)
+        offered["teacher"] = untrained_teacher(cfg, pools)
     if "proxy" in cfg.method:
-        logits = torch.zeros(cfg.method.proxy.num_epochs, len(split.train), source.num_classes)
+        logits = torch.zeros(cfg.method.proxy.num_epochs, len(split.train), pools.num_classes)
         offered["records"] = Records(logits, torch.zeros(len(split.train), 1), split.train.labels)
     make_method(cfg, offered)
     if "student" in cfg.method:
@@ -50,23 +54,15 @@ def check_attack(cfg: DictConfig) -> None:
     audit.check(attack, cfg.num_models, num_views=num_views, images=images)
 
 
-def split_of(cfg: DictConfig, source: Source) -> AuditSplit:
+def split_of(cfg: DictConfig, pools: Pools) -> AuditSplit:
     """The split of shadow model `cfg.seed`."""
-    return make_split(
-        source,
-        kind=cfg.canary.kind,
-        num_canaries=cfg.canary.num_canaries,
-        member_draw=cfg.canary.membership,
-        num_models=cfg.num_models,
-        audit_seed=cfg.audit_seed,
-        seed=cfg.seed,
-    )
+    return make_split(pools, draw_canaries(cfg, pools), seed=cfg.seed)
 
 
-def untrained_teacher(cfg: DictConfig, source: Source) -> Network:
+def untrained_teacher(cfg: DictConfig, pools: Pools) -> Network:
     """A network of the teacher's architecture."""
     teacher = of_prerequisite(cfg, "teacher")
-    return network_factory(teacher.model, "model", source, teacher)()
+    return network_factory(teacher.model, "model", pools, teacher)()
 
 
 def offer_private(split: AuditSplit) -> dict[str, Any]:
@@ -74,16 +70,16 @@ def offer_private(split: AuditSplit) -> dict[str, Any]:
     return {"private": split.train, "expected_size": split.expected_size}
 
 
-def offer(cfg: DictConfig, source: Source) -> dict[str, Any]:
+def offer(cfg: DictConfig, pools: Pools) -> dict[str, Any]:
     """What a method may ask for that no member changes."""
     offered: dict[str, Any] = {
-        "public": source.public,
-        "num_classes": source.num_classes,
-        "image_shape": tuple(source.private.images.shape[1:]),
+        "public": None if pools.public is None else LabelledImages.of(pools.public),
+        "num_classes": pools.num_classes,
+        "image_shape": pools.image_shape,
         "public_model": None,
     }
     if "embedder" in cfg.method:
-        embedder = network_factory(cfg.method.embedder, "method.embedder", source, cfg)
+        embedder = network_factory(cfg.method.embedder, "method.embedder", pools, cfg)
         offered["embedder"] = embedder
     return offered
 
@@ -93,3 +89,16 @@ def make_method(cfg: DictConfig, offered: Mapping[str, Any]) -> Method:
     construct = build(cfg.method, "method")
     wanted = inspect.signature(construct).parameters
     return construct(**{name: value for name, value in offered.items() if name in wanted})
+
+
+def network_factory(node: DictConfig, where: str, pools: Pools, cfg: DictConfig) -> NetworkFactory:
+    """A factory of freshly initialised networks that fit the data set."""
+    channels, size, _ = pools.image_shape
+    return functools.partial(
+        build(node, where),
+        channels=channels,
+        size=size,
+        num_classes=pools.num_classes,
+        mean=list(cfg.dataset.mean),
+        std=list(cfg.dataset.std),
+    )

@@ -1,58 +1,60 @@
-"""The data set's pools and the networks that fit them, from the config."""
+"""The data of a config: its pools, and who is a member of what. No torch."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from synpriv.config import build
-from synpriv.data.datasets import Source, class_balanced, is_own_mean, with_public
-from synpriv.models import Network
+from synpriv.config import build, plain
+from synpriv.data.datasets import Source
+from synpriv.data.draws import Draw, draw
+from synpriv.data.intake import Pools, take_in
 
-NetworkFactory = Callable[[], Network]
+
+def load_pools(cfg: DictConfig) -> Pools:
+    """The data set's pools, checked; read again only where another data set was read in between."""
+    return _load(json.dumps(plain(cfg.dataset)), json.dumps(plain(cfg.public)))
 
 
-def load_source(cfg: DictConfig) -> Source:
-    """The data set's pools: subsets taken, public pool chosen and checked."""
-    dataset = cfg.dataset
-    source = build(dataset.load, "dataset.load")()
-    _check_constants(source, dataset)
-    subset = functools.partial(class_balanced, seed=0)
-    source = replace(
+@functools.lru_cache(maxsize=1)
+def _load(dataset_json: str, public_json: str) -> Pools:
+    dataset: dict[str, Any] = json.loads(dataset_json)
+    public: dict[str, Any] | None = json.loads(public_json)
+    source = _read(dataset, "dataset")
+    _check_constants(source.private.images.shape[1], dataset)
+    return take_in(
         source,
-        private=subset(source.private, dataset.num_train, name="num_train"),
-        test=subset(source.test, dataset.num_test, name="num_test"),
-        own_constants=is_own_mean(source.private.images, dataset.mean),
+        num_train=dataset["num_train"],
+        num_test=dataset["num_test"],
+        public=None if public is None else _read(public, "public").private,
+        num_public=None if public is None else public["num_train"],
+        mean=dataset["mean"],
     )
-    if cfg.public is None:
-        return with_public(source, None)
-    pool = build(cfg.public.load, "public.load")().private
-    return with_public(source, subset(pool, cfg.public.num_train, name="num_train"))
 
 
-def _check_constants(source: Source, dataset: DictConfig) -> None:
-    channels = source.private.images.shape[1]
+def _read(node: dict[str, Any], where: str) -> Source:
+    return build(OmegaConf.create(node["load"]), f"{where}.load")()
+
+
+def _check_constants(channels: int, dataset: dict[str, Any]) -> None:
     for name in ("mean", "std"):
         if len(dataset[name]) not in (1, channels):
             raise ValueError(
-                f"dataset.{name}={list(dataset[name])}: must be one number, "
+                f"dataset.{name}={dataset[name]}: must be one number, "
                 f"or one for each of the {channels} channels"
             )
 
 
-def network_factory(
-    node: DictConfig, where: str, source: Source, cfg: DictConfig
-) -> NetworkFactory:
-    """A factory of freshly initialised networks that fit the data set."""
-    images = source.private.images
-    return functools.partial(
-        build(node, where),
-        channels=images.shape[1],
-        size=images.shape[2],
-        num_classes=source.num_classes,
-        mean=list(cfg.dataset.mean),
-        std=list(cfg.dataset.std),
+def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:
+    """Canaries and membership of the whole cell."""
+    return draw(
+        pools,
+        kind=cfg.canary.kind,
+        num_canaries=cfg.canary.num_canaries,
+        member_draw=cfg.canary.membership,
+        num_models=cfg.num_models,
+        audit_seed=cfg.audit_seed,
     )

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from synpriv.config import build
-from synpriv.data.datasets import Source
-from synpriv.data.split import AuditSplit, run_seed
+from synpriv.data.draws import run_seed
+from synpriv.data.intake import Pools, record
+from synpriv.data.split import AuditSplit
 from synpriv.methods.base import Method, Release
 from synpriv.results import store
 from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
@@ -30,12 +31,13 @@ from synpriv.shadow.costs import Costs
 from synpriv.shadow.fitting import device_of, fit, quieten
 from synpriv.shadow.offering import (
     make_method,
+    network_factory,
     offer,
     offer_private,
     split_of,
     untrained_teacher,
 )
-from synpriv.shadow.pools import load_source, network_factory
+from synpriv.shadow.pools import load_pools
 from synpriv.tracking import Tracker
 
 Facts = dict[str, Any]
@@ -45,7 +47,7 @@ CONSTANTS = ("normalisation constants",)  # a channel where they are the private
 def obtain(
     cfg: DictConfig,
     split: AuditSplit,
-    source: Source,
+    pools: Pools,
     tracker: Tracker,
     costs: Costs,
     *,
@@ -57,10 +59,10 @@ def obtain(
     method after its training. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
-    model = network_factory(cfg.model, "model", source, cfg)
-    offered = offer_private(split) | {"model": model, **offer(cfg, source)}
+    model = network_factory(cfg.model, "model", pools, cfg)
+    offered = offer_private(split) | {"model": model, **offer(cfg, pools)}
     if "teacher" in basis:
-        offered["teacher"] = untrained_teacher(cfg, source)
+        offered["teacher"] = untrained_teacher(cfg, pools)
         offered["teacher"].load_state_dict(read_weights(basis["teacher"]))
     if "proxy" in basis:
         offered["records"] = read_records(basis["proxy"])
@@ -69,7 +71,7 @@ def obtain(
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
         method = make_method(cfg, offered)
-        if method.promises_privacy and source.own_constants:
+        if method.promises_privacy and pools.own_constants:
             raise ValueError(
                 f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
                 f"which the epsilon of method={cfg.method.name} does not cover; use public "
@@ -90,16 +92,16 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     """Train what sees the public pool alone, and write it as the only run of its cell."""
     _prepare(cfg)
     costs = Costs()
-    source = load_source(cfg)
+    pools = load_pools(cfg)
     with costs.stage("fit"):
         lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        method = make_method(cfg, offer(cfg, source))
+        method = make_method(cfg, offer(cfg, pools))
         assert not hasattr(method, "private")
         release = fit(method, cfg.trainer, tracker, "fit")
     artefacts = save_release(cell.run(0), release)
-    assert source.public is not None
+    assert pools.public is not None
     about = {"cell": cell.name, "seed": 0, "method": cfg.method.name, "artefacts": artefacts}
-    about |= {**costs.summary({}), "public_sha256": source.public.digest()}
+    about |= {**costs.summary({}), "public_sha256": pools.public.digest()}
     store.save_metrics(cell.run(0), {**about, "versions": versions(), **extra})
 
 
@@ -116,9 +118,9 @@ def train_run(
     device = _prepare(cfg)
     costs = Costs()
     with costs.stage("data"):
-        source = load_source(cfg)
-        split = split_of(cfg, source)
-    release, method = obtain(cfg, split, source, tracker, costs, basis=basis)
+        pools = load_pools(cfg)
+        split = split_of(cfg, pools)
+    release, method = obtain(cfg, split, pools, tracker, costs, basis=basis)
     assert release.classifier is not None
     with costs.stage("query"):
         classifier = release.classifier.to(device)
@@ -136,9 +138,10 @@ def train_run(
         "test_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
-        "provenance": [*method.provenance, *CONSTANTS[: int(source.own_constants)]],
+        "provenance": [*method.provenance, *CONSTANTS[: int(pools.own_constants)]],
         **costs.summary(basis),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "data": record(pools),
         "canaries_sha256": split.canaries.digest(),
         "versions": versions(),
         "artefacts": artefacts,

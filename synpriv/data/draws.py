@@ -1,0 +1,123 @@
+"""Canaries and membership: the only place that draws who is a member.
+
+The draws follow Aerni, Zhang and Tramer, "Evaluations of Machine Learning Privacy Defenses are
+Misleading" (CCS 2024): the same seed gives the same canaries, wrong labels and shadow models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from synpriv.data.intake import Pools
+from synpriv.data.pool import Bools, Ints
+
+
+class _Streams(NamedTuple):
+    shadow: np.random.Generator
+    canary_order: np.random.Generator
+    label_noise: np.random.Generator
+
+
+def _streams(seed: int) -> _Streams:
+    """The independent generators of the protocol, in the order in which it spawns them."""
+    _, shadow, rest = np.random.default_rng(seed).spawn(3)
+    canary_order, rest = rest.spawn(2)
+    canary_transforms, _ = rest.spawn(2)
+    label_noise, _ = canary_transforms.spawn(2)
+    return _Streams(shadow, canary_order, label_noise)
+
+
+def membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
+    """Who is IN which shadow model: bool [N,S] with exactly S/2 True per row.
+
+    Drawn for all N samples, hence independent of the number of canaries.
+    """
+    if num_models < 2 or num_models % 2:
+        raise ValueError(f"num_models={num_models}: must be even and at least 2")
+    noise = _streams(seed).shadow.uniform(size=(num_models, num_samples))
+    member = np.zeros((num_models, num_samples), dtype=bool)
+    np.put_along_axis(member, noise.argsort(axis=0)[: num_models // 2], True, axis=0)
+    return member.T
+
+
+def bernoulli_membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
+    """Independent fair coins, bool [N,S]: what one-run epsilon bounds need."""
+    noise = _streams(seed).shadow.uniform(size=(num_models, num_samples))
+    return (noise < 0.5).T
+
+
+def canary_indices(twins: Bools, num_canaries: int, *, seed: int) -> Ints:
+    """Positions of the canaries in the private set, int [C], none of those marked in `twins` [N].
+
+    A copy that stays when a canary is taken out would hide what is learnt of it. The protocol draws
+    canaries from a stream of their own, so audits of one `seed` that differ in the number of shadow
+    models share their canaries.
+    """
+    alone = len(twins) - int(twins.sum())
+    if not 1 <= num_canaries <= alone:
+        which = "the private set" if alone == len(twins) else "private images without a copy"
+        raise ValueError(
+            f"canary.num_canaries={num_canaries}: must be 1..{alone} ({which}); "
+            f"write, say, canary.num_canaries={max(1, alone // 10)}"
+        )
+    order = _streams(seed).canary_order.permutation(len(twins))
+    return order[~twins[order]][:num_canaries]
+
+
+def wrong_labels(labels: Ints, num_classes: int, *, seed: int) -> Ints:
+    """For each sample a uniform label other than its own, int [N], the same in all models."""
+    draw = _streams(seed).label_noise.integers(0, num_classes - 1, size=len(labels))
+    return np.where(draw < labels, draw, draw + 1)
+
+
+def run_seed(seed: int, *, audit_seed: int, num_models: int) -> int:
+    """The seed from which everything random in one shadow model derives."""
+    return audit_seed * (num_models + 1) + seed + 1
+
+
+MEMBERSHIPS = {"balanced": membership, "bernoulli": bernoulli_membership}
+CANARIES = ("mislabelled", "clean")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Who is a canary, with which label, and in which shadow models: the same for all of a cell."""
+
+    canaries: Ints  # [C] positions in the private set
+    member: Bools  # [C,S]
+    labels: Ints  # [N] what is trained on: wrong for mislabelled canaries
+
+    @property
+    def expected_size(self) -> int:
+        """Of a private set, rounded down: public, the same for all shadow models."""
+        return len(self.labels) - len(self.canaries) + len(self.canaries) // 2
+
+    def included(self, seed: int) -> Bools:
+        """Which private images shadow model `seed` is trained on, [N]."""
+        mask = np.ones(len(self.labels), dtype=bool)
+        mask[self.canaries] = self.member[:, seed]
+        return mask
+
+
+def draw(
+    pools: Pools,
+    *,
+    kind: str,
+    num_canaries: int,
+    member_draw: str,
+    num_models: int,
+    audit_seed: int,
+) -> Draw:
+    """Draw the canaries of a cell and their membership."""
+    if kind not in CANARIES:
+        raise ValueError(f"canary.kind={kind}: must be one of {', '.join(CANARIES)}")
+    labels = pools.private.labels
+    chosen = canary_indices(pools.twins, num_canaries, seed=audit_seed)
+    trained = labels.copy()
+    if kind == "mislabelled":
+        trained[chosen] = wrong_labels(labels, pools.num_classes, seed=audit_seed)[chosen]
+    member = MEMBERSHIPS[member_draw](len(labels), num_models, seed=audit_seed)[chosen]
+    return Draw(chosen, member, trained)

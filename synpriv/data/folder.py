@@ -1,0 +1,253 @@
+"""A user's folder of images: which files count, of which class, and how one becomes pixels.
+
+One list of files serves the hash that names the cell, the classes and the reading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synpriv.signatures import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm"),
+    )
+)
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "holdout", "heldout", "held_out")
+VALIDATION = ("val", "valid", "validation", "dev", "eval")
+FITS = ("stretch", "crop", "pad")
+_SHOWN = 10  # names in a message
+
+
+class File(NamedTuple):
+    """One image and the class whose folder it lies in."""
+
+    path: Path
+    label: str
+
+
+class Listing(NamedTuple):
+    """What of a folder is read, in its order; `test` is None where nothing is held out."""
+
+    private: list[File]
+    test: list[File] | None
+    left_out: tuple[str, ...]  # in words, what lies there and is not read
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the training classes, sorted: their places are the labels."""
+        return sorted({file.label for file in self.private})
+
+
+def listing(root: Path) -> Listing:
+    """The images below `root`, or a ValueError that says how the folder should look.
+
+    Either one folder per class, or a folder `train` with one folder per class and held-out folders
+    beside it: `test`, or if there is none `val`. Links are followed; hidden files and folders do
+    not count; what is no image by its name is left out and said. Images deeper in a class's folder
+    count to the class.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root.absolute()}: no such folder; it must hold one folder per class")
+    folders = _folders(root)
+    train = [name for name in folders if name.lower() in TRAIN]
+    held_out = [name for name in folders if name.lower() in (*TEST, *VALIDATION)]
+    if not held_out and not (train and _folders(root / train[0])):  # `train` may be a class
+        private, left_out = _class_folders(root)
+        return Listing(private, None, left_out)
+    others = [name for name in folders if name not in (*train, *held_out)]
+    if len(train) != 1 or others:
+        raise ValueError(
+            f"{root}: holds folders {_some(folders)}, a mixture of classes and of train and test; "
+            "must be one folder per class, or train beside test or val and nothing else"
+        )
+    return _split_folders(root, train[0], held_out)
+
+
+def _split_folders(root: Path, train: str, held_out: Sequence[str]) -> Listing:
+    private, left_out = _class_folders(root / train)
+    if not held_out:
+        return Listing(private, None, left_out)
+    tests = [name for name in held_out if name.lower() in TEST]
+    chosen = tests or list(held_out)
+    if len(chosen) > 1:
+        raise ValueError(f"{root}: {' and '.join(chosen)} are both held out; must be one of them")
+    test, more = _class_folders(root / chosen[0])
+    known = {file.label for file in private}
+    unknown = sorted({file.label for file in test} - known)
+    if unknown:
+        raise ValueError(
+            f"{root / chosen[0]}: has classes {_some(unknown)} that {train} has not; "
+            f"must be among those of {train}: {_some(sorted(known))}"
+        )
+    unread = [f"folder {name}" for name in held_out if name not in chosen]
+    return Listing(private, test, (*left_out, *more, *unread))
+
+
+def _class_folders(root: Path) -> tuple[list[File], tuple[str, ...]]:
+    """The images of one folder per class, by class and name, and what is left out."""
+    names = _folders(root)
+    files = {name: list(_walk(root / name, ())) for name in names}
+    images = {name: [file for file in files[name] if _is_image(file)] for name in names}
+    beside = [file for file in _files(root) if _is_image(file)]
+    _refuse_level(root, images, beside)
+    empty = [name for name in names if not images[name]]
+    require(not empty, f"{root}: class folders without an image: {_some(empty)}", "filled or gone")
+    others = [file for of_class in files.values() for file in of_class if not _is_image(file)]
+    ends = Counter(file.suffix.lower() or file.name for file in others)
+    left_out = [f"{count} {end}" for end, count in sorted(ends.items())]
+    if beside:
+        left_out.append(f"{len(beside)} images beside the class folders of {root.name}")
+    found = [File(file, name) for name in names for file in images[name]]
+    return found, tuple(left_out)
+
+
+def _refuse_level(root: Path, images: dict[str, list[Path]], beside: Sequence[Path]) -> None:
+    """A hint for a path that is one level too low or too high."""
+    if not any(images.values()):
+        if beside:
+            raise ValueError(
+                f"{root}: holds images, but no folder per class; "
+                f"one level too low? try {root.absolute().parent}"
+            )
+        raise ValueError(f"{root}: no images in it; must hold one folder of images per class")
+    inner = {name: set(_folders(root / name)) for name in images}
+    direct = any(file.parent == root / name for name, found in images.items() for file in found)
+    alone = len(images) == 1
+    shared = len(images) > 1 and len(set.intersection(*inner.values())) > 1
+    if not direct and (alone or shared):
+        raise ValueError(
+            f"{root}: its folders {_some(sorted(images))} hold no images but folders; "
+            f"one level too high? try {root / min(images)}"
+        )
+    if alone:
+        raise ValueError(f"{root}: holds one class, {min(images)}; an audit needs two or more")
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """All visible files below a folder, sorted; links in a circle are refused."""
+    here = folder.resolve()
+    if here in above:
+        raise ValueError(f"{folder}: links lead in a circle; remove the link")
+    yield from _files(folder)
+    for name in _folders(folder):
+        yield from _walk(folder / name, (*above, here))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _visible(folder) if not entry.is_dir()]
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in _visible(folder) if entry.is_dir()]
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if e.name[0] != "."), key=lambda entry: entry.name)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGES
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def read(
+    files: Sequence[File], *, root: Path, size: int, channels: int, fit: str
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Pixels uint8 [N,ch,size,size] of the files, and in words what was done to them.
+
+    All files that cannot be used are named at once. fit: `stretch` to a square, `crop` its middle,
+    or `pad` with black; the last two keep the aspect.
+    """
+    require(channels in (1, 3), f"dataset.channels={channels}", "1 or 3")
+    require(size >= 1, f"dataset.size={size}", "at least 1")
+    require(fit in FITS, f"dataset.fit={fit}", f"one of {', '.join(FITS)}")
+
+    def try_one(file: File) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+        try:
+            return _read_one(file.path, size=size, channels=channels, fit=fit)
+        except (OSError, ValueError, SyntaxError) as error:  # PIL raises the last for a broken PNG
+            return f"{file.path.relative_to(root)} ({str(error).partition(': ')[0]})"
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        every = list(pool.map(try_one, files))
+    bad = [one for one in every if isinstance(one, str)]
+    if bad:
+        total = f"{root}: {len(bad)} of {len(files)} images cannot be used: {_some(bad)}"
+        raise ValueError(f"{total}; mend or remove them")
+    good = [one for one in every if not isinstance(one, str)]
+    images = np.stack([pixels for pixels, _ in good])
+    return images, _about_sizes({shape for _, shape in good}, size, fit)
+
+
+def _about_sizes(shapes: set[tuple[int, int]], size: int, fit: str) -> tuple[str, ...]:
+    if shapes == {(size, size)}:
+        return ()
+    low, high = (f"{w}x{h}" for w, h in (min(shapes), max(shapes)))
+    sizes = low if low == high else f"{low} to {high}"
+    done = {"stretch": "stretched", "crop": "cropped to the middle and scaled", "pad": "padded"}
+    square = all(width == height for width, height in shapes)
+    return (f"images of {sizes} {'scaled' if square else done[fit]} to {size}x{size}",)
+
+
+def _read_one(
+    path: Path, *, size: int, channels: int, fit: str
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Pixels uint8 [ch,size,size], and width and height as stored, once upright."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as stored:
+        frames = getattr(stored, "n_frames", 1)
+        require(frames == 1, f"{frames} frames", "one")
+        image = to_8_bit(ImageOps.exif_transpose(stored), stored.format)
+    shape = image.size
+    image = image.convert("L" if channels == 1 else "RGB")
+    if shape != (size, size):
+        if fit == "crop":
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        elif fit == "pad":
+            image = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC)
+        else:
+            image = image.resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), shape
+
+
+def to_8_bit(image: Image, stored_as: str | None) -> Image:
+    """An image of 8-bit grey or colour: deeper ones scaled, transparency laid on white.
+
+    ValueError for what has no one meaning: floats, 32-bit integers, LAB.
+    """
+    from PIL import Image
+
+    # Of a PNG or PGM, which have no 32 bits, "I" is how Pillow may open 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and stored_as in ("PNG", "PPM")):
+        deep = np.asarray(image).astype(np.int64)
+        require(deep.min() >= 0 and deep.max() < 2**16, f"values up to {deep.max()}", "16-bit")
+        return Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", coloured.size, "white")
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    known = image.mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
+    require(known, f"pixels of mode {image.mode}", "8- or 16-bit grey or colour")
+    return image

@@ -1,0 +1,199 @@
+"""From what was read to what an audit is built on: the checks that every data set meets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synpriv.data.datasets import Source
+from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, twins
+from synpriv.signatures import require
+
+FLAT = 8  # grey levels, of 256, that an image has at least between its darkest and brightest pixel
+FLAT_SHARE = 0.01  # of the images below that: worth a warning
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The private, test and public images of an audit, labels numbered 0..K-1."""
+
+    private: Pool
+    test: Pool
+    public: Pool | None
+    class_names: tuple[str, ...]  # as they were given, by label
+    twins: Bools  # private images that occur there more than once, [N]
+    own_constants: bool = False  # the normalisation constants are the private images' own mean
+    notes: tuple[str, ...] = ()  # what was done and left out, in words
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """K: classes with private images, which are also those of wrong labels."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.private.images.shape[1:]
+        return channels, height, width
+
+
+def take_in(
+    source: Source,
+    *,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    public: Pool | None = None,
+    num_public: int | None = None,
+    mean: Sequence[float] = (),
+) -> Pools:
+    """Number the labels, take subsets, drop test images that are private ones, check the pools.
+
+    public: takes the place of the source's own public pool. mean: the constants that networks
+    normalise by, compared with the private images' own.
+    """
+    values = np.unique(source.private.labels)
+    given = source.class_names
+    names = [str(value) if given is None else given[value] for value in values]
+    require(len(names) > 1, f"the private set has one class, {names[0]}", "two or more")
+    everything = Pool(source.private.images, _numbered(source.private.labels, values))
+    enough = num_train is None or num_train >= len(names)
+    least = f"at least {len(names)}, one image per class"
+    require(enough, f"dataset.num_train={num_train}", least)
+    private = class_balanced(everything, num_train, seed=0, name="dataset.num_train")
+    test, dropped = _without_members(_known(source.test, values), private)
+    test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
+    own = None if source.public is None else _known(source.public, values)
+    public = own if public is None else public
+    if public is not None:
+        public = class_balanced(public, num_public, seed=0, name="public.num_train")
+        _check_public(public, private, test)
+    doubles = twins(private)
+    return Pools(
+        private=private,
+        test=test,
+        public=public,
+        class_names=tuple(names),
+        twins=doubles,
+        own_constants=bool(mean) and is_own_mean(everything.images, mean),
+        notes=source.notes,
+        warnings=(*_about_twins(doubles, dropped), *_about_pixels(private.images)),
+    )
+
+
+def _numbered(labels: Ints, values: Ints) -> Ints:
+    """Place of each label among the sorted ones that occur, int64 [N]."""
+    return np.searchsorted(values, labels).astype(np.int64)
+
+
+def _known(pool: Pool, values: Ints) -> Pool:
+    """A pool with its labels numbered as the private set's; others are refused."""
+    unknown = np.setdiff1d(pool.labels, values)
+    if len(unknown):
+        raise ValueError(
+            f"label {unknown[0]} of the test or public images has no private image: "
+            f"must be one of {', '.join(map(str, values[:10]))}{', ...' * (len(values) > 10)}"
+        )
+    return Pool(pool.images, _numbered(pool.labels, values))
+
+
+def _without_members(test: Pool, private: Pool) -> tuple[Pool, int]:
+    """The test images that are not private images too, and how many were."""
+    seen = found_in(test, private)
+    require(not seen.all(), f"all {len(test)} test images are private images", "others")
+    return (test[~seen] if seen.any() else test), int(seen.sum())
+
+
+def _check_public(public: Pool, private: Pool, test: Pool) -> None:
+    if public.images.shape[1:] != private.images.shape[1:]:
+        raise ValueError(
+            f"public pool has images {tuple(public.images.shape[1:])}, "
+            f"the private set {tuple(private.images.shape[1:])}; they must agree"
+        )
+    for name, part in (("private", private), ("test", test)):
+        shared = int(found_in(part, public).sum())
+        if shared:
+            raise ValueError(
+                f"public pool holds {shared} images of the {name} set: "
+                "a public pool must be disjoint from it, remove them"
+            )
+
+
+def _about_twins(doubles: Bools, dropped: int) -> list[str]:
+    found = []
+    if dropped:
+        found.append(f"{dropped} test images are private images too and were dropped")
+    if doubles.any():
+        found.append(
+            f"{doubles.sum()} private images occur more than once: what is learnt of one stays "
+            "when it is taken out, so canaries are drawn from the others; remove the copies"
+        )
+    return found
+
+
+def _about_pixels(images: NDArray[np.uint8]) -> list[str]:
+    spread = np.ptp(images.reshape(len(images), -1), axis=1)
+    flat = int((spread < FLAT).sum())
+    if flat < max(1, FLAT_SHARE * len(images)):
+        return []
+    return [
+        f"{flat} of {len(images)} private images are of one colour or nearly so "
+        f"(values {images.min()} to {images.max()} in all): was the right file read?"
+    ]
+
+
+def is_own_mean(images: NDArray[np.uint8], mean: Sequence[float]) -> bool:
+    """Whether normalisation constants are what one gets by computing them on these images.
+
+    Constants in unit range, one or one per channel; published ones have four digits.
+    """
+    own = images.mean(axis=(0, 2, 3), dtype=np.float64) / 255
+    return bool(np.abs(own - np.asarray(mean, dtype=np.float64)).max() < 1e-3)
+
+
+def record(pools: Pools) -> Record:
+    """What was seen of the data, for metrics.json and the report."""
+    images, sizes = pools.private.images, np.bincount(pools.private.labels)
+    return {
+        "num_private": len(pools.private),
+        "num_test": len(pools.test),
+        "num_public": 0 if pools.public is None else len(pools.public),
+        "num_classes": pools.num_classes,
+        "class_names": list(pools.class_names),
+        "class_sizes": sizes.tolist(),
+        "image_shape": list(pools.image_shape),
+        "value_range": [int(images.min()), int(images.max())],
+        "num_duplicates": int(pools.twins.sum()),
+        "notes": list(pools.notes),
+        "warnings": list(pools.warnings),
+        "sha256": content_sha256(pools),
+    }
+
+
+def content_sha256(pools: Pools) -> str:
+    """Hash of the private and test images and labels: shadow models of a cell must agree on it."""
+    parts = [pools.private.digest(), pools.test.digest(), *pools.class_names]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def in_words(seen: Mapping[str, Any]) -> str:
+    """A record as one line."""
+    sizes, names = seen["class_sizes"], seen["class_names"]
+    low, high = min(sizes), max(sizes)
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    shape = "x".join(map(str, seen["image_shape"]))
+    many = len(names) > 10
+    listed = f"{', '.join(names[:3])}, ..., {names[-1]}" if many else ", ".join(names)
+    public = f", {seen['num_public']:,} public" if seen["num_public"] else ""
+    copies = f"{seen['num_duplicates']:,} duplicates" if seen["num_duplicates"] else "no duplicates"
+    line = (
+        f"{seen['num_private']:,} private images of {len(names)} classes ({listed}; {each} each), "
+        f"{shape}, values {seen['value_range'][0]}..{seen['value_range'][1]}; "
+        f"{seen['num_test']:,} test{public}; {copies}"
+    )
+    return "; ".join([line, *seen["notes"]])
