@@ -12,7 +12,7 @@ from synpriv import config
 from synpriv.audit.audit import FPRS, audit, check
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = sorted(file.stem for file in CONF.glob("attack/*.yaml"))

@@ -195,8 +195,9 @@ def test_an_archive_s_content_names_the_cell_not_its_path(
 
 
 def test_a_folder_s_content_names_the_cell(compose: Compose, tmp_path: Path) -> None:
-    (tmp_path / "a" / "cat").mkdir(parents=True)
-    (tmp_path / "a" / "cat" / "1.png").write_bytes(b"one")
+    for name in ("cat", "cow"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+        (tmp_path / "a" / name / "1.png").write_bytes(name.encode())
     shutil.copytree(tmp_path / "a", tmp_path / "b")
 
     def cell(name: str) -> str:

@@ -17,7 +17,7 @@ from scipy.stats import binomtest, geom, logser, norm
 
 from synpriv.audit.attacks.lira import leave_one_out
 from synpriv.audit.bounds import audited, refuted
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 from synpriv.guarantee import (
     DISTRIBUTIONS,
     _gamma,

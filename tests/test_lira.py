@@ -13,7 +13,7 @@ from synpriv.audit.attacks import lira as module
 from synpriv.audit.attacks.lira import VARIANCES, leave_one_out, lira
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
-from synpriv.data.split import bernoulli_membership, membership
+from synpriv.data.draws import bernoulli_membership, membership
 
 Scores = NDArray[np.float64]
 Bools = NDArray[np.bool_]

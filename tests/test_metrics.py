@@ -20,7 +20,7 @@ from synpriv.audit.metrics import (
     roc,
     tpr_at_fpr,
 )
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

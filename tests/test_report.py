@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 from synpriv.report import figure, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 from synpriv.results import store

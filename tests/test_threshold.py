@@ -8,7 +8,7 @@ import pytest
 from synpriv.audit.attacks.threshold import threshold
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import SCORES
-from synpriv.data.split import membership
+from synpriv.data.draws import membership
 
 
 @pytest.fixture
