@@ -34,7 +34,12 @@ def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
-    return [f"dataset.path={archive.parent}"] if choice == "dataset=folder" else []
+    if choice != "dataset=folder":
+        return []
+    for name in ("cat", "dog"):  # to be named, they need not be pictures
+        (archive.parent / "photos" / name).mkdir(parents=True, exist_ok=True)
+        (archive.parent / "photos" / name / "1.png").write_bytes(name.encode())
+    return [f"dataset.path={archive.parent / 'photos'}"]
 
 
 def targets(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
