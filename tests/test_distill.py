@@ -10,8 +10,8 @@ from torch import Tensor
 from synpriv import models, tracking
 from synpriv.data.datasets import digits
 from synpriv.data.images import LabelledImages
-from synpriv.methods.distill import dm as distill
 from synpriv.methods.base import Release, stream
+from synpriv.methods.distill import dm as distill
 from synpriv.methods.distill.dm import DistributionMatching, class_means, matching_loss
 from synpriv.shadow import training
 

@@ -18,8 +18,8 @@ from synpriv import models, tracking
 from synpriv.data.datasets import Source, digits
 from synpriv.data.images import CHUNK, LabelledImages, PoissonBatches
 from synpriv.data.split import make_split
-from synpriv.methods.dpsgd import dpsgd
 from synpriv.methods.base import stream
+from synpriv.methods.dpsgd import dpsgd
 from synpriv.methods.dpsgd.dpsgd import DPSGD
 from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.shadow import query, training

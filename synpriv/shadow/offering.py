@@ -1,4 +1,4 @@
-"""What a method is offered of the data, and building it: for a training, or to try its options."""
+"""What a method is offered of the data, and building it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from synpriv.audit import audit
-from synpriv.config import build, of_prerequisite, prerequisites
+from synpriv.config import of_prerequisite
 from synpriv.data.datasets import Source
 from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method
-from synpriv.methods.coreset.selection import Records
 from synpriv.models import Network
+from synpriv.recipe import Facts
 from synpriv.shadow.pools import load_source, network_factory
+from synpriv.shadow.recipes import (
+    check_recipes,
+    configured_facts,
+    construct,
+    recipe_of,
+    recipes_of,
+)
 
 
-def rehearse(cfg: DictConfig) -> None:
-    """Build the method and its student with stand-ins for what they build on.
-
-    A bad option costs a line now, not after a teacher has been trained.
-    """
-    for name in prerequisites(cfg.method):
-        build(cfg.method[name], f"method.{name}")
+def check_data(cfg: DictConfig) -> None:
+    """Refuse options that do not fit the data now, not after a teacher has been trained."""
     source = load_source(cfg)
-    split = split_of(cfg, source)
-    offered = offer_private(split) | offer(cfg, source)
-    offered["model"] = network_factory(cfg.model, "model", source, cfg)
-    if "teacher" in cfg.method:
-        offered["teacher"] = untrained_teacher(cfg, source)
-    if "proxy" in cfg.method:
-        logits = torch.zeros(cfg.method.proxy.num_epochs, len(split.train), source.num_classes)
-        offered["records"] = Records(logits, torch.zeros(len(split.train), 1), split.train.labels)
-    make_method(cfg, offered)
-    if "student" in cfg.method:
-        student = build(cfg.method.student, "method.student")
-        student(private=split.train, model=offered["model"])
-
-
-def check_attack(cfg: DictConfig) -> None:
-    """Refuse an attack on images that the method will not release, before it is trained."""
-    images = get_object(cfg.method["_target_"]).releases_images
-    num_views = 18 if cfg.dataset.flip else 9
-    attack = build(cfg.attack, "attack")
-    audit.check(attack, cfg.num_models, num_views=num_views, images=images)
+    check_recipes(recipes_of(cfg), facts_of(cfg, source, split_of(cfg, source)))
 
 
 def split_of(cfg: DictConfig, source: Source) -> AuditSplit:
@@ -88,8 +69,28 @@ def offer(cfg: DictConfig, source: Source) -> dict[str, Any]:
     return offered
 
 
-def make_method(cfg: DictConfig, offered: Mapping[str, Any]) -> Method:
-    """The configured method with what its constructor names of the things offered."""
-    construct = build(cfg.method, "method")
-    wanted = inspect.signature(construct).parameters
-    return construct(**{name: value for name, value in offered.items() if name in wanted})
+def facts_of(cfg: DictConfig, source: Source, split: AuditSplit) -> Facts:
+    """What recipes are checked against."""
+    public = source.public
+    images = torch.bincount(split.train.labels, minlength=source.num_classes)
+    channels, height, width = source.private.images.shape[1:]
+    return Facts(
+        num_classes=source.num_classes,
+        image_shape=(channels, height, width),
+        expected_size=split.expected_size,
+        num_train=len(split.train),
+        smallest_class=int(images.min()),
+        num_public=None if public is None else len(public),
+        largest_public_label=None if public is None else int(public.labels.max()),
+        **configured_facts(cfg),
+    )
+
+
+def make_method(cfg: DictConfig, offered: Mapping[str, Any], facts: Facts) -> Method:
+    """The configured method, checked against the data, with what it names of the things offered."""
+    recipe = recipe_of(cfg.method, "method")
+    if recipe is not None:
+        check_recipes({"method": recipe}, facts)
+    made = construct(cfg.method, "method")
+    wanted = inspect.signature(made).parameters
+    return made(**{name: value for name, value in offered.items() if name in wanted})

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from synpriv.config import build
 from synpriv.data.datasets import Source, class_balanced, is_own_mean, with_public
 from synpriv.models import Network
+from synpriv.shadow.recipes import construct
 
 NetworkFactory = Callable[[], Network]
 
@@ -49,7 +50,7 @@ def network_factory(
     """A factory of freshly initialised networks that fit the data set."""
     images = source.private.images
     return functools.partial(
-        build(node, where),
+        construct(node, where),
         channels=images.shape[1],
         size=images.shape[2],
         num_classes=source.num_classes,

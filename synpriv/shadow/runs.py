@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, tracking
 from synpriv.results import store
+from synpriv.shadow import recipes
 
 log = logging.getLogger(__name__)
 # The file that is used of what a method builds on.
@@ -26,7 +27,6 @@ FILES = {
     "public_model": store.GENERATOR,
 }
 PUBLIC = "public_model"
-_rehearsed: set[str] = set()  # cells
 
 
 def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = False) -> Path:
@@ -47,13 +47,13 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
 
 
 def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -> None:
+    recipes.recipes_of(cfg)
+    if attacked:
+        recipes.check_attack(cfg)
     from synpriv.shadow import offering, training  # torch and Lightning: seconds, only needed here
 
-    if attacked:
-        offering.check_attack(cfg)
-    if config.prerequisites(cfg.method) and cfg.cell not in _rehearsed:
-        offering.rehearse(cfg)
-        _rehearsed.add(cfg.cell)
+    if config.prerequisites(cfg.method):
+        offering.check_data(cfg)
     basis = _basis(cfg)
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)

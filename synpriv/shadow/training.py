@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from synpriv.config import build
 from synpriv.data.datasets import Source
 from synpriv.data.split import AuditSplit, run_seed
 from synpriv.methods.base import Method, Release
@@ -29,6 +28,7 @@ from synpriv.shadow import query, visual
 from synpriv.shadow.costs import Costs
 from synpriv.shadow.fitting import device_of, fit, quieten
 from synpriv.shadow.offering import (
+    facts_of,
     make_method,
     offer,
     offer_private,
@@ -36,6 +36,7 @@ from synpriv.shadow.offering import (
     untrained_teacher,
 )
 from synpriv.shadow.pools import load_source, network_factory
+from synpriv.shadow.recipes import audited_model, construct
 from synpriv.tracking import Tracker
 
 Facts = dict[str, Any]
@@ -57,7 +58,8 @@ def obtain(
     method after its training. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
-    model = network_factory(cfg.model, "model", source, cfg)
+    where, node = audited_model(cfg)
+    model = network_factory(node, where, source, cfg)
     offered = offer_private(split) | {"model": model, **offer(cfg, source)}
     if "teacher" in basis:
         offered["teacher"] = untrained_teacher(cfg, source)
@@ -68,7 +70,7 @@ def obtain(
         offered["public_model"] = read_weights(basis["public_model"])
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
-        method = make_method(cfg, offered)
+        method = make_method(cfg, offered, facts_of(cfg, source, split))
         if method.promises_privacy and source.own_constants:
             raise ValueError(
                 f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
@@ -79,7 +81,7 @@ def obtain(
     if release.classifier is None:
         with costs.stage("student"):
             lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
-            student = build(cfg.method.student, "method.student")
+            student = construct(cfg.method.student, "method.student")
             fitted = student(private=release.synthetic, model=model)
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
         release = replace(release, classifier=classifier)
@@ -93,7 +95,8 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     source = load_source(cfg)
     with costs.stage("fit"):
         lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        method = make_method(cfg, offer(cfg, source))
+        facts = facts_of(cfg, source, split_of(cfg, source))  # of the private set: sizes alone
+        method = make_method(cfg, offer(cfg, source), facts)
         assert not hasattr(method, "private")
         release = fit(method, cfg.trainer, tracker, "fit")
     artefacts = save_release(cell.run(0), release)
