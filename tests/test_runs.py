@@ -72,6 +72,35 @@ def test_a_teacher_is_the_undefended_run_of_the_same_seed(make: Make, tmp_path: 
     assert sorted(f.name for f in teacher.iterdir() if f.is_dir()) == ["1", "2"]
 
 
+def test_a_teacher_may_have_an_architecture_of_its_own(make: Make, tmp_path: Path) -> None:
+    own = ["+model@method.teacher.model=resnet18", "method.teacher.model.width=4"]
+    same, other = (runs.ensure(make(*DFKD, *changes)) for changes in ([], own))
+    assert len(list(tmp_path.glob("undefended-*"))) == 2
+    before = files(tmp_path, "*")
+    teacher = runs.ensure(make(*UNDEFENDED, "model=resnet18"))
+    assert files(tmp_path, "*") == before
+    assert metrics(other)["builds_on"]["teacher"]["cell"] == teacher.parent.name
+    assert metrics(same)["builds_on"]["teacher"]["cell"] != teacher.parent.name
+    first, second = (artefacts.read_weights(f / store.CLASSIFIER) for f in (same, other))
+    assert (
+        first.keys() == second.keys() != artefacts.read_weights(teacher / store.CLASSIFIER).keys()
+    )
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_so_may_a_proxy_and_a_student(make: Make) -> None:
+    for part in ("proxy", "student"):
+        own = [f"+model@method.{part}.model=resnet18", f"method.{part}.model.width=4"]
+        folder = runs.ensure(make("method=coreset_el2n", *CORESET, *own))
+        proxy = next(folder.parents[1].glob(f"proxy-*/0/{store.CLASSIFIER}"))
+        kept = {"proxy": proxy, "student": folder / store.CLASSIFIER}
+        with_shortcuts = {
+            name for name, file in kept.items() if "shortcut" in str(artefacts.read_weights(file))
+        }
+        assert with_shortcuts == {part}
+        shutil.rmtree(folder.parents[1])
+
+
 def test_all_selections_share_one_proxy_and_random_needs_none(make: Make, tmp_path: Path) -> None:
     random = ["method=coreset_random", *STUDENT]
     runs.ensure(make(*random))

@@ -20,7 +20,6 @@ from synpriv.shadow.recipes import (
     check_recipes,
     configured_facts,
     construct,
-    recipe_of,
     recipes_of,
 )
 
@@ -88,9 +87,6 @@ def facts_of(cfg: DictConfig, source: Source, split: AuditSplit) -> Facts:
 
 def make_method(cfg: DictConfig, offered: Mapping[str, Any], facts: Facts) -> Method:
     """The configured method, checked against the data, with what it names of the things offered."""
-    recipe = recipe_of(cfg.method, "method")
-    if recipe is not None:
-        check_recipes({"method": recipe}, facts)
-    made = construct(cfg.method, "method")
+    made = construct(cfg.method, "method", facts)
     wanted = inspect.signature(made).parameters
     return made(**{name: value for name, value in offered.items() if name in wanted})

@@ -62,13 +62,18 @@ def recipe_of(node: DictConfig, where: str) -> Recipe | None:
         return build(node, where)()
 
 
-def construct(node: DictConfig, where: str) -> Callable[..., Any]:
+def construct(node: DictConfig, where: str, facts: Facts | None = None) -> Callable[..., Any]:
     """The heavy thing that a node describes with its options, still to be given what it works on.
 
-    The node's `_target_` is a recipe or, where somebody's own method has none, the thing itself.
+    The node's `_target_` is a recipe, checked against the facts if there are any, or, where
+    somebody's own method has none, the thing itself.
     """
     recipe = recipe_of(node, where)
-    return build(node, where) if recipe is None else recipe.make()
+    if recipe is None:
+        return build(node, where)
+    if facts is not None:
+        check_recipes({where: recipe}, facts)
+    return recipe.make()
 
 
 def audited_model(cfg: DictConfig) -> tuple[str, DictConfig]:
