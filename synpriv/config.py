@@ -215,9 +215,13 @@ def prerequisites(method: DictConfig) -> list[str]:
 
 
 def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:
-    """The config of the run that the method's sub-node `name` describes, its release kept."""
-    own = cfg.copy()
-    own.method = cfg.method[name]
+    """The config of the run that the method's sub-node `name` describes, its release kept.
+
+    A sub-node `model` of it is that run's architecture, the audited one's by default.
+    """
+    own, node = cfg.copy(), cfg.method[name]
+    own.method = OmegaConf.masked_copy(node, [key for key in node if key != "model"])
+    own.model = node.get("model", cfg.model)
     own.keep_release = True
     return own
 

@@ -1,12 +1,18 @@
-"""Networks: each takes uint8 or unit-range images [B,ch,H,W] and gives logits [B,K]."""
+"""Networks: each takes uint8 or unit-range images [B,ch,H,W] and gives logits [B,K].
+
+Their options, and what these may be, are in architectures.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from synpriv import architectures
 
 
 class Network(nn.Module):
@@ -43,9 +49,7 @@ def _norm(kind: str, channels: int, groups: int = 8) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(math.gcd(groups, channels), channels)
-    if kind == "instance":
-        return nn.GroupNorm(channels, channels)
-    raise ValueError(f"model.norm={kind}: must be batch, group or instance")
+    return nn.GroupNorm(channels, channels)  # instance
 
 
 def convnet(
@@ -55,10 +59,11 @@ def convnet(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    width: int = 32,
-    norm: str = "batch",
+    **options: Any,
 ) -> Network:
     """Small VGG-like net for any size: conv-norm-relu twice per resolution, down to 4 pixels."""
+    own = architectures.convnet(**options)
+    width, norm = own.width, own.norm
     layers: list[nn.Module] = []
     inputs, outputs = channels, width
     while True:
@@ -82,17 +87,17 @@ def convnet3(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    width: int = 128,
-    depth: int = 3,
-    norm: str = "instance",
+    **options: Any,
 ) -> Network:
     """ConvNet-D3 of the distillation literature (Zhao, Mopuri and Bilen, ICLR 2021).
 
     `depth` blocks of conv3x3, norm, relu, average pooling; 28x28 images are padded to 32x32.
     """
+    own = architectures.convnet3(**options)
+    width, norm = own.width, own.norm
     layers: list[nn.Module] = []
     inputs = channels
-    for block in range(depth):
+    for block in range(own.depth):
         padding = 3 if block == 0 and size == 28 else 1
         size += 2 * padding - 2
         layers += [nn.Conv2d(inputs, width, 3, padding=padding), _norm(norm, width)]
@@ -134,10 +139,11 @@ def resnet18(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    width: int = 64,
-    norm: str = "batch",
+    **options: Any,
 ) -> Network:
     """ResNet-18 with the CIFAR stem: one 3x3 convolution, no pooling, strides 1-2-2-2."""
+    own = architectures.resnet18(**options)
+    width, norm = own.width, own.norm
     stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     layers: list[nn.Module] = [stem, _norm(norm, width), nn.ReLU(inplace=True)]
     inputs = width
@@ -187,15 +193,14 @@ def wrn16_4(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    width: int = 4,
-    norm: str = "batch",
+    **options: Any,
 ) -> Network:
     """Wide ResNet-16-4 in the two variants of Aerni et al. (CCS 2024), convolutions with bias.
 
     On CIFAR-10: 2,751,146 parameters with norm=batch, 2,751,562 with norm=group (16 groups).
     """
-    if norm == "instance":
-        raise ValueError("model.norm=instance: must be batch or group for wrn16_4")
+    own = architectures.wrn16_4(**options)
+    width, norm = own.width, own.norm
     layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1)]
     inputs = 16
     for stage in range(3):

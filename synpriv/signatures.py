@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -22,11 +22,15 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
         if name.startswith("_"):
             continue
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            better = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
-            raise ValueError(f"{where}.{name}: no such option; {better}")
+            raise ValueError(f"{where}.{name}: no such option; {nearest(name, known)}")
         hint = hints.get(name, Any)
         require(_fits(value, hint), f"{where}.{name}={value!r}", _readable(hint))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant by a name that is not `known`."""
+    close = difflib.get_close_matches(name, known := sorted(known), n=1)
+    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
 
 
 def _is_handed_over(hint: Any) -> bool:

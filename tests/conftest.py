@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from synpriv import config
 from synpriv.data import datasets
 from synpriv.data.pool import Pool
+from synpriv.recipe import Facts
 
 if TYPE_CHECKING:
     from synpriv.data.images import LabelledImages
@@ -36,6 +37,13 @@ absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 sys.path.insert(0, str(ROOT))  # as `python run.py` does: Hydra looks for hydra_plugins there
 Compose = Callable[..., DictConfig]
 RunPy = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def facts_like(**others: object) -> Facts:
+    """Facts of 60 images in ten classes, no public pool, but for `others`."""
+    sizes = {"num_classes": 10, "image_shape": (1, 8, 8), "expected_size": 60, "num_train": 60}
+    public = {"num_public": None, "largest_public_label": None}
+    return Facts(**(sizes | public | {"smallest_class": 4, "norm": "group"} | others))
 
 
 def _environment(env: dict[str, str] | None) -> dict[str, str]:

@@ -17,7 +17,6 @@ from scipy.special import logsumexp
 
 from synpriv.guarantee import from_renyi
 from synpriv.methods.dpsgd.accounting import (
-    ACCOUNTANTS,
     LARGEST_FOR_PRV,
     ORDERS,
     epsilon,
@@ -25,6 +24,7 @@ from synpriv.methods.dpsgd.accounting import (
     noise_for,
     renyi,
 )
+from synpriv.methods.dpsgd.recipe import ACCOUNTANTS
 
 Setting = tuple[float, float, int, float]  # noise, sample rate, steps, delta
 SETTINGS: list[Setting] = [

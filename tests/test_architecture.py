@@ -1,6 +1,7 @@
 """Where code may live: the imports of every file, read from its syntax tree."""
 
 import ast
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,15 +100,20 @@ BELOW: dict[str, tuple[str, ...]] = {
     "cli": (),
     "signatures": (),
     "guarantee": (),
-    "models": (),
+    "recipe": ("signatures",),
+    "architectures": ("signatures", "recipe"),
+    "models": ("architectures",),
     "data": ("signatures",),
-    "methods": ("signatures", "guarantee", "models", "data"),
+    "methods": ("signatures", "recipe", "guarantee", "models", "data"),
     "audit": (),
     "results": ("methods", "audit"),
     "config": ("signatures", "data", "audit"),
     "report": ("guarantee", "audit", "results"),
     "tracking": ("config", "results"),
-    "shadow": ("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
+    "shadow": (
+        *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
+        "recipe",
+    ),
     "pipeline": ("audit", "config", "report", "results", "shadow", "tracking"),
     "summary": ("pipeline", "report", "results"),
 }
@@ -140,7 +146,7 @@ def test_a_method_knows_no_other_method_no_attack_and_no_split(file: Path) -> No
         assert not name.startswith(("synpriv.data.split", "synpriv.data.datasets")), name
         sibling = name.startswith(f"{folder}.") and folder != "synpriv.methods"
         if name.startswith("synpriv.methods.") and not sibling:
-            assert name.split(".")[2] in ("base", "classifier"), name
+            assert name.split(".")[2] in ("base", "classifier", "recipe"), name
 
 
 def test_diffusers_is_imported_by_the_diffusion_methods_only_and_inside_functions() -> None:
@@ -149,6 +155,17 @@ def test_diffusers_is_imported_by_the_diffusion_methods_only_and_inside_function
     for file in users:
         assert file.is_relative_to(ROOT / "synpriv" / "methods" / "diffusion")
         assert not any(name.split(".")[0] == "diffusers" for name in imports_at_import(file))
+
+
+def test_recipes_are_light_and_know_nothing_but_recipes() -> None:
+    light = [file for file in FILES if file.stem in ("recipe", "recipes", "architectures")]
+    assert len(light) == 6 + 3  # one per family and the classifier's; base, networks, config
+    for file in light:
+        outside = {name.split(".")[0] for name in imports(file)} - set(sys.stdlib_module_names)
+        assert outside <= {"synpriv", "hydra", "omegaconf"}, file
+        if file.parent.name != "shadow":
+            ours = {name for name in imports(file) if name.startswith("synpriv.")}
+            assert all(name.split(".")[1] in ("recipe", "signatures") for name in ours), file
 
 
 def imports_at_import(file: Path) -> set[str]:

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from conftest import facts_like
 
 from synpriv.data.images import LabelledImages
+from synpriv.methods.coreset import recipe
 from synpriv.methods.coreset.coreset import Coreset
 from synpriv.methods.coreset.selection import Records
 
@@ -84,6 +86,8 @@ def test_only_random_does_without_records_and_they_must_be_of_this_set() -> None
     assert len(coreset(None, labels, selection="random", fraction=0.5)) == 2
     with pytest.raises(ValueError, match="selection=el2n: needs a proxy; use method=coreset_el2n"):
         coreset(None, labels, selection="el2n", fraction=0.5)
+    with pytest.raises(ValueError, match=r"el2n_epochs=\[4\]: must be epochs among 1\.\.3"):
+        coreset(records, labels, selection="el2n", fraction=0.5, el2n_epochs=[4])
     for other in (labels[1:], 1 - labels):
         with pytest.raises(ValueError, match="not about this private set"):
             coreset(records, other, selection="el2n", fraction=0.5)
@@ -92,8 +96,10 @@ def test_only_random_does_without_records_and_they_must_be_of_this_set() -> None
 def test_a_fraction_of_less_than_an_image_per_class_is_refused() -> None:
     labels = torch.arange(40) % 4
     assert len(coreset(None, labels, selection="random", fraction=0.1)) == 4
+    facts = facts_like(num_classes=4, num_train=40)
+    recipe.Coreset(selection="random", fraction=0.1).check(facts)
     with pytest.raises(ValueError, match=r"fraction=0.07 of 40 images: must be at least 0\.1, one"):
-        coreset(None, labels, selection="random", fraction=0.07)
+        recipe.Coreset(selection="random", fraction=0.07).check(facts)
 
 
 TIMES = [3, 8, 0, 6, 11, 1, 9, 4, 7, 2, 10, 5]

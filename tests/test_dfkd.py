@@ -6,14 +6,14 @@ import re
 
 import pytest
 import torch
-from conftest import Tensors, digits_as_tensors
+from conftest import Tensors, digits_as_tensors, facts_like
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from synpriv import models, tracking
 from synpriv.methods.base import Release
 from synpriv.methods.classifier import Classifier
-from synpriv.methods.dfkd import synthesis
+from synpriv.methods.dfkd import recipe, synthesis
 from synpriv.methods.dfkd.fast import DFKD, distillation_loss
 from synpriv.methods.dfkd.synthesis import Synthesis
 from synpriv.shadow import query, training
@@ -249,6 +249,14 @@ def test_a_student_of_the_digits_is_clearly_better_than_chance(
 def test_a_teacher_without_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^dfkd needs a teacher with BatchNorm: model.norm=batch"):
         distilled(network(norm="group"))
+    made = recipe.DFKD(**TINY)
+    made.check(facts_like(norm="group", teacher_norm="batch"))
+    with pytest.raises(ValueError, match=r"^dfkd needs a teacher with BatchNorm: model.norm=batch"):
+        made.check(facts_like(norm="batch", teacher_norm="group"))
+
+
+def test_the_recipe_knows_the_losses() -> None:
+    assert tuple(synthesis.LOSSES) == recipe.LOSSES
 
 
 @pytest.mark.parametrize(

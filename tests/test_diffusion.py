@@ -4,20 +4,22 @@ import inspect
 
 import pytest
 import torch
+from conftest import facts_like
 from omegaconf import OmegaConf
 
 from synpriv import tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
-from synpriv.methods.diffusion import denoising
+from synpriv.methods.diffusion import denoising, recipe
 from synpriv.methods.diffusion.ddpm import DenoiserTraining, Diffusion, DiffusionPretraining
 from synpriv.shadow import training
 
 CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
-TRAINING = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
-TRAINING |= {"num_iterations": 3, "batch_size": 8, "lr": 0.01, "warmup_iterations": 1}
-TRAINING |= {"ema_decay": 0.9, "null_rate": 0.1, "num_classes": 10, "image_shape": (1, 8, 8)}
-SAMPLING = {"sampler": "ddim", "num_inference_steps": 4, "guidance": 1.0, "expected_size": 25}
+OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
+OPTIONS |= {"num_iterations": 3, "batch_size": 8, "lr": 0.01, "warmup_iterations": 1}
+OPTIONS |= {"ema_decay": 0.9, "null_rate": 0.1}
+SAMPLING = {"sampler": "ddim", "num_inference_steps": 4, "guidance": 1.0}
+DATA = {"num_classes": 10, "image_shape": (1, 8, 8)}
 
 
 def images(seed: int, num: int = 30, shape: tuple[int, ...] = (1, 8, 8)) -> LabelledImages:
@@ -28,13 +30,13 @@ def images(seed: int, num: int = 30, shape: tuple[int, ...] = (1, 8, 8)) -> Labe
 
 def private(data: LabelledImages, *, seed: int = 0, **options: object) -> Diffusion:
     torch.manual_seed(seed)
-    given = {"public_model": None} | TRAINING | SAMPLING | options
+    given = {"public_model": None, "expected_size": 25} | DATA | OPTIONS | SAMPLING | options
     return Diffusion(private=data, **given)
 
 
-def pretraining(data: LabelledImages | None, **options: object) -> DiffusionPretraining:
+def pretraining(data: LabelledImages, **options: object) -> DiffusionPretraining:
     torch.manual_seed(0)
-    return DiffusionPretraining(public=data, **(TRAINING | options))
+    return DiffusionPretraining(public=data, **(DATA | OPTIONS | options))
 
 
 def fitted(method: DenoiserTraining, precision: str = "32-true") -> Release:
@@ -135,8 +137,10 @@ def test_public_labels_of_other_classes_are_not_learnt() -> None:
     known = fitted(pretraining(images(5))).generator.class_embedding.weight
     assert not (known == known[10]).all(1)[:10].any()
     assert not pretraining(images(5), conditional=False).conditional
-    with pytest.raises(ValueError, match=r"conditional=true: must be .* up to 9\d$"):
-        pretraining(public, conditional=True)
+    made = recipe.DiffusionPretraining(conditional=True, **OPTIONS)
+    made.check(facts_like(num_public=30, largest_public_label=9))
+    with pytest.raises(ValueError, match=r"conditional=true: must be .* up to 99$"):
+        made.check(facts_like(num_public=30, largest_public_label=99))
 
 
 def test_another_architecture_is_refused() -> None:
@@ -158,7 +162,7 @@ def test_another_architecture_is_refused() -> None:
 )
 def test_a_bad_option_is_named_in_one_line(option: str, value: object) -> None:
     with pytest.raises(ValueError, match="must be") as error:
-        private(images(0), **{option: value})
+        recipe.Diffusion(**(OPTIONS | SAMPLING | {option: value})).check(facts_like())
     assert f"{option}={value}" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -167,7 +171,7 @@ def test_guidance_needs_hidden_labels_and_pretraining_a_public_pool() -> None:
     with pytest.raises(ValueError, match=r"guidance=2.0: must be 1 with null_rate=0"):
         private(images(0), guidance=2.0, null_rate=0.0)
     with pytest.raises(ValueError, match=r"public=null: .* dataset@public"):
-        pretraining(None)
+        recipe.DiffusionPretraining(**OPTIONS).check(facts_like())
 
 
 def test_training_that_diverges_is_an_error_and_no_black_images() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from synpriv.methods.diffusion import denoising
+from synpriv.methods.diffusion import denoising, recipe
 
 
 def tiny_unet() -> torch.nn.Module:
@@ -99,7 +99,7 @@ def generated_normal(sampler: str, prediction: str, steps: int) -> torch.Tensor:
 def test_the_walks_that_are_allowed_end_in_the_distribution_of_the_data(
     sampler: str, steps: int, prediction: str
 ) -> None:
-    denoising.check_sampler(sampler, steps)
+    recipe.check_sampler(sampler, steps)
     made = generated_normal(sampler, prediction, steps)
     assert float(made.mean()) == pytest.approx(-0.5, abs=0.02)
     assert float(made.std()) == pytest.approx(0.25, abs=0.035)
@@ -117,12 +117,12 @@ def test_walks_that_start_or_stop_at_the_wrong_level_are_refused(
     with pytest.raises(
         ValueError, match=f"^num_inference_steps={steps}: must be a divisor of 1000"
     ):
-        denoising.check_sampler(sampler, steps)
+        recipe.check_sampler(sampler, steps)
 
 
 def test_every_allowed_walk_visits_each_of_its_levels_once() -> None:
-    for sampler, most in denoising.SAMPLERS.items():
-        for prediction in denoising.PREDICTIONS:
+    for sampler, most in recipe.SAMPLERS.items():
+        for prediction in recipe.PREDICTIONS:
             walk = denoising.make_sampler(sampler, denoising.make_schedule(prediction))
             for steps in range(2, most + 1):
                 if 1000 % steps:

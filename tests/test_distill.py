@@ -1,10 +1,11 @@
 """Distribution matching: its loss, where it starts, and what it releases."""
 
 import functools
+import re
 
 import pytest
 import torch
-from conftest import digits_as_tensors
+from conftest import digits_as_tensors, facts_like
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from synpriv import models, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.distill import dm as distill
+from synpriv.methods.distill import recipe
 from synpriv.methods.distill.dm import DistributionMatching, class_means, matching_loss
 from synpriv.shadow import training
 
@@ -130,8 +132,25 @@ def test_real_batch_holds_the_same_number_of_each_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("init", "x"), ("images_per_class", 0), ("images_per_class", 99)]
+    ("option", "value"),
+    [("init", "x"), ("images_per_class", 0), ("real_per_class", 0), ("augment", ["blur"])],
 )
 def test_distillation_names_a_bad_option(option: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{option}={value}"):
+    with pytest.raises(ValueError, match=re.escape(f"{option}={value}: must be")):
         matching(PRIVATE, **{option: value})
+
+
+def test_where_it_starts_must_have_images_enough() -> None:
+    options = {"images_per_class": 5, "num_iterations": 1}
+    for init in ("real", "average"):
+        made = recipe.DistributionMatching(init=init, **options)
+        made.check(facts_like(smallest_class=5))
+        with pytest.raises(
+            ValueError, match=r"images_per_class=5: the smallest class has 4 images"
+        ):
+            made.check(facts_like(smallest_class=4))
+    public = recipe.DistributionMatching(init="public", **options)
+    public.check(facts_like(num_public=50, smallest_class=0))
+    for num in (None, 49):
+        with pytest.raises(ValueError, match="init=public: needs a public pool of at least 50"):
+            public.check(facts_like(num_public=num))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import digits_as_tensors
+from conftest import digits_as_tensors, facts_like
 from omegaconf import OmegaConf
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
@@ -22,7 +22,7 @@ from synpriv.data.images import CHUNK, LabelledImages, PoissonBatches
 from synpriv.data.intake import take_in
 from synpriv.data.split import make_split
 from synpriv.methods.base import stream
-from synpriv.methods.dpsgd import dpsgd
+from synpriv.methods.dpsgd import dpsgd, recipe
 from synpriv.methods.dpsgd.dpsgd import DPSGD
 from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.shadow import query, training
@@ -247,8 +247,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": functools.partial(network, norm="batch")}, r"model\.norm=.*model\.norm=group"),
     ({"noise_multiplier": None}, "exactly one"),
     ({"noise_multiplier": 1.0, "target_epsilon": 1.0}, "exactly one"),
-    ({"delta": 1 / 60}, "delta=0.01"), ({"delta": 0.0}, "delta=0.0"),
-    ({"batch_size": 61}, "batch_size=61: must be at most 60"), ({"num_views": 2}, "num_views=2"),
+    ({"delta": 0.0}, "delta=0.0"), ({"delta": 1.0}, "delta=1.0"), ({"num_views": 2}, "num_views=2"),
     ({"noise_multiplier": None, "target_epsilon": 0.0}, "^target_epsilon=0"),
     ({"noise_multiplier": -1.0}, "multiplier=-1"),
     ({"max_grad_norm": 0.0}, "norm=0"), ({"physical_batch_size": 0}, "physical_batch_size=0"),
@@ -261,6 +260,21 @@ def test_a_bad_option_is_named_in_one_line(options: dict[str, Any], message: str
     with pytest.raises(ValueError, match=message) as caught:
         method(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delta": 1 / 60}, r"^delta=0\.01\d*: must be above 0 and below 1/60"),
+        ({"batch_size": 61}, r"^batch_size=61: must be at most 60, the expected number"),
+        ({}, r"^model\.norm=batch: .*model\.norm=group"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(options: dict[str, Any], message: str) -> None:
+    given = {"num_epochs": 3, "batch_size": 60, "lr": 0.1, "delta": 1e-5, "noise_multiplier": 1.0}
+    recipe.DPSGD(**given).check(facts_like(norm="group"))
+    with pytest.raises(ValueError, match=message):
+        recipe.DPSGD(**(given | options)).check(facts_like(norm="group" if options else "batch"))
 
 
 @pytest.mark.parametrize("draw", ["balanced", "bernoulli"])

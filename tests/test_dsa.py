@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from synpriv.data.images import shift
+from synpriv.methods.distill import recipe
 from synpriv.methods.distill.dsa import STRATEGIES, siamese
 
 every = pytest.mark.parametrize("strategy", STRATEGIES)
@@ -142,6 +143,5 @@ def test_no_strategy_leaves_the_batches_alone() -> None:
     assert siamese([batch, batch], [], seeded())[1] is batch
 
 
-def test_unknown_strategies_are_named() -> None:
-    with pytest.raises(ValueError, match=r"strategies \['blur'\]: must be among colour, crop"):
-        siamese([images(2, 3, 8, 8)], ["flip", "blur"], seeded())
+def test_the_recipe_knows_the_strategies() -> None:
+    assert tuple(STRATEGIES) == recipe.STRATEGIES

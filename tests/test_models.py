@@ -88,7 +88,7 @@ def test_constants_of_the_data_set_are_no_weights() -> None:
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
 def test_only_batch_norm_lets_samples_see_each_other(build: Build, width: int, norm: str) -> None:
     if build is models.wrn16_4 and norm == "instance":
-        with pytest.raises(ValueError, match=r"model\.norm=instance: must be batch or group"):
+        with pytest.raises(ValueError, match=r"^norm=instance: must be batch or group for wrn16_4"):
             made(build, norm=norm)
         return
     network = made(build, norm=norm, width=width).train()
@@ -101,9 +101,11 @@ def test_only_batch_norm_lets_samples_see_each_other(build: Build, width: int, n
 
 
 @every
-def test_unknown_norms_are_refused(build: Build, width: int) -> None:
-    with pytest.raises(ValueError, match=r"model\.norm=layer: must be batch, group or instance"):
+def test_unknown_norms_and_widths_are_refused(build: Build, width: int) -> None:
+    with pytest.raises(ValueError, match=r"^norm=layer: must be batch"):
         made(build, norm="layer", width=width)
+    with pytest.raises(ValueError, match=r"^width=0: must be at least 1"):
+        made(build, width=0)
 
 
 @every

@@ -72,6 +72,35 @@ def test_a_teacher_is_the_undefended_run_of_the_same_seed(make: Make, tmp_path: 
     assert sorted(f.name for f in teacher.iterdir() if f.is_dir()) == ["1", "2"]
 
 
+def test_a_teacher_may_have_an_architecture_of_its_own(make: Make, tmp_path: Path) -> None:
+    own = ["+model@method.teacher.model=resnet18", "method.teacher.model.width=4"]
+    same, other = (runs.ensure(make(*DFKD, *changes)) for changes in ([], own))
+    assert len(list(tmp_path.glob("undefended-*"))) == 2
+    before = files(tmp_path, "*")
+    teacher = runs.ensure(make(*UNDEFENDED, "model=resnet18"))
+    assert files(tmp_path, "*") == before
+    assert metrics(other)["builds_on"]["teacher"]["cell"] == teacher.parent.name
+    assert metrics(same)["builds_on"]["teacher"]["cell"] != teacher.parent.name
+    first, second = (artefacts.read_weights(f / store.CLASSIFIER) for f in (same, other))
+    assert (
+        first.keys() == second.keys() != artefacts.read_weights(teacher / store.CLASSIFIER).keys()
+    )
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_so_may_a_proxy_and_a_student(make: Make) -> None:
+    for part in ("proxy", "student"):
+        own = [f"+model@method.{part}.model=resnet18", f"method.{part}.model.width=4"]
+        folder = runs.ensure(make("method=coreset_el2n", *CORESET, *own))
+        proxy = next(folder.parents[1].glob(f"proxy-*/0/{store.CLASSIFIER}"))
+        kept = {"proxy": proxy, "student": folder / store.CLASSIFIER}
+        with_shortcuts = {
+            name for name, file in kept.items() if "shortcut" in str(artefacts.read_weights(file))
+        }
+        assert with_shortcuts == {part}
+        shutil.rmtree(folder.parents[1])
+
+
 def test_all_selections_share_one_proxy_and_random_needs_none(make: Make, tmp_path: Path) -> None:
     random = ["method=coreset_random", *STUDENT]
     runs.ensure(make(*random))
@@ -294,12 +323,35 @@ def test_random_is_one_cell_however_it_is_typed(make: Make, tmp_path: Path) -> N
     ("method", "message"),
     [
         ([*DFKD, "model.norm=group"], "teacher with BatchNorm"),
-        ([*DFKD, "method.temperature=-1"], "temperature=-1"),
-        ([*DFKD, "method.teacher.num_epochs=abc"], "method.teacher.num_epochs='abc'"),
-        (["method=coreset_el2n", *CORESET, "method.fraction=2"], "fraction=2"),
-        (["method=coreset_el2n", *CORESET, "method.selection=foo"], "selection=foo"),
-        (["method=coreset_el2n", *CORESET, "method.student.lr=-1"], "lr=-1"),
-        ([*DIFFUSION, "method.guidance=-1"], "guidance=-1"),
+        ([*DFKD, "method.temperature=-1"], r"^method\.temperature=-1: must be positive"),
+        ([*DFKD, "method.teacher.num_epochs=abc"], r"^method\.teacher\.num_epochs='abc'"),
+        (["method=coreset_el2n", *CORESET, "method.fraction=2"], r"^method\.fraction=2: must"),
+        (["method=coreset_el2n", *CORESET, "method.selection=foo"], r"^method\.selection=foo"),
+        (["method=coreset_el2n", *CORESET, "method.student.lr=-1"], r"^method\.student\.lr=-1"),
+        (
+            ["method=coreset_el2n", *CORESET, "method.el2n_epochs=[3]"],
+            r"^method\.el2n_epochs=\[3\]",
+        ),
+        (
+            ["method=coreset_el2n", *CORESET, "method.fraction=0.01"],
+            r"^method\.fraction=0\.01 of 1",
+        ),
+        (["method=coreset_random", "method.selection=el2n"], r"^method\.selection=el2n: needs a p"),
+        ([*DIFFUSION, "method.num_generated=9"], r"^method\.num_generated=9: must be at least 10"),
+        ([*DIFFUSION, "method.public_model.lr=0"], r"^method\.public_model\.lr=0"),
+        ([*UNDEFENDED, "model.norm=layer"], r"^model\.norm=layer"),
+        (
+            [*DFKD, "+model@method.teacher.model=wrn16_4", "method.teacher.model.norm=instance"],
+            r"^method\.teacher\.model\.norm=instance: must be batch or group for wrn16_4",
+        ),
+        (
+            [*DFKD, "+model@method.teacher.modle=resnet18"],
+            r"^method\.teacher\.modle: no such option; did you mean model\?",
+        ),
+        ([*DFKD, "+model@method.techer=resnet18"], r"^method\.techer: .* did you mean teacher\?"),
+        ([*DFKD, "+model@method.model=resnet18"], r"^method\.model: no such option"),
+        ([*DFKD, "+method@method.student=undefended"], r"^method\.student: no such option"),
+        ([*DIFFUSION, "method.guidance=-1"], r"^method\.guidance=-1"),
     ],
 )
 def test_a_bad_option_costs_no_training(
@@ -311,7 +363,7 @@ def test_a_bad_option_costs_no_training(
 
 
 def test_a_teacher_s_bad_option_says_whose_it_is(make: Make) -> None:
-    with pytest.raises(ValueError, match=r"teacher of dfkd: lr=0: must be positive"):
+    with pytest.raises(ValueError, match=r"^method\.teacher\.lr=0: must be positive"):
         runs.ensure(make(*DFKD, "method.teacher.lr=0"))
     with pytest.raises(ValueError, match=r"proxy of coreset_el2n: .* is not set up to write it"):
         runs.ensure(make("method=coreset_el2n", *CORESET, "method.proxy.record=false"))

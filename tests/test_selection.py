@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from synpriv.methods.coreset import recipe
 from synpriv.methods.coreset.selection import (
     SELECTIONS,
     Records,
@@ -344,13 +345,8 @@ def test_other_precisions(selection: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"selection": "grand"}, "selection=grand: must be one of random, herding, k_center"),
         ({"num": 0}, r"num=0: must be 1\.\.60"),
         ({"num": 61}, r"num=61: must be 1\.\.60"),
-        ({"never_learned": "last"}, "never_learned=last: must be first or never"),
-        ({"el2n_epochs": []}, r"el2n_epochs=\[\]: must be epochs among 1\.\.5"),
-        ({"el2n_epochs": [0, 1]}, r"el2n_epochs=\[0, 1\]: must be epochs among 1\.\.5"),
-        ({"el2n_epochs": [6]}, r"el2n_epochs=\[6\]: must be epochs among 1\.\.5"),
     ],
 )
 def test_bad_input_costs_one_line(wrong: dict[str, object], message: str) -> None:
@@ -358,6 +354,24 @@ def test_bad_input_costs_one_line(wrong: dict[str, object], message: str) -> Non
     with pytest.raises(ValueError, match=message) as error:
         select(make_records(), generator=seeded(), **(right | wrong))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"selection": "grand"}, "selection=grand: must be one of random, herding, k_center"),
+        ({"never_learned": "last"}, "never_learned=last: must be first or never"),
+        ({"el2n_epochs": []}, r"el2n_epochs=\[\]: must be epochs of the proxy, from 1"),
+        ({"el2n_epochs": [0, 1]}, r"el2n_epochs=\[0, 1\]: must be epochs of the proxy, from 1"),
+    ],
+)
+def test_the_recipe_refuses_what_no_records_fit(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe.Coreset(**({"selection": "random", "fraction": 0.5} | wrong))
+
+
+def test_the_recipe_knows_the_selections() -> None:
+    assert tuple(SELECTIONS) == recipe.SELECTIONS
 
 
 def test_a_diverged_proxy_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -13,83 +14,50 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip
+from synpriv.methods import recipe
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
 
 class Classifier(Method):
-    """SGD with Nesterov momentum on cross-entropy; the last iterate is released.
-
-    schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
-    `gamma` at each of `milestones`, epochs counted after the warm-up).
-    ema_decay: release an exponential moving average of the weights instead of the last ones.
-    record: keep the logits of all private images after each epoch, and their last features, for
-    coreset selections.
-    """
+    """SGD with Nesterov momentum on cross-entropy; the last iterate is released."""
 
     provenance = ("pixels", "labels")
-    releases_images = False
+    releases_images = recipe.Classifier.releases_images
 
     def __init__(
-        self,
-        *,
-        private: LabelledImages,
-        model: Callable[[], Network],
-        num_epochs: int,
-        batch_size: int,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        schedule: str = "one_cycle",
-        warmup_epochs: float = 1.0,
-        milestones: Sequence[float] = (),
-        gamma: float = 0.2,
-        crop: bool = True,
-        flip: bool = False,
-        label_smoothing: float = 0.0,
-        ema_decay: float | None = None,
-        record: bool = False,
+        self, *, private: LabelledImages, model: Callable[[], Network], **options: Any
     ) -> None:
         super().__init__(private=private, model=model)
-        _check(num_epochs=num_epochs, batch_size=batch_size, lr=lr, schedule=schedule)
-        if not 0 <= warmup_epochs < num_epochs:
-            raise ValueError(f"warmup_epochs={warmup_epochs}: must be 0 <= . < {num_epochs} epochs")
-        if ema_decay is not None and not 0 < ema_decay < 1:
-            raise ValueError(f"ema_decay={ema_decay}: must be between 0 and 1, or null")
-        self.network = model()
+        self.recipe = recipe.Classifier(**options)
+        self.max_epochs, self.network = self.recipe.num_epochs, model()
+        decay = self.recipe.ema_decay
         self.average = (
-            AveragedModel(
-                self.network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
-            )
-            if ema_decay
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+            if decay
             else None
         )
-        self.max_epochs, self.batch_size = num_epochs, batch_size
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.schedule, self.warmup_epochs = schedule, warmup_epochs
-        self.milestones, self.gamma = tuple(milestones), gamma
-        self.crop, self.flip, self.label_smoothing = crop, flip, label_smoothing
-        self.record, self.recorded = record, list[Tensor]()
+        self.recorded = list[Tensor]()
 
     def train_dataloader(self) -> ShuffledBatches:
-        return ShuffledBatches(len(self.private), self.batch_size, stream("order"))
+        return ShuffledBatches(len(self.private), self.recipe.batch_size, stream("order"))
 
     def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
         optimiser = torch.optim.SGD(
             self.network.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            nesterov=self.recipe.momentum > 0,
             fused=True,
         )
-        steps_per_epoch = -(-len(self.private) // self.batch_size)
+        steps_per_epoch = -(-len(self.private) // self.recipe.batch_size)
         factor = lr_factor(
-            schedule=self.schedule,
+            schedule=self.recipe.schedule,
             num_steps=self.max_epochs * steps_per_epoch,
-            warmup_steps=round(self.warmup_epochs * steps_per_epoch),
-            milestones=[round(epoch * steps_per_epoch) for epoch in self.milestones],
-            gamma=self.gamma,
+            warmup_steps=round(self.recipe.warmup_epochs * steps_per_epoch),
+            milestones=[round(epoch * steps_per_epoch) for epoch in self.recipe.milestones],
+            gamma=self.recipe.gamma,
         )
         return [optimiser], [torch.optim.lr_scheduler.LambdaLR(optimiser, factor)]
 
@@ -103,7 +71,7 @@ class Classifier(Method):
             loss = cross_entropy(
                 self.network(self.augment(self.private.images[batch])),
                 self.private.labels[batch],
-                label_smoothing=self.label_smoothing,
+                label_smoothing=self.recipe.label_smoothing,
             )
             self.optimise(loss)
             if self.average is not None:
@@ -118,7 +86,7 @@ class Classifier(Method):
         )
 
     def on_train_epoch_end(self) -> None:
-        if self.record:
+        if self.recipe.record:
             features = self._features()
             with torch.no_grad():
                 self.recorded.append(self.network.head(features).float().cpu())
@@ -128,14 +96,14 @@ class Classifier(Method):
     def _features(self) -> Tensor:
         """Features [N,D] of all private images, in eval mode."""
         self.network.eval()
-        batches = self.private.images.split(self.batch_size)
+        batches = self.private.images.split(self.recipe.batch_size)
         features = [self.network.features(self.network.normalise(batch)) for batch in batches]
         self.network.train()
         return torch.cat(features)
 
     def records(self) -> dict[str, NDArray]:
         """Logits [E,N,K] after each epoch, features [N,D] after the last, labels [N]."""
-        if not self.record:
+        if not self.recipe.record:
             return {}
         return {
             "logits": torch.stack(self.recorded).numpy(),
@@ -145,20 +113,12 @@ class Classifier(Method):
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, uint8 [B,ch,H,W]."""
-        return crop_and_flip(images, self.generator, crop=self.crop, flip=self.flip)
+        return crop_and_flip(images, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, Network)
         return Release(classifier=network.eval())
-
-
-def _check(*, num_epochs: int, batch_size: int, lr: float, schedule: str) -> None:
-    for name, value in (("num_epochs", num_epochs), ("batch_size", batch_size), ("lr", lr)):
-        if not value > 0:
-            raise ValueError(f"{name}={value}: must be positive")
-    if schedule not in ("one_cycle", "step"):
-        raise ValueError(f"schedule={schedule}: must be one_cycle or step")
 
 
 def lr_factor(

@@ -6,12 +6,15 @@ import functools
 import json
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv.config import build, plain
 from synpriv.data.datasets import Source
 from synpriv.data.draws import Draw, draw
 from synpriv.data.intake import Pools, take_in
+from synpriv.recipe import Facts
+from synpriv.shadow.recipes import configured_facts
 
 
 def load_pools(cfg: DictConfig) -> Pools:
@@ -57,4 +60,20 @@ def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:
         member_draw=cfg.canary.membership,
         num_models=cfg.num_models,
         audit_seed=cfg.audit_seed,
+    )
+
+
+def facts_of(cfg: DictConfig, pools: Pools, drawn: Draw, seed: int) -> Facts:
+    """What recipes are checked against, of shadow model `seed`."""
+    public, included = pools.public, drawn.included(seed)
+    sizes = np.bincount(drawn.labels[included], minlength=pools.num_classes)
+    return Facts(
+        num_classes=pools.num_classes,
+        image_shape=pools.image_shape,
+        expected_size=drawn.expected_size,
+        num_train=int(included.sum()),
+        smallest_class=int(sizes.min()),
+        num_public=None if public is None else len(public),
+        largest_public_label=None if public is None else int(public.labels.max()),
+        **configured_facts(cfg),
     )

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, tracking
 from synpriv.results import store
+from synpriv.shadow.check import check
 
 log = logging.getLogger(__name__)
 # The file that is used of what a method builds on.
@@ -26,7 +27,7 @@ FILES = {
     "public_model": store.GENERATOR,
 }
 PUBLIC = "public_model"
-_rehearsed: set[str] = set()  # cells
+_checked: set[tuple[str, bool]] = set()  # cells, and whether with their attack
 
 
 def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = False) -> Path:
@@ -47,13 +48,11 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
 
 
 def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -> None:
-    from synpriv.shadow import offering, training  # torch and Lightning: seconds, only needed here
+    if (cfg.cell, attacked) not in _checked:
+        check(cfg, attacked=attacked)
+        _checked.add((cfg.cell, attacked))
+    from synpriv.shadow import training  # torch and Lightning: seconds, only needed here
 
-    if attacked:
-        offering.check_attack(cfg)
-    if config.prerequisites(cfg.method) and cfg.cell not in _rehearsed:
-        offering.rehearse(cfg)
-        _rehearsed.add(cfg.cell)
     basis = _basis(cfg)
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)

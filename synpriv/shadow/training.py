@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from synpriv.config import build
 from synpriv.data.draws import run_seed
 from synpriv.data.intake import Pools, record
 from synpriv.data.split import AuditSplit
@@ -37,7 +36,8 @@ from synpriv.shadow.offering import (
     split_of,
     untrained_teacher,
 )
-from synpriv.shadow.pools import load_pools
+from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
+from synpriv.shadow.recipes import audited_model, construct
 from synpriv.tracking import Tracker
 
 Facts = dict[str, Any]
@@ -59,7 +59,8 @@ def obtain(
     method after its training. Everything random derives from the run's seed.
     """
     seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
-    model = network_factory(cfg.model, "model", pools, cfg)
+    where, node = audited_model(cfg)
+    model = network_factory(node, where, pools, cfg)
     offered = offer_private(split) | {"model": model, **offer(cfg, pools)}
     if "teacher" in basis:
         offered["teacher"] = untrained_teacher(cfg, pools)
@@ -68,20 +69,15 @@ def obtain(
         offered["records"] = read_records(basis["proxy"])
     if "public_model" in basis:
         offered["public_model"] = read_weights(basis["public_model"])
+    facts = facts_of(cfg, pools, draw_canaries(cfg, pools), cfg.seed)
     with costs.stage("fit"):
         lightning.seed_everything(seed, verbose=False)
-        method = make_method(cfg, offered)
-        if method.promises_privacy and pools.own_constants:
-            raise ValueError(
-                f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
-                f"which the epsilon of method={cfg.method.name} does not cover; use public "
-                "constants, say dataset.mean=[0.5] dataset.std=[0.25]"
-            )
+        method = make_method(cfg, offered, facts)
         release = fit(method, cfg.trainer, tracker, "fit")
     if release.classifier is None:
         with costs.stage("student"):
             lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
-            student = build(cfg.method.student, "method.student")
+            student = construct(cfg.method.student, "method.student")
             fitted = student(private=release.synthetic, model=model)
             classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
         release = replace(release, classifier=classifier)
@@ -95,7 +91,9 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     pools = load_pools(cfg)
     with costs.stage("fit"):
         lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        method = make_method(cfg, offer(cfg, pools))
+        drawn = draw_canaries(cfg, pools)
+        facts = facts_of(cfg, pools, drawn, seed=0)  # of the private set: sizes alone
+        method = make_method(cfg, offer(cfg, pools), facts)
         assert not hasattr(method, "private")
         release = fit(method, cfg.trainer, tracker, "fit")
     artefacts = save_release(cell.run(0), release)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-# The forgetting events of a sample that is wrong in every record.
-NEVER_LEARNED: dict[str, float] = {"first": math.inf, "never": 0.0}
+from synpriv.methods.coreset.recipe import NEVER_LEARNED
+from synpriv.signatures import require
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def select(
     never_learned: see `forgetting`. el2n_epochs: which epochs, from 1, EL2N averages over; by
     default those of `early_epochs`.
     """
-    _check(records, selection=selection, num=num, never_learned=never_learned, epochs=el2n_epochs)
+    _check(records, num)
     choose = SELECTIONS[selection]
     options = Options(generator, never_learned=never_learned, el2n_epochs=el2n_epochs)
     if not balance:
@@ -88,23 +88,8 @@ def select(
     return torch.cat(chosen).sort().values
 
 
-def _check(
-    records: Records,
-    *,
-    selection: str,
-    num: int,
-    never_learned: str,
-    epochs: Sequence[int] | None,
-) -> None:
-    if selection not in SELECTIONS:
-        raise ValueError(f"selection={selection}: must be one of {', '.join(SELECTIONS)}")
-    if not 1 <= num <= len(records):
-        raise ValueError(f"num={num}: must be 1..{len(records)} (the private set)")
-    if never_learned not in NEVER_LEARNED:
-        raise ValueError(f"never_learned={never_learned}: must be {' or '.join(NEVER_LEARNED)}")
-    last = len(records.logits)
-    if epochs is not None and not (epochs and all(1 <= epoch <= last for epoch in epochs)):
-        raise ValueError(f"el2n_epochs={list(epochs)}: must be epochs among 1..{last}")
+def _check(records: Records, num: int) -> None:
+    require(1 <= num <= len(records), f"num={num}", f"1..{len(records)} (the private set)")
     # A NaN would be sorted first and be chosen.
     if not (records.logits.isfinite().all() and records.features.isfinite().all()):
         raise ValueError("records: not finite, the proxy has diverged; lower its lr")

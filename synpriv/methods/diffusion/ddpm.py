@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from synpriv.data.images import LabelledImages, StepChunks, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import lr_factor
+from synpriv.methods.diffusion import recipe
 from synpriv.methods.diffusion.denoising import (
-    UNet,
-    check_sampler,
     denoising_loss,
     drop_labels,
     generate,
@@ -24,36 +23,6 @@ from synpriv.methods.diffusion.denoising import (
     make_schedule,
     make_unet,
 )
-from synpriv.signatures import require
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a denoiser is trained: Adam on the denoising loss, a moving average of the weights.
-
-    The learning rate warms up linearly and falls along a half cosine. The average's decay warms up
-    as (1+t)/(10+t). null_rate: how often the label is hidden.
-    """
-
-    prediction: str
-    num_iterations: int
-    batch_size: int
-    lr: float
-    warmup_iterations: int
-    ema_decay: float
-    null_rate: float
-    crop: bool
-    flip: bool
-
-    def __post_init__(self) -> None:
-        for name in ("num_iterations", "batch_size", "lr"):
-            value = getattr(self, name)
-            require(value > 0, f"{name}={value}", "positive")
-        warmup = self.warmup_iterations
-        require(warmup >= 0, f"warmup_iterations={warmup}", "at least 0")
-        for name in ("ema_decay", "null_rate"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"{name}={value}", "0 <= . < 1")
 
 
 class DenoiserTraining(Method):
@@ -64,18 +33,24 @@ class DenoiserTraining(Method):
 
     def __init__(
         self,
+        own: recipe.DenoiserTraining,
         *,
         private: LabelledImages | None,
         data: LabelledImages,
-        network: UNet,
-        recipe: Recipe,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
     ) -> None:
         super().__init__(private=private, model=None)
         self.max_epochs, self.steps_done = 1, 0
-        self.data, self.network, self.recipe = data, network, recipe
-        self.schedule = make_schedule(recipe.prediction)
-        self.average = copy.deepcopy(network).requires_grad_(False)
-        self.null = network.config.num_class_embeds - 1
+        self.data, self.recipe, self.null = data, own, num_classes
+        self.network = make_unet(
+            image_shape,
+            num_classes=num_classes,
+            channels=own.channels,
+            layers_per_block=own.layers_per_block,
+        )
+        self.schedule = make_schedule(own.prediction)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
 
     def train_dataloader(self) -> StepChunks:
         return StepChunks(self.recipe.num_iterations)
@@ -132,7 +107,7 @@ class Diffusion(DenoiserTraining):
     """Learn the private images, from scratch or from a public model, and release generated ones.
 
     As many as num_generated (`expected_size` if null) with labels in turn: neither depends on the
-    private set. guidance: weight of the label's prediction against no label's; 1 = none.
+    private set.
     """
 
     def __init__(
@@ -143,49 +118,22 @@ class Diffusion(DenoiserTraining):
         image_shape: tuple[int, int, int],
         expected_size: int,
         public_model: Mapping[str, Tensor] | None,
-        channels: Sequence[int],
-        layers_per_block: int,
-        prediction: str,
-        num_iterations: int,
-        batch_size: int,
-        lr: float,
-        warmup_iterations: int,
-        ema_decay: float,
-        null_rate: float,
-        sampler: str,
-        num_inference_steps: int,
-        guidance: float,
-        num_generated: int | None = None,
-        crop: bool = False,
-        flip: bool = False,
+        **options: Any,
     ) -> None:
-        recipe = Recipe(
-            prediction=prediction,
-            num_iterations=num_iterations,
-            batch_size=batch_size,
-            lr=lr,
-            warmup_iterations=warmup_iterations,
-            ema_decay=ema_decay,
-            null_rate=null_rate,
-            crop=crop,
-            flip=flip,
-        )
-        number = expected_size if num_generated is None else num_generated
-        check_sampler(sampler, num_inference_steps)
-        _check_guidance(guidance, null_rate)
-        fewest = f"at least {num_classes}, one per class, or null"
-        require(number >= num_classes, f"num_generated={number}", fewest)
-        network = make_unet(
-            image_shape,
+        own = recipe.Diffusion(**options)
+        super().__init__(
+            own,
+            private=private,
+            data=private,
             num_classes=num_classes,
-            channels=channels,
-            layers_per_block=layers_per_block,
+            image_shape=image_shape,
         )
         if public_model is not None:
-            load(network, public_model)
-        super().__init__(private=private, data=private, network=network, recipe=recipe)
-        self.sampler = make_sampler(sampler, self.schedule)
-        self.steps, self.guidance = num_inference_steps, guidance
+            for network in (self.network, self.average):
+                load(network, public_model)
+        self.sampler = make_sampler(own.sampler, self.schedule)
+        self.steps, self.guidance = own.num_inference_steps, own.guidance
+        number = expected_size if own.num_generated is None else own.num_generated
         self.labels = torch.arange(number) % num_classes
         started = () if public_model is None else ("public pre-training",)
         self.provenance = ("denoising loss on pixels and labels", *started)
@@ -206,12 +154,6 @@ class Diffusion(DenoiserTraining):
         return Release(synthetic=self.synthetic, generator=self.average)
 
 
-def _check_guidance(guidance: float, null_rate: float) -> None:
-    require(guidance >= 0, f"guidance={guidance}", "at least 0")
-    learnt = guidance == 1 or null_rate > 0
-    require(learnt, f"guidance={guidance}", "1 with null_rate=0: no null class is learnt")
-
-
 class DiffusionPretraining(DenoiserTraining):
     """Learn the public pool once, for all shadow models to start from.
 
@@ -224,49 +166,19 @@ class DiffusionPretraining(DenoiserTraining):
     def __init__(
         self,
         *,
-        public: LabelledImages | None,
+        public: LabelledImages,
         num_classes: int,
         image_shape: tuple[int, int, int],
-        channels: Sequence[int],
-        layers_per_block: int,
-        prediction: str,
-        num_iterations: int,
-        batch_size: int,
-        lr: float,
-        warmup_iterations: int,
-        ema_decay: float,
-        null_rate: float,
-        conditional: bool | None = None,
-        crop: bool = False,
-        flip: bool = False,
+        **options: Any,
     ) -> None:
-        if public is None:
-            raise ValueError("public=null: pre-training needs a pool, say dataset@public=cifar100")
-        shape, last = tuple(public.images.shape[1:]), int(public.labels.max())
-        require(shape == tuple(image_shape), f"public images of {shape}", str(image_shape))
-        use_labels = last < num_classes if conditional is None else conditional
-        known = last < num_classes or not use_labels
-        require(known, "conditional=true", f"false or null: public labels go up to {last}")
-        recipe = Recipe(
-            prediction=prediction,
-            num_iterations=num_iterations,
-            batch_size=batch_size,
-            lr=lr,
-            warmup_iterations=warmup_iterations,
-            ema_decay=ema_decay,
-            null_rate=null_rate,
-            crop=crop,
-            flip=flip,
-        )
+        own = recipe.DiffusionPretraining(**options)
+        known = int(public.labels.max()) < num_classes
+        use_labels = known if own.conditional is None else own.conditional
         null = torch.full_like(public.labels, num_classes)
         data = public if use_labels else LabelledImages(public.images, null)
-        network = make_unet(
-            image_shape,
-            num_classes=num_classes,
-            channels=channels,
-            layers_per_block=layers_per_block,
+        super().__init__(
+            own, private=None, data=data, num_classes=num_classes, image_shape=image_shape
         )
-        super().__init__(private=None, data=data, network=network, recipe=recipe)
         self.conditional = use_labels
 
     @torch.no_grad()

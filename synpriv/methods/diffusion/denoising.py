@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from synpriv.methods.diffusion.recipe import TIMES
 from synpriv.signatures import require
 
-TIMES = 1000  # noise levels in training
-PREDICTIONS = ("v_prediction", "epsilon")
-SAMPLERS = {"ddim": TIMES, "dpm_solver": 100}  # and the most steps they take
 BATCH = 512  # images that are generated at a time
 UNet = Any  # diffusers' classes
 Schedule = Any
@@ -36,18 +34,12 @@ def make_unet(
 ) -> UNet:
     """A UNet without attention, one level per entry of `channels`; its last class is the null one.
 
-    image_shape: (ch, H, W); levels halve H and W, so both must be divisible by 2^(levels-1).
+    image_shape: (ch, H, W); levels halve H and W.
     """
     from diffusers import UNet2DModel
 
-    given, size = f"channels={[*channels]}", tuple(image_shape[1:])
-    require(len(channels) > 0 and all(c > 0 and c % 2 == 0 for c in channels), given, "even, > 0")
-    require(layers_per_block >= 1, f"layers_per_block={layers_per_block}", "at least 1")
-    factor = 2 ** (len(channels) - 1)
-    fits = not any(side % factor for side in size)
-    require(fits, f"{given}: images of {size}", f"divisible by {factor}, or use fewer levels")
     return UNet2DModel(
-        sample_size=size,
+        sample_size=tuple(image_shape[1:]),
         in_channels=image_shape[0],
         out_channels=image_shape[0],
         block_out_channels=tuple(channels),
@@ -72,7 +64,6 @@ def make_schedule(prediction: str) -> Schedule:
     """The cosine noise schedule (Nichol and Dhariwal, ICML 2021) and what is predicted."""
     from diffusers import DDIMScheduler
 
-    require(prediction in PREDICTIONS, f"prediction={prediction}", " or ".join(PREDICTIONS))
     # The noisiest level holds no signal: epsilon, divided by that signal, cannot start from there.
     spacing = "trailing" if prediction == "v_prediction" else "leading"
     return DDIMScheduler(
@@ -82,18 +73,6 @@ def make_schedule(prediction: str) -> Schedule:
         prediction_type=prediction,
         timestep_spacing=spacing,
     )
-
-
-def check_sampler(name: str, steps: int) -> None:
-    """Refuse walks that diffusers would silently begin or end at the wrong noise level.
-
-    It strides by whole levels: with 600 steps it ends at level 400 (or begins at 599), with 61 the
-    last stride starts from pure noise again.
-    """
-    require(name in SAMPLERS, f"sampler={name}", " or ".join(SAMPLERS))
-    fits = 2 <= steps <= SAMPLERS[name] and TIMES % steps == 0
-    right = f"a divisor of {TIMES} in 2..{SAMPLERS[name]} for {name}"
-    require(fits, f"num_inference_steps={steps}", right)
 
 
 def make_sampler(name: str, schedule: Schedule) -> Schedule:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from synpriv.data.images import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.distill import recipe
 from synpriv.methods.distill.dsa import siamese
 from synpriv.models import Network
-
-# Through what else private data reach the synthetic set, by where it starts.
-CHANNELS: dict[str, tuple[str, ...]] = {
-    "real": ("initial pixels",),
-    "average": ("class pixel means",),
-    "public": (),
-    "noise": (),
-}
 
 
 def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
@@ -49,11 +43,6 @@ class DistributionMatching(Method):
     Every iteration draws a fresh random `embedder`, augments real and synthetic images alike and
     takes one step on the pixels. Images live in normalised space but are kept inside the range of
     real pixels, so that the released uint8 set is what was optimised.
-
-    init: `real` starts from random private images of each class, `average` from means of disjoint
-    groups of them (each a channel of its own), `public` from random public images, whose labels are
-    not used, `noise` from N(0,1). real_per_class: private images per class and iteration, all if
-    null.
     """
 
     def __init__(
@@ -63,42 +52,15 @@ class DistributionMatching(Method):
         model: Callable[[], Network],
         embedder: Callable[[], Network],
         num_classes: int,
-        images_per_class: int,
-        num_iterations: int,
         public: LabelledImages | None = None,
-        lr: float = 1.0,
-        momentum: float = 0.5,
-        init: str = "real",
-        real_per_class: int | None = None,
-        augment: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         super().__init__(private=private, model=model)
-        if init not in CHANNELS:
-            raise ValueError(f"init={init}: must be one of {', '.join(CHANNELS)}")
-        for name, value in (
-            ("images_per_class", images_per_class),
-            ("num_iterations", num_iterations),
-            ("real_per_class", 1 if real_per_class is None else real_per_class),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
-        smallest = int(torch.bincount(private.labels, minlength=num_classes).min())
-        if init in ("real", "average") and smallest < images_per_class:
-            raise ValueError(
-                f"images_per_class={images_per_class}: the smallest class has {smallest} images"
-            )
-        if init == "public" and (public is None or len(public) < images_per_class * num_classes):
-            raise ValueError(
-                "init=public: needs a public pool of at least "
-                f"{images_per_class * num_classes} images, say dataset@public=cifar100"
-            )
-        self.embedder, self.num_classes = embedder, num_classes
-        self.num_iterations, self.lr, self.momentum = num_iterations, lr, momentum
-        self.init, self.real_per_class, self.augment = init, real_per_class, tuple(augment)
-        self.max_epochs = 1
-        self.provenance = ("class feature means", "labels", *CHANNELS[init])
+        self.recipe = own = recipe.DistributionMatching(**options)
+        self.embedder, self.num_classes, self.max_epochs = embedder, num_classes, 1
+        self.provenance = ("class feature means", "labels", *recipe.CHANNELS[own.init])
         self.draw = stream("distillation")
-        self.labels = torch.arange(num_classes).repeat_interleave(images_per_class)
+        self.labels = torch.arange(num_classes).repeat_interleave(own.images_per_class)
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])
         self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
@@ -108,10 +70,10 @@ class DistributionMatching(Method):
         self, normalise: Callable[[Tensor], Tensor], public: LabelledImages | None
     ) -> Tensor:
         """Where the synthetic images start, float [K*ipc,ch,H,W] in normalised space."""
-        if self.init == "noise":
+        if self.recipe.init == "noise":
             shape = (len(self.labels), *self.private.images.shape[1:])
             return torch.randn(shape, generator=self.draw).clamp(self.low, self.high)
-        if self.init == "public":
+        if self.recipe.init == "public":
             assert public is not None
             order = torch.randperm(len(public), generator=self.draw)
             return normalise(public.images[order[: len(self.labels)]])
@@ -119,7 +81,9 @@ class DistributionMatching(Method):
         shuffled = self.private[order]
         per_class = len(self.labels) // self.num_classes
         rank = rank_in_class(shuffled.labels, self.num_classes)
-        if self.init == "average":  # the i-th image of a class goes to its group i modulo IPC
+        if (
+            self.recipe.init == "average"
+        ):  # the i-th image of a class goes to its group i modulo IPC
             group = shuffled.labels * per_class + (rank - 1) % per_class
             pixels = normalise(shuffled.images).flatten(1)
             means = class_means(pixels, group, len(self.labels))
@@ -128,10 +92,10 @@ class DistributionMatching(Method):
         return normalise(chosen.images[chosen.labels.argsort(stable=True)])
 
     def train_dataloader(self) -> StepChunks:
-        return StepChunks(self.num_iterations)
+        return StepChunks(self.recipe.num_iterations)
 
     def configure_optimizers(self) -> torch.optim.SGD:
-        return torch.optim.SGD([self.pixels], lr=self.lr, momentum=self.momentum)
+        return torch.optim.SGD([self.pixels], lr=self.recipe.lr, momentum=self.recipe.momentum)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -153,7 +117,7 @@ class DistributionMatching(Method):
         embedder = self.embedder().to(self.device).requires_grad_(False)
         private = self._real_batch()
         real, synthetic = siamese(
-            [embedder.normalise(private.images), self.pixels], self.augment, self.draw
+            [embedder.normalise(private.images), self.pixels], self.recipe.augment, self.draw
         )
         with torch.no_grad():
             real_means = class_means(embedder.features(real), private.labels, self.num_classes)
@@ -162,11 +126,11 @@ class DistributionMatching(Method):
 
     def _real_batch(self) -> LabelledImages:
         """The private images of this iteration."""
-        if self.real_per_class is None:
+        if self.recipe.real_per_class is None:
             return self.private
         order = torch.randperm(len(self.private), generator=self.draw).to(self.device)
         rank = rank_in_class(self.private.labels[order], self.num_classes)
-        return self.private[order[rank <= self.real_per_class]]
+        return self.private[order[rank <= self.recipe.real_per_class]]
 
     def release(self) -> Release:
         network = self.embedder().to(self.device)

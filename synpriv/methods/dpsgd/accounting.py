@@ -26,7 +26,6 @@ ORDERS = (
 )
 # Numerical composition needs memory in proportion to epsilon: 280 took 5 s, 10,000 took 22 GB.
 LARGEST_FOR_PRV = 50.0
-ACCOUNTANTS = ("prv", "rdp")
 
 
 @functools.cache

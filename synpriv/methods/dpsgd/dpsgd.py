@@ -12,12 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from synpriv.data.images import LabelledImages, PoissonBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
-from synpriv.methods.dpsgd import accounting
+from synpriv.methods.dpsgd import accounting, recipe
 from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.models import Network
-from synpriv.signatures import require
 
-EXPECTED = "the expected number of private images"
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
@@ -28,16 +26,13 @@ class DPSGD(Method):
     multiplicity and weight averaging as in De et al., "Unlocking High-Accuracy Differentially
     Private Image Classification through Scale" (2022).
 
-    Exactly one of noise_multiplier and target_epsilon is given. Every step draws each sample with
-    rate batch_size / expected_size; `expected_size` is public: the same for all shadow models,
-    where the true size would depend on who is a member. num_views: augmented views K over which a
-    sample's gradient is averaged before it is clipped. physical_batch_size: samples whose gradients
-    are in memory at a time, K views each. ema_decay: at most; it warms up as (1+t)/(10+t).
+    Every step draws each sample with rate batch_size / expected_size; `expected_size` is public:
+    the same for all shadow models, where the true size would depend on who is a member.
     """
 
     provenance = ("clipped and noised gradients",)
-    promises_privacy = True
-    releases_images = False
+    promises_privacy = recipe.DPSGD.promises_privacy
+    releases_images = recipe.DPSGD.releases_images
 
     def __init__(
         self,
@@ -45,71 +40,33 @@ class DPSGD(Method):
         private: LabelledImages,
         model: Callable[[], Network],
         expected_size: int,
-        num_epochs: int,
-        batch_size: int,
-        lr: float,
-        delta: float,
-        noise_multiplier: float | None = None,
-        target_epsilon: float | None = None,
-        max_grad_norm: float = 1.0,
-        num_views: int = 1,
-        physical_batch_size: int = 64,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        ema_decay: float | None = 0.9999,
-        crop: bool = True,
-        flip: bool = False,
-        accountant: str = "prv",
+        **options: Any,
     ) -> None:
         super().__init__(private=private, model=model)
-        positive = {"num_epochs": num_epochs, "batch_size": batch_size, "lr": lr}
-        positive |= {"max_grad_norm": max_grad_norm, "num_views": num_views}
-        for name, value in {**positive, "physical_batch_size": physical_batch_size}.items():
-            require(value > 0, f"{name}={value}", "positive")
-        fits = batch_size <= expected_size
-        require(fits, f"batch_size={batch_size}", f"at most {expected_size}, {EXPECTED}")
-        low = 0 < delta < 1 / expected_size
-        require(low, f"delta={delta}", f"above 0 and below 1/{expected_size}, one over {EXPECTED}")
-        require(accountant in accounting.ACCOUNTANTS, f"accountant={accountant}", "prv or rdp")
-        varied = num_views == 1 or crop or flip
-        require(varied, f"num_views={num_views}", "1 without crop and flip: all views are the same")
-        average = ema_decay is None or 0 < ema_decay < 1
-        require(average, f"ema_decay={ema_decay}", "between 0 and 1, or null")
+        self.recipe = own = recipe.DPSGD(**options)
         self.network = model()
         _refuse_batch_norm(self.network)
-        self.average = AveragedModel(self.network, multi_avg_fn=_warmed_up(ema_decay or 0.0))
-        self.max_epochs = num_epochs
-        self.steps_per_epoch = max(1, round(expected_size / batch_size))
-        self.batch_size, self.physical_batch_size = batch_size, physical_batch_size
-        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.max_grad_norm, self.num_views = max_grad_norm, num_views
-        self.crop, self.flip, self.delta, self.accountant = crop, flip, delta, accountant
-        self.sample_rate = batch_size / expected_size
+        self.average = AveragedModel(self.network, multi_avg_fn=_warmed_up(own.ema_decay or 0.0))
+        self.max_epochs = own.num_epochs
+        self.steps_per_epoch = max(1, round(expected_size / own.batch_size))
+        self.sample_rate = own.batch_size / expected_size
         self.steps_done = 0
-        self.noise_multiplier = self._noise_multiplier(noise_multiplier, target_epsilon)
+        self.noise_multiplier = self._noise_multiplier()
 
     @property
     def num_steps(self) -> int:
         return self.max_epochs * self.steps_per_epoch
 
-    def _noise_multiplier(self, given: float | None, target_epsilon: float | None) -> float:
-        if (given is None) == (target_epsilon is None):
-            none = "both are null" if given is None else f"{given} and {target_epsilon}"
-            raise ValueError(
-                f"noise_multiplier, target_epsilon: {none}; exactly one decides, the other must be "
-                "null: method.target_epsilon=null method.noise_multiplier=0.5, say"
-            )
-        if given is not None:
-            require(given >= 0, f"noise_multiplier={given}", "at least 0")
-            return given
-        assert target_epsilon is not None
-        require(target_epsilon > 0, f"target_epsilon={target_epsilon}", "positive")
+    def _noise_multiplier(self) -> float:
+        if self.recipe.noise_multiplier is not None:
+            return self.recipe.noise_multiplier
+        assert self.recipe.target_epsilon is not None
         return accounting.noise_for(
-            target_epsilon=target_epsilon,
+            target_epsilon=self.recipe.target_epsilon,
             sample_rate=self.sample_rate,
             steps=self.num_steps,
-            delta=self.delta,
-            accountant=self.accountant,
+            delta=self.recipe.delta,
+            accountant=self.recipe.accountant,
         )
 
     def train_dataloader(self) -> PoissonBatches:
@@ -120,9 +77,9 @@ class DPSGD(Method):
     def configure_optimizers(self) -> torch.optim.SGD:
         return torch.optim.SGD(
             self.network.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
             fused=True,
         )
 
@@ -149,15 +106,15 @@ class DPSGD(Method):
         named = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         total = {name: torch.zeros_like(p) for name, p in named.items()}
         num_clipped = torch.zeros((), device=self.device)
-        for piece in batch.split(self.physical_batch_size):
+        for piece in batch.split(self.recipe.physical_batch_size):
             gradients, norms = self.clipped_sum(piece)
             for name, gradient in gradients.items():
                 total[name] += gradient
-            num_clipped += (norms > self.max_grad_norm).sum()
-        scale = self.noise_multiplier * self.max_grad_norm
+            num_clipped += (norms > self.recipe.max_grad_norm).sum()
+        scale = self.noise_multiplier * self.recipe.max_grad_norm
         for name, parameter in named.items():
             noise = torch.randn(parameter.shape, generator=self.noise, device=self.device)
-            parameter.grad = (total[name] + scale * noise) / self.batch_size
+            parameter.grad = (total[name] + scale * noise) / self.recipe.batch_size
         optimiser.step()
         self.average.update_parameters(self.network)
         self.steps_done += 1
@@ -165,15 +122,15 @@ class DPSGD(Method):
 
     def clipped_sum(self, piece: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Sum of the clipped gradients of the samples `piece`, int64 [B], and their norms."""
-        views = self.private.images[piece].repeat_interleave(self.num_views, 0)
-        labels = self.private.labels[piece].repeat_interleave(self.num_views, 0)
-        views = crop_and_flip(views, self.generator, crop=self.crop, flip=self.flip)
+        views = self.private.images[piece].repeat_interleave(self.recipe.num_views, 0)
+        labels = self.private.labels[piece].repeat_interleave(self.recipe.num_views, 0)
+        views = crop_and_flip(views, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
         return clipped_sum(
             self.network,
             views,
             lambda logits: cross_entropy(logits, labels, reduction="none"),
-            max_grad_norm=self.max_grad_norm,
-            num_views=self.num_views,
+            max_grad_norm=self.recipe.max_grad_norm,
+            num_views=self.recipe.num_views,
         )
 
     def metrics(self) -> dict[str, Any]:
@@ -182,9 +139,9 @@ class DPSGD(Method):
             noise_multiplier=self.noise_multiplier,
             sample_rate=self.sample_rate,
             steps=self.steps_done,
-            delta=self.delta,
-            max_grad_norm=self.max_grad_norm,
-            accountant=self.accountant,
+            delta=self.recipe.delta,
+            max_grad_norm=self.recipe.max_grad_norm,
+            accountant=self.recipe.accountant,
         )
 
     def release(self) -> Release:
@@ -196,10 +153,7 @@ class DPSGD(Method):
 
 def _refuse_batch_norm(network: nn.Module) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        raise ValueError(
-            "model.norm=batch: BatchNorm mixes the samples of a batch, so that no sample's "
-            "influence is bounded; DP-SGD needs model.norm=group"
-        )
+        raise ValueError(recipe.BATCH_NORM)
 
 
 def _warmed_up(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:

@@ -1,0 +1,58 @@
+"""The recipe of dataset distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synpriv.recipe import Facts, Recipe
+from synpriv.signatures import require
+
+# Through what else private data reach the synthetic set, by where it starts.
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "real": ("initial pixels",),
+    "average": ("class pixel means",),
+    "public": (),
+    "noise": (),
+}
+STRATEGIES = ("colour", "crop", "cutout", "flip", "scale", "rotate")  # of augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionMatching(Recipe):
+    """Options of `methods.distill.dm.DistributionMatching`.
+
+    init: `real` starts from random private images of each class, `average` from means of disjoint
+    groups of them (each a channel of its own), `public` from random public images, whose labels are
+    not used, `noise` from N(0,1). real_per_class: private images per class and iteration, all if
+    null.
+    """
+
+    makes = "synpriv.methods.distill.dm.DistributionMatching"
+    parts = ("embedder", "student")
+
+    images_per_class: int
+    num_iterations: int
+    lr: float = 1.0
+    momentum: float = 0.5
+    init: str = "real"
+    real_per_class: int | None = None
+    augment: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        require(self.init in CHANNELS, f"init={self.init}", f"one of {', '.join(CHANNELS)}")
+        for name in ("images_per_class", "num_iterations", "real_per_class"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name}={value}", "at least 1")
+        unknown = sorted(set(self.augment) - set(STRATEGIES))
+        require(not unknown, f"augment={unknown}", f"among {', '.join(STRATEGIES)}")
+
+    def check(self, facts: Facts) -> None:
+        own, smallest, public = self.images_per_class, facts.smallest_class, facts.num_public
+        if self.init in ("real", "average") and smallest < own:
+            raise ValueError(f"images_per_class={own}: the smallest class has {smallest} images")
+        if self.init == "public" and (public is None or public < own * facts.num_classes):
+            raise ValueError(
+                f"init=public: needs a public pool of at least {own * facts.num_classes} images, "
+                "say dataset@public=cifar100"
+            )

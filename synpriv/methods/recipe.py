@@ -1,0 +1,52 @@
+"""The recipe of plain supervised training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synpriv.recipe import Recipe
+from synpriv.signatures import require
+
+SCHEDULES = ("one_cycle", "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier(Recipe):
+    """Options of `methods.classifier.Classifier`.
+
+    schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
+    `gamma` at each of `milestones`, epochs counted after the warm-up).
+    ema_decay: release an exponential moving average of the weights instead of the last ones.
+    record: keep the logits of all private images after each epoch, and their last features, for
+    coreset selections.
+    """
+
+    makes = "synpriv.methods.classifier.Classifier"
+    releases_images = False
+
+    num_epochs: int
+    batch_size: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    warmup_epochs: float = 1.0
+    milestones: Sequence[float] = ()
+    gamma: float = 0.2
+    crop: bool = True
+    flip: bool = False
+    label_smoothing: float = 0.0
+    ema_decay: float | None = None
+    record: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_epochs", "batch_size", "lr"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}={value}", "positive")
+        require(self.schedule in SCHEDULES, f"schedule={self.schedule}", " or ".join(SCHEDULES))
+        warmup, decay = self.warmup_epochs, self.ema_decay
+        fits = 0 <= warmup < self.num_epochs
+        require(fits, f"warmup_epochs={warmup}", f"0 <= . < {self.num_epochs} epochs")
+        average = decay is None or 0 < decay < 1
+        require(average, f"ema_decay={decay}", "between 0 and 1, or null")

@@ -1,0 +1,49 @@
+"""The options of something heavy, checked without importing it.
+
+torch and Lightning take seconds to import. A yaml's `_target_` is therefore a small dataclass that
+knows which options there are, which values they take and which data they fit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from hydra.utils import get_object
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe may know of one shadow model before anything is trained: sizes only."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    expected_size: int  # of the private set, public
+    num_train: int  # its true size
+    smallest_class: int  # images, among classes 0..K-1 by the labels that are trained on
+    num_public: int | None
+    largest_public_label: int | None
+    norm: str  # of the audited network
+    teacher_norm: str | None = None
+    proxy_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Base class: each field is an option, wrong values are refused when it is made."""
+
+    makes: ClassVar[str]  # dotted name of what takes these options
+    parts: ClassVar[tuple[str, ...]] = ()  # sub-nodes of the yaml that are recipes of their own
+    # Of methods, see `Method`.
+    releases_images: ClassVar[bool] = True
+    promises_privacy: ClassVar[bool] = False
+
+    def check(self, facts: Facts) -> None:
+        """Raise ValueError where these options cannot work on such data."""
+
+    def make(self) -> Callable[..., Any]:
+        """The heavy thing with its options, still to be given what it works on."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return functools.partial(get_object(self.makes), **options)

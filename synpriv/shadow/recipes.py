@@ -1,0 +1,147 @@
+"""The recipes of a config, checked without torch before anything is trained."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from synpriv.audit import audit
+from synpriv.config import STAGES, build, of_prerequisite, prerequisites
+from synpriv.recipe import Facts, Recipe
+from synpriv.signatures import nearest
+
+PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may have
+TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
+
+
+def recipes_of(cfg: DictConfig) -> dict[str, Recipe]:
+    """The recipes of the model, the method and all that it builds on, by their path in the config.
+
+    Raises ValueError, beginning with the path, for options that do not exist or have wrong values.
+    A `_target_` that is no recipe is imported, and only names and types of its options are checked.
+    """
+    nodes = {"model": cfg.model, **_nodes(cfg, "method")}
+    made = {where: recipe_of(node, where) for where, node in nodes.items()}
+    return {where: recipe for where, recipe in made.items() if recipe is not None}
+
+
+def check_recipes(recipes: Mapping[str, Recipe], facts: Facts) -> None:
+    """Raise ValueError where options cannot work on data of these sizes.
+
+    Not those of a student: what it is trained on is another set, still to be made.
+    """
+    for where, recipe in recipes.items():
+        if not where.endswith("student"):
+            norm = facts.teacher_norm if where == "method.teacher" else facts.norm
+            with _located(where, type(recipe)):
+                recipe.check(replace(facts, norm=norm or facts.norm))
+
+
+def recipe_of(node: DictConfig, where: str) -> Recipe | None:
+    """The recipe that a node's `_target_` names, None if it names the heavy thing itself."""
+    target = get_object(node["_target_"])
+    parts = ("model",) if where.rpartition(".")[2] in TRAININGS else ()
+    if not (inspect.isclass(target) and issubclass(target, Recipe)):
+        plain = [str(key) for key, value in node.items() if not _has_target(value)]
+        _check_nodes(node, where, [*PARTS, *parts, *plain])
+        build(node, where)
+        return None
+    _check_nodes(node, where, [*target.parts, *parts, *(field.name for field in fields(target))])
+    for field in fields(target):
+        if field.name not in node and field.default is MISSING:
+            name = f"{where}.{field.name}"
+            raise ValueError(f"{name}: has no default; write {name}=VALUE")
+    with _located(where, target):
+        return build(node, where)()
+
+
+def construct(node: DictConfig, where: str, facts: Facts | None = None) -> Callable[..., Any]:
+    """The heavy thing that a node describes with its options, still to be given what it works on.
+
+    The node's `_target_` is a recipe, checked against the facts if there are any, or, where
+    somebody's own method has none, the thing itself.
+    """
+    recipe = recipe_of(node, where)
+    if recipe is None:
+        return build(node, where)
+    if facts is not None:
+        check_recipes({where: recipe}, facts)
+    return recipe.make()
+
+
+def audited_model(cfg: DictConfig) -> tuple[str, DictConfig]:
+    """Path and node of the architecture of the network that is audited: the student's if any."""
+    student = cfg.method.get("student")
+    if student is not None and "model" in student:
+        return "method.student.model", student.model
+    return "model", cfg.model
+
+
+def configured_facts(cfg: DictConfig) -> dict[str, Any]:
+    """What of `Facts` the config alone decides."""
+    method, stages = cfg.method, prerequisites(cfg.method)
+    facts: dict[str, Any] = {"norm": _norm(audited_model(cfg)[1])}
+    if "teacher" in stages:
+        facts["teacher_norm"] = _norm(of_prerequisite(cfg, "teacher").model)
+    if "proxy" in stages:
+        facts["proxy_epochs"] = method.proxy.num_epochs
+    return facts
+
+
+def check_attack(cfg: DictConfig) -> None:
+    """Refuse an attack on images that the method will not release, before it is trained."""
+    images = get_object(cfg.method["_target_"]).releases_images
+    num_views = 18 if cfg.dataset.flip else 9
+    attack = build(cfg.attack, "attack")
+    audit.check(attack, cfg.num_models, num_views=num_views, images=images)
+
+
+def _norm(model: DictConfig) -> str:
+    return model.get("norm", "unknown")  # of somebody's own network
+
+
+def _nodes(cfg: DictConfig, where: str) -> dict[str, DictConfig]:
+    """The method, its parts and their architectures, by path."""
+    nodes = {where: cfg.method}
+    for name in ("student", "embedder"):
+        if name in cfg.method:
+            nodes[f"{where}.{name}"] = cfg.method[name]
+    audited, model = audited_model(cfg)
+    if audited != "model":
+        nodes[f"{where}.student.model"] = model
+    for name in prerequisites(cfg.method):
+        own = of_prerequisite(cfg, name)
+        nodes |= _nodes(own, f"{where}.{name}")
+        if "model" in cfg.method[name]:
+            nodes[f"{where}.{name}.model"] = own.model
+    return nodes
+
+
+def _check_nodes(node: DictConfig, where: str, known: list[str]) -> None:
+    """Refuse sub-nodes that nothing would look at, but that would open a new cell."""
+    for name, value in node.items():
+        if isinstance(value, DictConfig) and name not in known:
+            better = nearest(str(name), known)
+            raise ValueError(f"{where}.{name!s}: no such option; {better}")
+
+
+def _has_target(value: Any) -> bool:
+    return isinstance(value, DictConfig) and "_target_" in value
+
+
+@contextmanager
+def _located(where: str, of: type[Recipe]) -> Iterator[None]:
+    """Put the path before an error that begins with an option of this recipe."""
+    try:
+        yield
+    except ValueError as error:
+        first = re.match(r"\w*", str(error))
+        named = first is not None and first.group() in {field.name for field in fields(of)}
+        raise ValueError(f"{where}.{error}" if named else str(error)) from error
