@@ -91,6 +91,7 @@ def test_every_yaml_builds_its_recipes_without_torch() -> None:
             ["method=distill", "+model@method.student.modl=convnet"],
             r"^method\.student\.modl: .*mod",
         ),
+        (["method=dfkd", "+method.teacher.model=null"], r"^method\.teacher\.model=null: must be"),
         (["+model@model.model=convnet"], r"^model\.model: no such option"),
     ],
 )

@@ -12,10 +12,9 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from synpriv.audit import audit
 from synpriv.config import STAGES, build, of_prerequisite, prerequisites
 from synpriv.recipe import Facts, Recipe
-from synpriv.signatures import nearest
+from synpriv.signatures import nearest, require
 
 PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may have
 TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
@@ -46,6 +45,7 @@ def check_recipes(recipes: Mapping[str, Recipe], facts: Facts) -> None:
 
 def recipe_of(node: DictConfig, where: str) -> Recipe | None:
     """The recipe that a node's `_target_` names, None if it names the heavy thing itself."""
+    require(node is not None, f"{where}=null", "a node with a _target_, or not set")
     target = get_object(node["_target_"])
     parts = ("model",) if where.rpartition(".")[2] in TRAININGS else ()
     if not (inspect.isclass(target) and issubclass(target, Recipe)):
@@ -97,6 +97,8 @@ def configured_facts(cfg: DictConfig) -> dict[str, Any]:
 
 def check_attack(cfg: DictConfig) -> None:
     """Refuse an attack on images that the method will not release, before it is trained."""
+    from synpriv.audit import audit  # SciPy takes a second, and recipes do not need it
+
     images = get_object(cfg.method["_target_"]).releases_images
     num_views = 18 if cfg.dataset.flip else 9
     attack = build(cfg.attack, "attack")

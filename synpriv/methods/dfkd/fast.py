@@ -144,9 +144,8 @@ class DFKD(Method):
             pairs = zip(batch, self.past, strict=True)
             batch = [torch.lerp(new, old, self.recipe.statistics_momentum) for new, old in pairs]
         seen = Synthesis(logits, lambda: self.network(images), targets, batch, running)
-        terms = [
-            weight * LOSSES[name](seen) for name, weight in self.recipe.losses.items() if weight
-        ]
+        weights = self.recipe.losses
+        terms = [weight * LOSSES[name](seen) for name, weight in weights.items() if weight]
         return torch.stack(terms).sum(), [value.detach() for value in batch]
 
     def distil(self, lr: float) -> Tensor:

@@ -81,9 +81,7 @@ class DistributionMatching(Method):
         shuffled = self.private[order]
         per_class = len(self.labels) // self.num_classes
         rank = rank_in_class(shuffled.labels, self.num_classes)
-        if (
-            self.recipe.init == "average"
-        ):  # the i-th image of a class goes to its group i modulo IPC
+        if self.recipe.init == "average":  # image i of a class goes to its group i modulo IPC
             group = shuffled.labels * per_class + (rank - 1) % per_class
             pixels = normalise(shuffled.images).flatten(1)
             means = class_means(pixels, group, len(self.labels))
