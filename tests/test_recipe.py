@@ -115,7 +115,7 @@ def test_a_wrong_option_is_refused_by_its_path(
         (
             ["method=diffusion"],
             {"largest_public_label": None},
-            r"^public=null: a diffusion that starts",
+            "^public=null: a diffusion",
         ),
         (["method=coreset_random"], {"num_train": 10}, r"^method\.fraction=0\.3 of 10 images"),
     ],
