@@ -120,12 +120,14 @@ def _draw_pairs(cell: store.Cell, seeds: list[int]) -> bool:
 
 
 def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+    options = config.plain(cfg.attack)
     return {
         "cell": cell.name,
         "method": cfg.method.name,
         "dataset": cfg.dataset.name,
         "canary": cfg.canary.kind,
         "attack": cfg.attack.name,
-        "attack_options": config.plain(cfg.attack),
+        "attack_options": options,
+        **content.variance_of(options, len(seeds)),
         "partial": len(seeds) < cell.num_models,
     }
