@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from synpriv import __version__, config, tracking
 from synpriv.audit import audit
 from synpriv.audit.metrics import roc
-from synpriv.report import content, figure, pairs
+from synpriv.report import content, figure, names, pairs
 from synpriv.results import store
 from synpriv.shadow import runs
 
@@ -129,5 +129,6 @@ def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, A
         "attack": cfg.attack.name,
         "attack_options": options,
         **content.variance_of(options, len(seeds)),
+        "settings": names.flat(config.science(cfg)),
         "partial": len(seeds) < cell.num_models,
     }
