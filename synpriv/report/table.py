@@ -137,8 +137,8 @@ def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
 def notes(reports: Sequence[Report]) -> str:
     """What the marked rows warn of and which variance `auto` chose, one line each."""
     lines = [
-        f"{report['cell']} {report['attack']}: {warning}"
-        for report in reports
+        f"{name}: {warning}"
+        for name, report in zip(names.distinct_names(reports), reports, strict=True)
         for warning in report["warnings"]
     ]
     return "".join(f"- {line}\n" for line in [*lines, *_variances(reports)])
