@@ -92,9 +92,11 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     for labels in named:
         _spread(labels)
     first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
+    variance = names.chosen_variance(first)
+    used = f" ({variance} variance)" if variance else ""
     figure.suptitle(
         f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}; area: seconds per model, largest "
+        f"{first['num_models']} shadow models, {first['attack']}{used}; area: seconds per model, largest "
         f"{slowest:.0f} s; line: DP-SGD{lack}\n"
         "grey band, hollow markers: no evidence of a leak at this FPR",
         fontsize=9,
