@@ -96,8 +96,8 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     used = f" ({variance} variance)" if variance else ""
     figure.suptitle(
         f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}{used}; area: seconds per model, largest "
-        f"{slowest:.0f} s; line: DP-SGD{lack}\n"
+        f"{first['num_models']} shadow models, {first['attack']}{used}; "
+        f"area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}\n"
         "grey band, hollow markers: no evidence of a leak at this FPR",
         fontsize=9,
     )
