@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from synpriv import __version__, config, tracking
 from synpriv.audit import audit
 from synpriv.audit.metrics import roc
-from synpriv.report import content, figure, pairs
+from synpriv.report import content, figure, names, pairs
 from synpriv.results import store
 from synpriv.shadow import runs
 
@@ -120,12 +120,15 @@ def _draw_pairs(cell: store.Cell, seeds: list[int]) -> bool:
 
 
 def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, Any]:
+    options = config.plain(cfg.attack)
     return {
         "cell": cell.name,
         "method": cfg.method.name,
         "dataset": cfg.dataset.name,
         "canary": cfg.canary.kind,
         "attack": cfg.attack.name,
-        "attack_options": config.plain(cfg.attack),
+        "attack_options": options,
+        **content.variance_of(options, len(seeds)),
+        "settings": names.flat(config.science(cfg)),
         "partial": len(seeds) < cell.num_models,
     }

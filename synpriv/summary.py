@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 
 from synpriv import pipeline
-from synpriv.report import table, trade_off
+from synpriv.report import names, table, trade_off
 from synpriv.results import store
 
 Report = dict[str, Any]
@@ -61,6 +61,7 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     """The table of the audited cells, where their pictures are, and (hints) what others lack."""
     reports: list[Report] = []
     lines: list[str] = []
+    drawn: list[str] = []
     for cell, file, complete, report in outcomes(configs):
         if not complete:
             lines.append(what_is_missing(cell, hints=hints))
@@ -68,10 +69,10 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
             lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
         if report is not None:
             reports.append(report)
-            pictures = [
-                p for p in (file.with_suffix(".png"), cell.folder / pipeline.PAIRS) if p.is_file()
-            ]
-            lines.append(f"pictures of {cell.name}: {', '.join(map(str, pictures))}")
+            pictures = (file.with_suffix(".png"), cell.folder / pipeline.PAIRS)
+            drawn.append(", ".join(str(picture) for picture in pictures if picture.is_file()))
+    pairs = zip(names.distinct_names(reports), drawn, strict=True)
+    lines += [f"pictures of {name}: {pictures}" for name, pictures in pairs]
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
 
 

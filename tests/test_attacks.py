@@ -13,6 +13,7 @@ from synpriv.audit.audit import FPRS, audit, check
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
 from synpriv.data.draws import membership
+from synpriv.report import content
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = sorted(file.stem for file in CONF.glob("attack/*.yaml"))
@@ -113,7 +114,9 @@ def test_undefined_statistics_are_counted_and_left_out() -> None:
     member[0] = False
     member[0, :2] = True  # too few IN for a variance without the target
     report, statistic = audit(
-        lira(), Evidence(whole.logits, member, whole.labels, whole.true_labels), null_rounds=5
+        lira(variance="per_sample"),
+        Evidence(whole.logits, member, whole.labels, whole.true_labels),
+        null_rounds=5,
     )
     assert report["num_undefined"] == np.isnan(statistic).sum() > 0
     assert report["n_in"] + report["n_out"] == statistic.size - report["num_undefined"]
@@ -133,3 +136,50 @@ def test_check_refuses_options_that_no_cell_of_this_shape_allows() -> None:
     with pytest.raises(ValueError, match=r"attack\.queries=18"):
         check(lira(queries=18), 8, num_views=9)
     check(lira(variance="pooled_raw"), 4, num_views=9)
+
+
+# --- the variance that auto chooses --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lira", "nearest"])
+@pytest.mark.parametrize(
+    ("num_models", "used"), [(6, "pooled"), (30, "pooled"), (32, "per_sample")]
+)
+def test_auto_is_to_the_bit_one_of_the_explicit_variances(
+    name: str, num_models: int, used: str, compose: Compose
+) -> None:
+    given = evidence(1.0, num_models=num_models)
+    built = {
+        variance: config.build(compose(f"attack={name}", *options).attack, "attack")(given)
+        for variance, options in {
+            "auto": [],
+            **{v: [f"attack.variance={v}"] for v in ("pooled", "per_sample")},
+        }.items()
+    }
+    np.testing.assert_array_equal(built["auto"], built[used])
+    assert not np.array_equal(built["pooled"], built["per_sample"])
+    options = {"variance": "auto"}
+    assert content.variance_of(options, num_models) == {"variance": used}
+
+
+def test_a_trial_of_six_models_no_longer_hides_a_leak_that_they_have() -> None:
+    given = evidence(4.0, num_canaries=30, num_models=6)
+    strict = 1e-9  # no false positive
+    found = {v: lira(variance=v)(given) for v in ("auto", "per_sample")}
+    read = {v: tpr_at_fpr(statistic, given.member, strict) for v, statistic in found.items()}
+    assert read["per_sample"] < 0.2
+    assert read["auto"] > 0.9
+
+
+def test_the_report_names_the_variance_only_where_an_attack_has_one() -> None:
+    assert content.variance_of({"score": "hinge"}, 6) == {}
+    assert content.variance_of({"variance": "pooled_raw"}, 64) == {"variance": "pooled_raw"}
+    assert content.variance_of({"variance": 0.5}, 64) == {"variance": 0.5}  # of an attack of yours
+
+
+def test_auto_refuses_four_models_and_an_unknown_word_before_training() -> None:
+    with pytest.raises(ValueError, match=r"variance=pooled needs 3 .*num_models >= 6"):
+        check(lira(variance="auto"), 4, num_views=9)
+    check(lira(variance="auto"), 6, num_views=9)
+    with pytest.raises(ValueError, match=r"variance=raw: must be one of auto, per_sample, pooled"):
+        check(lira(variance="raw"), 6, num_views=9)

@@ -77,7 +77,7 @@ def test_report_and_table_show_what_is_proven_beside_what_is_measured(make: Make
     assert report["epsilon_tuned"] is None
     assert 0 <= report["epsilon_audited"] <= report["epsilon_audited_largest"]
     assert report["epsilon_audited_delta"] == 1e-4
-    shown = dict(zip(table.HEADER, table.row(report), strict=True))
+    shown = dict(zip(table.HEADER, table.rows_of([report])[0], strict=True))
     assert shown["epsilon"] == f"{report['epsilon']:.3g} (delta 0.0001)"
     most = f"{report['epsilon_audited_largest']:.2f}"
     assert shown["audited >="] == f"{report['epsilon_audited']:.2f} of {most}"
@@ -125,7 +125,7 @@ def test_without_noise_the_guarantee_is_infinite(compose: Compose, tmp_path: Pat
         pipeline.run(cfg)
     report = report_of(cfg)
     assert report["epsilon"] is report["epsilon_tuned"] is None
-    assert dict(zip(table.HEADER, table.row(report), strict=True))["epsilon"] == "infinite"
+    assert dict(zip(table.HEADER, table.rows_of([report])[0], strict=True))["epsilon"] == "infinite"
 
 
 def test_a_mean_of_the_private_images_is_refused_or_counted(

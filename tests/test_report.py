@@ -35,6 +35,7 @@ def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "canary": "mislabelled",
         "attack": "threshold",
         "attack_options": {"score": "hinge"},
+        "settings": {"method.name": method, "method.num_epochs": 3},
         "partial": False,
         "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
@@ -74,11 +75,9 @@ def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: P
     leaky = next(r for r in reports if r["method"] == "undefended")
     assert f"{leaky['tpr@fpr=0.01']['tpr']:.2%}" in text
     assert "1600/1600" in table.markdown(reports, pictures=[])
-    assert r"\* in the band" in table.markdown(reports, pictures=[])  # else a list's bullet
+    assert r"\* no more than chance" in table.markdown(reports, pictures=[])  # else a list's bullet
     assert "pixels, labels" in table.markdown(reports, pictures=[])
     assert max(map(len, text.splitlines()[:3])) < 120
-    twins = [leaky, leaky | {"cell": "undefended-digits-mislabelled-89abcdef"}]
-    assert "89abcdef" in table.text(twins)
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith(("und", "dis"))}
     assert "*" in lines["distill_dm"]
     assert "*" not in lines["undefended"]
@@ -127,6 +126,90 @@ def test_damaged_report_is_left_out(results: Path, end: str) -> None:
     file = next(results.glob(f"undefended*/threshold.{end}"))
     file.write_text("{")
     assert [report["method"] for report, _ in audited(results)] == ["distill_dm"]
+
+
+def unresolved(tpr: float, *, above: bool) -> dict:
+    """A rate of 90 non-members, which cannot resolve an FPR of 1%."""
+    rate = {"tpr": tpr, "low": 0.96 * tpr, "high": tpr, "above_chance": above, "resolvable": False}
+    return rate | {"null_band": [0.0, 0.06], "false_positives": 0}
+
+
+def test_a_certain_finding_of_a_small_cell_is_not_marked_as_unknown(results: Path) -> None:
+    whole = audited(results)[0][0] | {"n_out": 90}
+    for above, shown in (
+        (True, "100.00% [96.00%, 100.00%] at 0 of 90"),
+        (False, "5.00%? [4.80%, 5.00%]"),
+    ):
+        rate = unresolved(1.0 if above else 0.05, above=above)
+        (row,) = table.rows_of([whole | dict.fromkeys(trade_off.FPRS, rate)])
+        assert row[table.HEADER.index("TPR@1%FPR [95%]")] == shown
+
+
+@pytest.mark.parametrize(("auc", "shown"), [(0.56, "0.560"), (0.5, "0.500*"), (0.44, "0.440!")])
+def test_an_auc_below_its_band_is_not_shown_as_chance(
+    results: Path, auc: float, shown: str
+) -> None:
+    report = audited(results)[0][0] | {"auc": auc, "auc_null_band": [0.46, 0.54]}
+    (row,) = table.rows_of([report])
+    assert row[table.HEADER.index("AUC")] == shown
+
+
+def test_a_point_found_at_no_false_positive_is_filled(
+    results: Path, tmp_path: Path, kept: list[Figure]
+) -> None:
+    from matplotlib.collections import PathCollection
+
+    whole = audited(results)[0][0] | {"n_out": 90}
+    reports = [
+        whole
+        | dict.fromkeys(trade_off.FPRS, unresolved(tpr, above=tpr == 1.0))
+        | {"test_accuracy": {"mean": tpr, "sd": 0, "n": 6}}
+        for tpr in (1.0, 0.05)
+    ]
+    trade_off.draw(reports, tmp_path / "figure")
+    for axes in kept[0].axes:
+        points = [c for c in axes.collections if isinstance(c, PathCollection)]
+        hollow = {c.get_offsets()[0][0]: (c.get_facecolor() == 1).all() for c in points}
+        assert hollow == {1.0: False, 0.05: True}
+        assert "read at 0 false positives of 90" in axes.get_title()
+
+
+def twins(results: Path) -> list[dict]:
+    """One method in two cells that differ in the number of epochs alone."""
+    first = audited(results)[1][0]
+    settings = first["settings"] | {"method.num_epochs": 10}
+    other = {"cell": "undefended-digits-mislabelled-89abcdef", "settings": settings}
+    return [first, first | other]
+
+
+def test_rows_that_differ_in_a_swept_option_show_it_and_no_hash(
+    results: Path, tmp_path: Path, kept: list[Figure]
+) -> None:
+    reports = twins(results)
+    expected = ["undefended num_epochs=3", "undefended num_epochs=10"]
+    text = table.text(reports).partition("TPR@f")[0]
+    assert [line.partition("  ")[0] for line in text.splitlines()[2:]] == expected
+    assert "89abcdef" not in text
+    lines = table.markdown(reports, pictures=[]).splitlines()[2:4]
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == expected
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(reports))))
+    assert [row["name"] for row in rows] == expected
+    assert {row["method"] for row in rows} == {"undefended"}
+    trade_off.draw(reports, tmp_path / "figure")
+    for axes in kept[0].axes:
+        assert [label.get_text() for label in axes.texts] == expected
+    assert [label.partition(",")[0] for label in figure.labels(reports)] == expected
+
+
+def test_the_variance_that_auto_chose_is_said_once_per_kind_and_in_the_legend(
+    results: Path,
+) -> None:
+    auto = {"attack_options": {"variance": "auto"}, "variance": "pooled", "num_models": 6}
+    reports = [report | auto for report in twins(results)]
+    assert table.notes(reports).count("of 6 shadow models used variance=pooled") == 1
+    assert all(label.endswith("(pooled variance)") for label in figure.labels(reports))
+    explicit = [report | {"attack_options": {"variance": "pooled"}} for report in reports]
+    assert "variance" not in table.notes(explicit) + "".join(figure.labels(explicit))
 
 
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import bounds, metrics
+from synpriv.audit import bounds, findings, metrics
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import Floats
 
@@ -32,7 +32,8 @@ def audit(
         raise ValueError("the attack gave no finite statistic: too few shadow models are there")
     values, member = statistic[usable], evidence.member[usable]
     masked = np.where(usable, statistic, np.nan)
-    intervals = metrics.cluster_interval(masked, evidence.member, FPRS)
+    asked = [fpr if _resolvable(fpr, member) else metrics.NO_FALSE_POSITIVE for fpr in FPRS]
+    intervals = metrics.cluster_interval(masked, evidence.member, asked)
     null = metrics.null_readings(
         lambda shuffled: _finite(attack(evidence.with_member(shuffled))),
         evidence.member,
@@ -62,6 +63,7 @@ def audit(
         "most_exposed": _ranking(effects),
         "definitions": {
             "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
+            "resolvable": "FPR * n_out >= 1; else the rate is that at 0 false positives",
             "interval": "95%, canary x model cluster bootstrap, 1000 rounds, "
             "no narrower than binomial",
             "null_band": f"central 95% of {null_rounds} rounds with shuffled membership",
@@ -71,7 +73,7 @@ def audit(
             "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         },
     }
-    return report | {"warnings": _warnings(report)}, statistic
+    return report | {"warnings": findings.warnings_of(report)}, statistic
 
 
 def _finite(statistic: Floats) -> Floats:
@@ -92,8 +94,13 @@ def _rate(
         "threshold": point.threshold if np.isfinite(point.threshold) else None,
         "null_band": band,
         "above_chance": point.tpr > band[1],
-        "resolvable": bool(fpr * point.n_out >= 1),
+        "resolvable": _resolvable(fpr, member),
     }
+
+
+def _resolvable(fpr: float, member: np.ndarray) -> bool:
+    """Whether a threshold can have a false positive and an FPR of at most `fpr`."""
+    return bool(fpr * np.count_nonzero(~member) >= 1)
 
 
 def _band(at_null: Floats) -> list[float]:
@@ -106,35 +113,6 @@ def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:
     """The canaries of largest effect size: [index, effect] pairs."""
     order = np.argsort(-np.nan_to_num(effects, nan=-np.inf), kind="stable")[:num]
     return [[int(i), round(float(effects[i]), 4)] for i in order if np.isfinite(effects[i])]
-
-
-def _warnings(report: dict[str, Any]) -> list[str]:
-    found = []
-    rates = [name for name in report if name.startswith("tpr@")]
-    for key in rates:
-        rate, fpr = report[key], key.partition("fpr=")[2]
-        if not rate["resolvable"]:
-            found.append(
-                f"{key} is not resolvable: FPR {fpr} is below 1/n_out = 1/{report['n_out']}; "
-                f"without any false positive the attack finds {rate['tpr']:.1%} of the members"
-            )
-        elif not rate["above_chance"]:
-            found.append(
-                f"{key} = {rate['tpr']:.4f} is no evidence of a leak: without any leak this audit "
-                f"reads {rate['null_band'][0]:.4f} to {rate['null_band'][1]:.4f}"
-            )
-    low, high = report["auc_null_band"]
-    if report["auc"] > high and not any(report[key]["above_chance"] for key in rates):
-        found.append(
-            f"AUC {report['auc']:.3f} is above the {low:.3f} to {high:.3f} that this audit reads "
-            "without any leak: evidence of a leak, though none at these FPRs"
-        )
-    if report["num_undefined"]:
-        found.append(
-            f"{report['num_undefined']} of {report['num_canaries'] * report['num_models']} "
-            "statistics are not finite (too few shadow models on a side?) and left out of the ROC"
-        )
-    return found
 
 
 def check(attack: Attack, num_models: int, *, num_views: int, images: bool = True) -> None:

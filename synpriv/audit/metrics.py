@@ -15,6 +15,7 @@ from scipy.stats import beta
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+NO_FALSE_POSITIVE = 1e-12  # an FPR below 1/n_out of any audit
 
 
 class Roc(NamedTuple):

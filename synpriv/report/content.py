@@ -7,6 +7,7 @@ from typing import Any
 
 from synpriv import guarantee
 from synpriv.audit import audit
+from synpriv.audit.attacks import lira
 
 Report = dict[str, Any]
 GUARANTEE = (
@@ -30,6 +31,16 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
     if len(commits) > 1:
         found.append(f"the shadow models were trained by {len(commits)} different commits")
     return found
+
+
+def variance_of(options: dict[str, Any], num_models: int) -> dict[str, Any]:
+    """The variance that an attack with a choice of it used, `auto` resolved; else nothing."""
+    if "variance" not in options:
+        return {}
+    chosen = options["variance"]  # of an attack of your own it may be anything
+    return {
+        "variance": lira.chosen_variance(lira.AUTO, num_models) if chosen == lira.AUTO else chosen
+    }
 
 
 def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:

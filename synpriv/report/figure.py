@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from synpriv.audit.metrics import Roc
+from synpriv.report import names
 from synpriv.results import store
 
 
 def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     """Write a PNG: one curve per report, the chance line, and the smallest resolvable FPR.
+
+    The legend names a report by what tells it apart, and the variance that `auto` chose.
 
     To the left of 1/n_out no curve can be told from zero; the axes end just below it.
     """
@@ -32,13 +35,14 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     limit = floor / 2
     chance = np.geomspace(limit, 1, 50)
     axes.plot(chance, chance, color="0.6", linestyle="--", linewidth=1, label="chance")
-    for report, curve in cells:
+    reports = [report for report, _ in cells]
+    for (_, curve), label in zip(cells, labels(reports), strict=True):
         axes.step(
             np.maximum(curve.fpr, limit),
             np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
             where="post",
             linewidth=1.6,
-            label=label(report),
+            label=label,
         )
     axes.axvline(floor, color="0.3", linestyle=":", linewidth=1)
     axes.annotate(
@@ -62,7 +66,10 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     store.write_bytes(file, buffer.getvalue())
 
 
-def label(report: dict[str, Any]) -> str:
-    """method, canary and attack, with the end of the cell's name to tell twins apart."""
-    words = [report["method"], report["dataset"], report["canary"], report["attack"]]
-    return f"{', '.join(words)} ({report['cell'].rpartition('-')[2]})"
+def labels(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """One name per curve, no two alike."""
+    used = [names.chosen_variance(report) for report in reports]
+    return [
+        name if variance is None else f"{name} ({variance} variance)"
+        for name, variance in zip(names.distinct_names(reports), used, strict=True)
+    ]

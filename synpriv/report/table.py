@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synpriv.report import names
+
 Report = dict[str, Any]
 
 LEGEND = (
-    "* in the band that chance alone gives; ? FPR too low for so few non-members;\n"
-    "epsilon: proven; audited: estimated from below, of the most that this audit can show;\n"
-    "s/model: wall seconds of training, teacher and proxy included; selected: share of the member\n"
-    "canaries that is released"
+    "TPR@f: share of the members found where a share f of the non-members is accused [95%];\n"
+    "* no more than chance alone gives; ! AUC even below that: scores inverted or biased;\n"
+    "? the same as *, and f too low for so few non-members; at 0 of n: f too low as well, but\n"
+    "found at 0 false positives of n non-members; epsilon: proven; audited: estimated from below,\n"
+    "of the most that this audit can show; s/model: wall seconds of training, teacher and proxy\n"
+    "included; selected: share of the member canaries that is released; more: docs/glossary.md"
 )
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
 HEADER = [
@@ -24,18 +28,23 @@ HEADER = [
 ]
 
 
-def row(report: Report) -> list[str]:
-    """One audit in the columns of `HEADER`."""
+def rows_of(reports: Sequence[Report]) -> list[list[str]]:
+    """One row per audit in the columns of `HEADER`."""
+    return [row(*pair) for pair in zip(reports, names.distinct_methods(reports), strict=True)]
+
+
+def row(report: Report, name: str) -> list[str]:
+    """One audit, called `name`, in the columns of `HEADER`."""
     accuracy, seconds = report["test_accuracy"], report["train_s"]
     return [
-        report["method"] + (" (partial)" if report["partial"] else ""),
+        name + (" (partial)" if report["partial"] else ""),
         report["dataset"],
         report["canary"],
         report["attack"],
         f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f}",
-        _rate(report["tpr@fpr=0.001"]),
-        _rate(report["tpr@fpr=0.01"]),
-        f"{report['auc']:.3f}" + ("" if report["auc"] > report["auc_null_band"][1] else "*"),
+        _rate(report["tpr@fpr=0.001"], report["n_out"]),
+        _rate(report["tpr@fpr=0.01"], report["n_out"]),
+        _auc(report["auc"], *report["auc_null_band"]),
         _epsilon(report),
         f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.2f}",
         f"{report['n_in']}/{report['n_out']}",
@@ -51,10 +60,20 @@ def _is_coreset(report: Report) -> bool:
     return "canary_selection_rate" in report
 
 
-def _rate(rate: dict[str, Any]) -> str:
-    """`*`: inside the band that chance alone gives; `?`: FPR below what this cell can resolve."""
-    mark = ("" if rate["above_chance"] else "*") if rate["resolvable"] else "?"
-    return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]"
+def _rate(rate: dict[str, Any], n_out: int) -> str:
+    """A rate and its interval, marked.
+
+    `*`: no more than chance alone gives; `?`: neither, and the FPR is below what this cell can
+    resolve. A finding at an FPR that it cannot resolve is one at no false positive, which is said.
+    """
+    mark = "" if rate["above_chance"] else "*" if rate["resolvable"] else "?"
+    where = "" if rate["resolvable"] or mark else f" at 0 of {n_out}"
+    return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]{where}"
+
+
+def _auc(auc: float, low: float, high: float) -> str:
+    """`*`: in the band that chance alone gives; `!`: below it."""
+    return f"{auc:.3f}" + ("" if auc > high else "!" if auc < low else "*")
 
 
 def _epsilon(report: dict[str, Any]) -> str:
@@ -86,9 +105,8 @@ def text(reports: Sequence[Report]) -> str:
 
     What all rows share is left out, and what only the files hold: channels, counts, cells' names.
     """
-    rows = [HEADER, *map(row, reports)]
-    twins = len({(r["method"], r["attack"]) for r in reports}) < len(reports)
-    columns = [column for column in zip(*rows, strict=True) if _is_printed(column, twins=twins)]
+    rows = [HEADER, *rows_of(reports)]
+    columns = [column for column in zip(*rows, strict=True) if _is_printed(column)]
     widths = [max(map(len, column)) for column in columns]
     lines = [
         "  ".join(word.ljust(w) for word, w in zip(words, widths, strict=True))
@@ -98,20 +116,18 @@ def text(reports: Sequence[Report]) -> str:
     return "\n".join(line.rstrip() for line in lines) + f"\n{LEGEND}\n{notes(reports)}"
 
 
-def _is_printed(column: Sequence[str], *, twins: bool) -> bool:
+def _is_printed(column: Sequence[str]) -> bool:
     name, *values = column
-    if name == "cell":
-        return twins  # rows of one name
     if name in ("dataset", "canary", "attack"):
         return len(set(values)) > 1
     if name in ("epsilon", "selected"):
         return not set(values) <= {"none", "-"}
-    return name not in ("n in/out", "provenance", "guarantee")
+    return name not in ("n in/out", "provenance", "guarantee", "cell")
 
 
 def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
     """A Markdown table, pictures and warnings below."""
-    rows = [HEADER, ["---"] * len(HEADER), *map(row, reports)]
+    rows = [HEADER, ["---"] * len(HEADER), *rows_of(reports)]
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
     shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
     legend = LEGEND.replace("*", r"\*")
@@ -119,33 +135,52 @@ def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
 
 
 def notes(reports: Sequence[Report]) -> str:
-    """What the marked rows warn of, one line each."""
-    return "".join(
-        f"- {report['cell']} {report['attack']}: {warning}\n"
-        for report in reports
+    """What the marked rows warn of and which variance `auto` chose, one line each."""
+    lines = [
+        f"{name}: {warning}"
+        for name, report in zip(names.distinct_names(reports), reports, strict=True)
         for warning in report["warnings"]
-    )
+    ]
+    return "".join(f"- {line}\n" for line in [*lines, *_variances(reports)])
+
+
+def _variances(reports: Sequence[Report]) -> list[str]:
+    """What `variance: auto` was, once per attack and number of shadow models."""
+    chosen = [
+        f"{report['attack']} of {report['num_models']} shadow models used variance={used}"
+        for report in reports
+        if (used := names.chosen_variance(report)) is not None
+    ]
+    return list(dict.fromkeys(chosen))
 
 
 def as_csv(reports: Sequence[Report]) -> str:
     """One row per audit, numbers in full precision."""
     rates = [key for key in reports[0] if key.startswith("tpr@")] if reports else []
     buffer = io.StringIO()
-    columns = ["cell", "method", "dataset", "canary", "attack", "partial", "num_models"]
-    columns += ["num_canaries", "n_in", "n_out", "test_accuracy", "test_accuracy_sd", "train_s"]
+    columns = ["cell", "name", "method", "dataset", "canary", "attack", "variance", "partial"]
+    columns += [
+        "num_models",
+        "num_canaries",
+        "n_in",
+        "n_out",
+        "test_accuracy",
+        "test_accuracy_sd",
+        "train_s",
+    ]
     columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
-    columns += ["auc", "auc/null_high", "balanced_accuracy"]
+    columns += ["auc", "auc/null_low", "auc/null_high", "balanced_accuracy"]
     columns += ["epsilon", "epsilon_tuned", "num_trials", "delta"]
     columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
     columns += ["canary_selection_rate", "provenance"]
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore")
     writer.writeheader()
-    for report in reports:
-        flat = dict(report)
+    for report, name in zip(reports, names.distinct_methods(reports), strict=True):
+        flat = report | {"name": name}
         if "epsilon" in report and report["epsilon"] is None:
             flat["epsilon"] = "inf"
         flat["test_accuracy_sd"] = report["test_accuracy"]["sd"]
-        flat["auc/null_high"] = report["auc_null_band"][1]
+        flat["auc/null_low"], flat["auc/null_high"] = report["auc_null_band"]
         means = ["test_accuracy", "train_s"]
         means += ["canary_selection_rate"] if _is_coreset(report) else []
         flat |= {key: report[key]["mean"] for key in means}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from synpriv.report import names
 from synpriv.results import store
 
 Report = dict[str, Any]
@@ -55,9 +56,10 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     """Write `file` as PNG and SVG: TPR with its interval against accuracy, one point per report.
 
     Marker area grows with the seconds per shadow model; hollow markers lie in the band that chance
-    alone gives, which is shaded; DP-SGD's points are joined. A TPR of zero has no place on a log
-    axis and stands at the bottom. `reports`: alike as in `draw_groups`. missing: cells of the study
-    that are not audited yet, which the title then says.
+    alone gives, which is shaded; DP-SGD's points are joined. Where the FPR cannot be resolved, the
+    points are those at no false positive, which the panel's title says. A TPR of zero has no place
+    on a log axis and stands at the bottom. `reports`: alike as in `draw_groups`. missing: cells of
+    the study that are not audited yet, which the title then says.
     """
     import matplotlib
 
@@ -77,8 +79,12 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
             if family(r) == "dpsgd"
         )
         axes.plot(*zip(*private, strict=True) if private else ((), ()), color="tab:blue", zorder=1)
-        labels = [_point(axes, report, key, floor, slowest) for report in reports]
-        axes.set(yscale="log", ylim=(floor, 1.3), xlabel="test accuracy", title=title)
+        labels = [
+            _point(axes, report, key, name, floor=floor, slowest=slowest)
+            for report, name in zip(reports, names.distinct_methods(reports), strict=True)
+        ]
+        axes.set(yscale="log", ylim=(floor, 1.3), xlabel="test accuracy")
+        axes.set_title(title + _unresolved(reports, key))
         axes.set_ylabel("true positive rate of the attack (95%)")
         axes.grid(True, which="major", color="0.9", zorder=0)
         named.append(labels)
@@ -86,11 +92,13 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     for labels in named:
         _spread(labels)
     first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
+    variance = names.chosen_variance(first)
+    used = f" ({variance} variance)" if variance else ""
     figure.suptitle(
         f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}; area: seconds per model, largest "
-        f"{slowest:.0f} s; line: DP-SGD{lack}\n"
-        "grey band, hollow markers: no evidence of a leak, or FPR too low for so few non-members",
+        f"{first['num_models']} shadow models, {first['attack']}{used}; "
+        f"area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}\n"
+        "grey band, hollow markers: no evidence of a leak at this FPR",
         fontsize=9,
     )
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
@@ -98,6 +106,14 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
         figure.savefig(buffer, format=suffix[1:], **options)
         store.write_bytes(file.with_suffix(suffix), buffer.getvalue())
     plt.close(figure)
+
+
+def _unresolved(reports: Sequence[Report], key: str) -> str:
+    """What is read where the FPR is too low for so few non-members."""
+    counts = sorted({r["n_out"] for r in reports if not r[key]["resolvable"]})
+    if not counts:
+        return ""
+    return f", read at 0 false positives of {' or '.join(map(str, counts[:3]))}"
 
 
 def family(report: Report) -> str:
@@ -134,8 +150,8 @@ def _point_box(label: Any) -> Any:
     return Bbox.from_extents(x - 6, y - 6, x + 6, y + 6)
 
 
-def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) -> Any:
-    """Draw one report; returns its label."""
+def _point(axes: Any, report: Report, key: str, name: str, *, floor: float, slowest: float) -> Any:
+    """Draw one report; returns its label, the name."""
     rate, accuracy = report[key], report["test_accuracy"]
     colour, marker = MARKERS.get(family(report), ("0.4", "P"))
     height = max(rate["tpr"], floor)
@@ -150,19 +166,18 @@ def _point(axes: Any, report: Report, key: str, floor: float, slowest: float) ->
         capsize=2,
         zorder=2,
     )
-    hollow = not (rate["above_chance"] and rate["resolvable"])
     axes.scatter(
         accuracy["mean"],
         height,
         s=40 + 260 * report["train_s"]["mean"] / slowest,
         marker=marker,
-        facecolor="white" if hollow else colour,
+        facecolor=colour if rate["above_chance"] else "white",
         edgecolor=colour,
         clip_on=False,
         zorder=3,
     )
     return axes.annotate(
-        report["method"],
+        name,
         (accuracy["mean"], height),
         xytext=CORNERS[0],
         textcoords="offset points",

@@ -29,7 +29,7 @@ CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
 GENERATOR, RECORDS = "generator.safetensors", "records.npz"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 NOT_TRAINED = "not trained yet"
-REPORT_FORMAT = 1  # of <attack>.json; a report of another one is made again
+REPORT_FORMAT = 2  # of <attack>.json; a report of another one is made again
 
 
 @dataclass(frozen=True)

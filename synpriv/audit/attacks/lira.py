@@ -16,6 +16,8 @@ from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import SCORES, Floats
 
 VARIANCES = ("per_sample", "pooled", "pooled_raw")
+AUTO = "auto"  # one of them, by the number of shadow models
+FEW_MODELS = 32  # below it `auto` pools
 _BLOCK = 1 << 17  # scores handled at once: one float64 array of this size fits the cache
 _TINY = 1e-30
 _FARTHEST = 1e4
@@ -26,17 +28,37 @@ def lira(
     *,
     score: str = "hinge",
     queries: int | None = None,
-    variance: str = "per_sample",
+    variance: str = AUTO,
     equalise: bool = True,
 ) -> Floats:
-    """Leave-one-out LiRA on the first `queries` views (all by default): statistic [C,S]."""
+    """Leave-one-out LiRA on the first `queries` views (all by default): statistic [C,S].
+
+    variance: as in `chosen_variance` and `leave_one_out`.
+    """
     if score not in SCORES:
         raise ValueError(f"attack.score={score}: must be one of {', '.join(SCORES)}")
     num_views = evidence.logits.shape[2]
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
     scores = evidence.scores(score)[:, :, :queries]
+    variance = chosen_variance(variance, evidence.member.shape[1])
     return leave_one_out(scores, evidence.member, variance=variance, equalise=equalise)
+
+
+def chosen_variance(variance: str, num_models: int) -> str:
+    """The variance that an attack on `num_models` shadow models uses: what `auto` stands for.
+
+    With few models a standard deviation per canary and side is itself mostly noise, and canaries
+    whose estimate happens to be small fill the low end of the FPR. One shared by all canaries
+    has many more degrees of freedom, at the price of a bias where canaries differ, which matters
+    once each has enough models of its own. docs/protocol.md has the measurement.
+    """
+    allowed = (AUTO, *VARIANCES)
+    if variance not in allowed:
+        raise ValueError(f"attack.variance={variance}: must be one of {', '.join(allowed)}")
+    if variance != AUTO:
+        return variance
+    return "pooled" if num_models < FEW_MODELS else "per_sample"
 
 
 def leave_one_out(
