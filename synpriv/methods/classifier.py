@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip
+from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip, num_batches
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
 
@@ -57,6 +58,8 @@ class Classifier(Method):
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise ValueError(f"ema_decay={ema_decay}: must be between 0 and 1, or null")
         self.network = model()
+        if batch_size == 1:
+            _check_single(self.network, private.images[:1])
         self.average = (
             AveragedModel(
                 self.network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
@@ -83,7 +86,7 @@ class Classifier(Method):
             nesterov=self.momentum > 0,
             fused=True,
         )
-        steps_per_epoch = -(-len(self.private) // self.batch_size)
+        steps_per_epoch = num_batches(len(self.private), self.batch_size)
         factor = lr_factor(
             schedule=self.schedule,
             num_steps=self.max_epochs * steps_per_epoch,
@@ -159,6 +162,15 @@ def _check(*, num_epochs: int, batch_size: int, lr: float, schedule: str) -> Non
             raise ValueError(f"{name}={value}: must be positive")
     if schedule not in ("one_cycle", "step"):
         raise ValueError(f"schedule={schedule}: must be one_cycle or step")
+
+
+def _check_single(network: Network, image: Tensor) -> None:
+    """Refuse batches of one image where a norm would see one value per channel."""
+    try:
+        copy.deepcopy(network)(image)  # a copy: a forward pass moves running statistics
+    except ValueError as error:
+        right = "at least 2: a norm layer of this network sees one value per channel"
+        raise ValueError(f"batch_size=1: must be {right}") from error
 
 
 def lr_factor(
