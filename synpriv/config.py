@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv.data.content import file_sha256, folder_sha256
-from synpriv.signatures import check_arguments, require
+from synpriv.signatures import check_arguments, no_such_option, require
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -36,6 +36,8 @@ GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what de
 STAGES = ("teacher", "proxy", "public_model")
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _NOT_SCIENCE = {"root", "path", "download"}
+# What the code itself reads of a dataset; the rest is what its own interpolations refer to.
+_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "num_train", "num_test", "load"}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
 _NOT_ARGUMENTS = {"name", "model_norm"}
 
@@ -89,6 +91,7 @@ class Config:
     results: str = "multirun"
     objective: str = "tpr@fpr=0.001"
     study: str | None = None
+    check: bool = False
     cell: str = MISSING
     dataset: Any = MISSING
     public: Any = None
@@ -113,6 +116,7 @@ def validate(cfg: DictConfig) -> None:
     """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
+    _check_keys(raw)
     for group in (*GROUPS, "attack"):
         _require_values(raw[group], group)
     num_models = cfg.num_models
@@ -166,6 +170,21 @@ def _check_attack(attack: str, num_models: int, num_views: int) -> None:
 
     built = build(OmegaConf.create(json.loads(attack)), "attack")
     audit.check(built, num_models, num_views=num_views)
+
+
+def _check_keys(raw: dict[Any, Any]) -> None:
+    """Refuse what `+key=value` adds and nothing reads: a misspelt option would be ignored."""
+    typed = {"": Config, "canary": Canary, "trainer": Trainer, "logger": Logger, "tuning": Tuning}
+    known = {where: {f.name for f in fields(schema)} for where, schema in typed.items()}
+    for group in ("dataset", "public"):
+        if raw[group] is not None:
+            referred = re.findall(r"\.(\w+)[},]", json.dumps(raw[group]))  # ${..path}
+            known[group] = _OF_A_DATASET | set(referred)
+    for where, names in known.items():
+        for key in raw[where] if where else raw:
+            name = f"{where}.{key}" if where else str(key)
+            if name != "hydra" and key not in names:
+                raise ValueError(no_such_option(name, names))
 
 
 def _require_values(node: Any, where: str) -> None:

@@ -73,7 +73,7 @@ def obtain(
             raise ValueError(
                 f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
                 f"which the epsilon of method={cfg.method.name} does not cover; use public "
-                "constants, say dataset.mean=[0.5] dataset.std=[0.25]"
+                "constants, say 'dataset.mean=[0.5]' 'dataset.std=[0.25]'"
             )
         release = fit(method, cfg.trainer, tracker, "fit")
     if release.classifier is None:
