@@ -96,7 +96,7 @@ def test_the_digest_is_that_of_sorted_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["undefended-digits-mislabelled-fde212a1", "distill_dm-digits-mislabelled-c46cf53e"]
+    "cell", ["undefended-digits-mislabelled-48082873", "distill_dm-digits-mislabelled-b1b6e66f"]
 )
 def test_the_cell_s_name_does_not_drift(cell: str, compose: Compose) -> None:
     """What is hashed decides which results on disk are found again.
