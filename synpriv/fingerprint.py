@@ -26,8 +26,9 @@ _READ_IF = {
 _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.
 _SHARED = (
-    *("models.py", "methods/*.py", "data/datasets.py", "data/images.py", "data/split.py"),
-    *("shadow/training.py", "shadow/fitting.py", "shadow/query.py", "shadow/visual.py"),
+    *("models.py", "methods/*.py", "data/*.py"),
+    *(f"shadow/{name}.py" for name in ("training", "fitting", "offering", "pools")),
+    *(f"shadow/{name}.py" for name in ("query", "visual")),
 )
 
 

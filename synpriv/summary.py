@@ -59,6 +59,7 @@ def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
 
 def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     """The table of the audited cells, where their pictures are, and (hints) what others lack."""
+    configs = list(configs)
     reports: list[Report] = []
     lines: list[str] = []
     for cell, file, complete, report in outcomes(configs):
@@ -72,6 +73,9 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
                 p for p in (file.with_suffix(".png"), cell.folder / pipeline.PAIRS) if p.is_file()
             ]
             lines.append(f"pictures of {cell.name}: {', '.join(map(str, pictures))}")
+    for place in dict.fromkeys(Path(cfg.results) for cfg in configs):
+        if not place.is_absolute():  # it follows the folder that the command was started in
+            lines.append(f"{place} is {place.absolute()}")
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
 
 

@@ -131,6 +131,11 @@ def test_changed_code_of_a_method_is_seen(
     assert (fingerprint.code_sha256("dfkd/fast") != dfkd) == seen.startswith("..")
 
 
+@pytest.mark.parametrize("pattern", fingerprint._SHARED)
+def test_what_all_runs_share_is_there(pattern: str) -> None:
+    assert list(fingerprint._PACKAGE.glob(pattern))
+
+
 def test_code_is_hashed_without_an_import(module: Path) -> None:
     assert fingerprint.code_sha256(OURS) == fingerprint.code_sha256(OURS)
     first = fingerprint.code_sha256("my_nets.Net")
