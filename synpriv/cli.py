@@ -1,8 +1,9 @@
-"""The command line around Hydra: flags anywhere, ranges `a..b[..step]`, errors in one line."""
+"""The command line around Hydra: flags anywhere, ranges, any path, errors in one line."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -29,7 +32,11 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-_LIST = re.compile(r"[^=]+=[^\[\]{}()'\"]*,[^\[\]{}()'\"]*")  # a,b, not [a,b] or 'a,b'
+_PATHS = {"path", "root", "results"}  # last component of a key whose value is a path
+_FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
+# Groups that are no key of the config.
+_OTHER_GROUPS = ("experiment", "hydra/launcher", "hydra/sweeper")
+_SHORT_LIST = 8  # options that are listed beside a suggestion
 _FROM_RESOLVER = "raised while resolving interpolation: "
 _PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
 
@@ -58,12 +65,13 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def normalise(argv: list[str]) -> list[str]:
-    """Flags first, then overrides with inclusive integer ranges in Hydra's own sweep syntax.
+    """Flags first, then overrides in Hydra's grammar: ranges expanded, paths quoted.
 
     Hydra 1.3 accepts overrides on one side of `-m` only and reads `0..63` as a string.
     """
     flags: list[str] = []
     overrides: list[str] = []
+    sweeps: list[str] = []  # as typed
     words = iter(argv)
     for word in words:
         name = word.split("=", 1)[0]
@@ -80,22 +88,78 @@ def normalise(argv: list[str]) -> list[str]:
         elif "=" not in word and not word.startswith("~"):
             raise ValueError(f"missing '=' in {word!r}: write {word}=VALUE")
         else:
-            overrides.append(expand_override(word))
+            parsed = _in_hydra_s_grammar(word)
+            overrides.append(str(parsed.input_line))
+            sweeps += [word] * parsed.is_sweep_override()
     keys = [override.split("=", 1)[0] for override in overrides]
     twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice; give it once")
-    sweeps = [old for old, new in _pairs(argv, overrides) if old != new or _LIST.fullmatch(old)]
     multirun = {"-m", "--multirun"} & set(flags) or "hydra.mode=MULTIRUN" in overrides
     if sweeps and not multirun and not {"--cfg", "-c"} & set(flags):
         raise ValueError(f"{sweeps[0]} is a sweep: add -m")
     return flags + overrides
 
 
-def _pairs(argv: list[str], overrides: list[str]) -> list[tuple[str, str]]:
-    """Overrides as typed and as expanded."""
-    keys = {override.split("=", 1)[0]: override for override in overrides}
-    return [(word, keys[key]) for word in argv if (key := word.split("=", 1)[0]) in keys]
+def _in_hydra_s_grammar(override: str) -> Override:
+    """What Hydra reads as it was meant, or an error that says how to quote it."""
+    key, equals, value = override.partition("=")
+    is_path = equals and key.rpartition(".")[2].lstrip("+") in _PATHS
+    parsed = _parse(f"{key}={path(value, key)}" if is_path else expand_override(override))
+    if parsed is not None:
+        return parsed
+    if not equals or _parse(f"{key}=''") is None:
+        raise ValueError(f"{override}: {key!r} is no key; write KEY=VALUE")
+    raise ValueError(f"{override}: quote it for Hydra and the shell: {_shell(key, value)}")
+
+
+def path(value: str, key: str) -> str:
+    """A path with any characters, quoted where Hydra would not read it as it is.
+
+    With commas it is one path if that exists, else a sweep if each part exists, else one path;
+    `results` is always one. What is quoted already, a function of Hydra and an interpolation stay.
+    """
+    if value in ("", "null") or value[0] in "'\"" or _FUNCTION.fullmatch(value):
+        return value
+    whole = os.path.expanduser(value)
+    if "${" in value:  # OmegaConf knows no way to escape it that survives a sweep
+        if os.path.exists(whole) or _parse(f"x={value}") is None:
+            raise ValueError(f"{key}={value}: '${{' in a path is an interpolation; rename the path")
+        return value
+    parts = [os.path.expanduser(part.strip()) for part in value.split(",")]
+    swept = key.lstrip("+") != "results" and not os.path.exists(whole)
+    if not (swept and all(map(os.path.exists, parts))):
+        parts = [whole]
+    return ",".join(part if _reads_as_it_is(part) else quoted(part) for part in parts)
+
+
+def _reads_as_it_is(text: str) -> bool:
+    parsed = _parse(f"x={text}")
+    return parsed is not None and not parsed.is_sweep_override() and parsed.value() == text
+
+
+def quoted(text: str) -> str:
+    """A string of Hydra's grammar: a backslash means itself, except before a quote or the end."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def _shell(key: str, value: str) -> str:
+    """The override as it is typed in a shell, its value quoted for Hydra too."""
+    word = f"{key}={quoted(value)}"
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+
+
+def _parse(override: str) -> Override | None:
+    """An override as Hydra reads it, None if its grammar forbids it."""
+    try:
+        return _parser().parse_override(override)
+    except HydraException:
+        return None
+
+
+@functools.cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
 
 
 def expand_override(override: str) -> str:
@@ -139,8 +203,10 @@ def one_line(error: BaseException) -> str:
     """What was wrong and what would be right, without Hydra's and OmegaConf's extra lines."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        options = ", ".join(sorted(error.options))
-        return f"{group}={choice}: no such {group}; must be one of {options}"
+        hint = _did_you_mean(choice, list(error.options))
+        options = f"; must be one of {', '.join(sorted(error.options))}"
+        short = not hint or len(error.options) <= _SHORT_LIST
+        return f"{group}={choice}: no such {group}{hint}{options if short else ''}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     cause = error.__cause__
@@ -161,7 +227,9 @@ def one_line(error: BaseException) -> str:
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     key = str(error.full_key)
-    siblings = [str(name) for name in (error.parent_node or {})]
+    siblings = [str(name) for name in (error.parent_node or {}) if name != "hydra"]
+    if "." not in key:
+        siblings += _OTHER_GROUPS
     hint = _did_you_mean(key.rpartition(".")[2], siblings)
     return f"{key}: no such key{hint or '; it has ' + ', '.join(siblings)}"
 

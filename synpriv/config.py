@@ -11,15 +11,16 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
-from synpriv.signatures import check_arguments, require
+from synpriv.signatures import check_arguments, no_such_option, require
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -34,8 +35,8 @@ OBJECTIVES = (
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Sub-nodes of a method that are trainings of their own, before it.
 STAGES = ("teacher", "proxy", "public_model")
-# Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
-_NOT_SCIENCE = {"root", "path", "download"}
+# What the code itself reads of a dataset; the rest is what its own interpolations refer to.
+_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "num_train", "num_test", "load"}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
 _NOT_ARGUMENTS = {"name", "model_norm"}
 
@@ -89,6 +90,7 @@ class Config:
     results: str = "multirun"
     objective: str = "tpr@fpr=0.001"
     study: str | None = None
+    check: bool = False
     cell: str = MISSING
     dataset: Any = MISSING
     public: Any = None
@@ -113,6 +115,7 @@ def validate(cfg: DictConfig) -> None:
     """Raise ValueError, naming the value and what would be right, for a config that cannot run."""
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
+    _check_keys(raw)
     for group in (*GROUPS, "attack"):
         _require_values(raw[group], group)
     num_models = cfg.num_models
@@ -168,6 +171,21 @@ def _check_attack(attack: str, num_models: int, num_views: int) -> None:
     audit.check(built, num_models, num_views=num_views)
 
 
+def _check_keys(raw: dict[Any, Any]) -> None:
+    """Refuse what `+key=value` adds and nothing reads: a misspelt option would be ignored."""
+    typed = {"": Config, "canary": Canary, "trainer": Trainer, "logger": Logger, "tuning": Tuning}
+    known = {where: {f.name for f in fields(schema)} for where, schema in typed.items()}
+    for group in ("dataset", "public"):
+        if raw[group] is not None:
+            referred = re.findall(r"\.(\w+)[},]", json.dumps(raw[group]))  # ${..path}
+            known[group] = _OF_A_DATASET | set(referred)
+    for where, names in known.items():
+        for key in raw[where] if where else raw:
+            name = f"{where}.{key}" if where else str(key)
+            if name != "hydra" and key not in names:
+                raise ValueError(no_such_option(name, names))
+
+
 def _require_values(node: Any, where: str) -> None:
     """OmegaConf's own `missing_keys` resolves interpolations, and so would ask for `cell` again."""
     for key, value in node.items() if isinstance(node, dict) else ():
@@ -178,14 +196,10 @@ def _require_values(node: Any, where: str) -> None:
 
 def science(cfg: DictConfig) -> dict[str, Any]:
     """The resolved part of the config that decides what the shadow models of a cell are."""
-    nodes = {name: _named(_numbers(plain(cfg[name]))) for name in GROUPS}
+    nodes = {name: plain(cfg[name]) for name in GROUPS}
     unused = set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
-    for name in ("dataset", "public"):
-        nodes[name] = _without(nodes[name], _NOT_SCIENCE)
-    if nodes["public"] is None:
-        del nodes["public"]
-    return nodes | {
+    return fingerprint.canonical(nodes) | {
         "num_models": cfg.num_models,
         "audit_seed": cfg.audit_seed,
         "precision": cfg.trainer.precision,
@@ -231,28 +245,6 @@ def plain(node: Any) -> Any:
     if not OmegaConf.is_config(node):
         return node
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-
-
-def _numbers(node: Any) -> Any:
-    """1.0 and 1 are the same number and must give the same hash."""
-    if isinstance(node, dict):
-        return {key: _numbers(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_numbers(value) for value in node]
-    return int(node) if isinstance(node, float) and node.is_integer() else node
-
-
-def _named(node: Any) -> Any:
-    """Of a `_target_` the name alone: where code lies does not decide what it does."""
-    if isinstance(node, dict):
-        return {k: v.rpartition(".")[2] if k == "_target_" else _named(v) for k, v in node.items()}
-    return node
-
-
-def _without(node: Any, keys: set[str]) -> Any:
-    if isinstance(node, dict):
-        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
-    return node
 
 
 def build(node: DictConfig, where: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -22,15 +22,16 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
         if name.startswith("_"):
             continue
         if name not in known:
-            raise ValueError(f"{where}.{name}: no such option; {nearest(name, known)}")
+            raise ValueError(no_such_option(f"{where}.{name}", known))
         hint = hints.get(name, Any)
         require(_fits(value, hint), f"{where}.{name}={value!r}", _readable(hint))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What was probably meant by a name that is not `known`."""
-    close = difflib.get_close_matches(name, known := sorted(known), n=1)
-    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+def no_such_option(key: str, known: Collection[str]) -> str:
+    """That a dotted key's last part is none of `known`, and the nearest of these or all."""
+    close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    better = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
+    return f"{key}: no such option; {better}"
 
 
 def _is_handed_over(hint: Any) -> bool:

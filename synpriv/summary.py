@@ -59,6 +59,7 @@ def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
 
 def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     """The table of the audited cells, where their pictures are, and (hints) what others lack."""
+    configs = list(configs)
     reports: list[Report] = []
     lines: list[str] = []
     drawn: list[str] = []
@@ -73,6 +74,9 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
             drawn.append(", ".join(str(picture) for picture in pictures if picture.is_file()))
     pairs = zip(names.distinct_names(reports), drawn, strict=True)
     lines += [f"pictures of {name}: {pictures}" for name, pictures in pairs]
+    for place in dict.fromkeys(Path(cfg.results) for cfg in configs):
+        if not place.is_absolute():  # it follows the folder that the command was started in
+            lines.append(f"{place} is {place.absolute()}")
     return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
 
 

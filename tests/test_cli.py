@@ -80,20 +80,23 @@ def test_hydra_sweeps_what_python_would(
         "method=glob(distill_*)",
         "~experiment",
         "+method.tag=",
-        "dataset.path=a=0..3b",
+        "x=a,b",
     ],
 )
 def test_what_is_no_integer_range_is_left_alone(override: str) -> None:
     assert cli.expand_override(override) == override
-    assert cli.normalise([override]) == [override]
+    assert cli.normalise(["-m", override]) == ["-m", override]
 
 
 def test_a_list_needs_a_sweep_and_is_left_alone_in_one() -> None:
     with pytest.raises(ValueError, match="is a sweep: add -m"):
         cli.normalise(["method.lr=0.1,0.2"])
     assert cli.normalise(["-m", "method.lr=0.1,0.2"]) == ["-m", "method.lr=0.1,0.2"]
-    for value in ("[1,2]", "'a,b'", "choice(1,2)", "{a:1,b:2}"):
+    for value in ("[1,2]", "'a,b'", "{a:1,b:2}"):
         assert cli.normalise([f"x={value}"]) == [f"x={value}"]
+    for value in ("choice(1,2)", "glob(*)", "range(0,3)"):
+        with pytest.raises(ValueError, match="is a sweep: add -m"):
+            cli.normalise([f"x={value}"])
 
 
 def test_a_key_given_twice_is_named() -> None:
@@ -211,6 +214,20 @@ MISTAKES = {
     "num_models=2": ["num_models=2", "even, at least 4"],
     "audit_seed=-1": ["audit_seed=-1", "must be 0.."],
     "method=foo": ["method=foo", "undefended", "distill"],
+    "method=distil": ["no such method; did you mean distill?"],
+    "trainer=gpuu": ["no such trainer; did you mean gpu?; must be one of auto, cpu, gpu"],
+    "experimnt=paper": ["experimnt", "did you mean experiment?"],
+    "methd=distill": ["methd", "did you mean method?"],
+    "atack=lira": ["atack", "did you mean attack?"],
+    "hydra/lancher=pool": ["hydra/lancher", "did you mean hydra/launcher?"],
+    "+nonsense=1": ["nonsense", "no such option", "audit_seed"],
+    "+sed=1": ["sed: no such option; did you mean seed?"],
+    "+canary.foo=1": ["canary.foo: no such option", "num_canaries"],
+    "+trainer.precison=1": ["trainer.precison", "did you mean precision?"],
+    "+dataset.num_trian=3": ["dataset.num_trian", "did you mean num_train?"],
+    "+dataset.path=x.npz": ["dataset.path: no such option", "flip"],
+    "dataset=folder dataset.path=conf +dataset.sise=3": ["did you mean size?"],
+    "dataset@public=npz public.path=run.py +public.pth=x": ["did you mean path?"],
     "dataset=foo": ["dataset=foo", "digits", "cifar10"],
     "experiment=foo": ["experiment=foo", "cifar10_small"],
     "attack=foo": ["attack=foo", "lira", "threshold"],
@@ -240,6 +257,7 @@ MISTAKES = {
 }
 # These are found only when training looks at what it was given: torch and Lightning are loaded.
 LATE_MISTAKES = {
+    "+model.widht=3": ["model.widht: no such option; did you mean width?"],
     "method.num_epochs=abc": ["method.num_epochs='abc'", "an integer"],
     "dataset=cifar10 dataset.root=/no/such dataset.download=false": [
         "CIFAR10",

@@ -101,7 +101,7 @@ def test_the_digest_is_that_of_sorted_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["undefended-digits-mislabelled-fde212a1", "distill_dm-digits-mislabelled-c46cf53e"]
+    "cell", ["undefended-digits-mislabelled-48082873", "distill_dm-digits-mislabelled-b1b6e66f"]
 )
 def test_the_cell_s_name_does_not_drift(cell: str, compose: Compose) -> None:
     """What is hashed decides which results on disk are found again.
@@ -279,3 +279,22 @@ def test_a_config_that_cannot_run_is_refused(
 
 def test_more_views_are_there_where_images_may_be_mirrored(compose: Compose) -> None:
     config.validate(compose("dataset=cifar10", "attack.queries=18"))
+
+
+def test_a_dataset_of_one_s_own_has_the_options_that_its_loader_refers_to(
+    compose: Compose, tmp_path: Path, archive: Path
+) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    text = (CONF / "dataset" / "npz.yaml").read_text()
+    text = text.replace("test_rate: 0.2 ", "share: 0.3\nhalf: ${.share} ")
+    text = text.replace("${..test_rate}", "${..half}").replace("name: npz", "name: mine")
+    (tmp_path / "conf" / "dataset" / "mine.yaml").write_text(text)
+    words = ("dataset=mine", f"dataset.path={archive}")
+    config.validate(compose(*words, "dataset.share=0.4", conf=tmp_path / "conf"))
+    with pytest.raises(ValueError, match=r"dataset\.shares: no such option; did you mean share\?"):
+        config.validate(compose(*words, "+dataset.shares=0.4", conf=tmp_path / "conf"))
+
+
+def test_checking_alone_is_no_other_cell(compose: Compose) -> None:
+    assert compose().check is False
+    assert compose("check=true").cell == compose().cell

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from synpriv.data.images import (
@@ -11,6 +13,7 @@ from synpriv.data.images import (
     LabelledImages,
     ShuffledBatches,
     StepChunks,
+    num_batches,
     random_crop,
     random_flip,
     shift,
@@ -127,19 +130,35 @@ def test_augmentation_follows_its_generator(
 # --- batches -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num", [1, 64, 65, 1000])
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_an_epoch_covers_every_sample_once(num: int, batch_size: int) -> None:
+@given(num=st.integers(1, 400), batch_size=st.integers(1, 70))
+@example(num=65, batch_size=64)
+@example(num=64, batch_size=64)
+@example(num=3, batch_size=2)
+@example(num=CHUNK + 1, batch_size=1)
+def test_an_epoch_covers_every_sample_once_and_no_batch_is_a_single_image(
+    num: int, batch_size: int
+) -> None:
     batches = ShuffledBatches(num, batch_size, seeded())
     chunks = list(batches)
     flat = [batch for chunk in chunks for batch in chunk]
     assert sorted(torch.cat(flat).tolist()) == list(range(num))
     assert all(len(batch) == batch_size for batch in flat[:-1])
-    assert len(flat[-1]) == (num % batch_size or batch_size)  # the last one is kept
-    assert len(flat) == batches.num_steps
+    if num > 1 and batch_size > 1:
+        assert 2 <= len(flat[-1]) <= batch_size + 1
+        joined = num % batch_size == 1 and num > batch_size
+        assert len(flat[-1]) == (batch_size + 1 if joined else num % batch_size or batch_size)
+    else:
+        assert len(flat[-1]) == 1
+    assert len(flat) == batches.num_steps == num_batches(num, batch_size)
     assert len(chunks) == len(batches)
     assert all(len(chunk) == CHUNK for chunk in chunks[:-1])
     assert 1 <= len(chunks[-1]) <= CHUNK
+
+
+def test_batches_are_the_shuffled_order_in_pieces() -> None:
+    for num in (100, 97):  # the second leaves a single image over
+        flat = [batch for chunk in ShuffledBatches(num, 8, seeded(5)) for batch in chunk]
+        assert torch.equal(torch.cat(flat), torch.randperm(num, generator=seeded(5)))
 
 
 def test_epochs_differ_and_the_generator_decides() -> None:

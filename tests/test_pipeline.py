@@ -97,7 +97,9 @@ def test_every_run_records_where_it_came_from(make: Make) -> None:
         assert metrics["seed"] == seed
         assert 0 <= metrics["test_accuracy"] <= 1
         assert {"torch", "numpy", "synpriv", "python"} <= set(metrics["versions"])
-        assert {"git_commit", "command", "provenance", "stages", "device"} <= set(metrics)
+        assert {"git_commit", "code_sha256", "command", "provenance", "stages", "device"} <= set(
+            metrics
+        )
     members = [cell.evidence([seed]).member[:, 0] for seed in range(NUM_MODELS)]
     assert (np.sum(members, axis=0) == NUM_MODELS // 2).all()  # balanced
 

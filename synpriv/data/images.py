@@ -111,10 +111,20 @@ class StepChunks:
             yield list(range(start, min(start + CHUNK, self.num_steps)))
 
 
+def num_batches(num: int, batch_size: int) -> int:
+    """How many batches `ShuffledBatches` makes of `num` samples."""
+    return math.ceil(num / batch_size) - _last_is_single(num, batch_size)
+
+
+def _last_is_single(num: int, batch_size: int) -> bool:
+    return num > batch_size > 1 and num % batch_size == 1
+
+
 class ShuffledBatches:
     """An epoch of shuffled index batches, in chunks: lists of up to `CHUNK` int64 [B] tensors.
 
-    Every sample comes once per epoch and the last, smaller batch is kept.
+    Every sample comes once per epoch and the last, smaller batch is kept. A single sample that is
+    left over joins the batch before it: BatchNorm has no variance of one value per channel.
     """
 
     def __init__(self, num: int, batch_size: int, generator: torch.Generator) -> None:
@@ -123,13 +133,16 @@ class ShuffledBatches:
     @property
     def num_steps(self) -> int:
         """Optimiser steps in one epoch."""
-        return math.ceil(self.num / self.batch_size)
+        return num_batches(self.num, self.batch_size)
 
     def __len__(self) -> int:
         return len(StepChunks(self.num_steps))
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        batches = torch.randperm(self.num, generator=self.generator).split(self.batch_size)
+        order = torch.randperm(self.num, generator=self.generator)
+        batches = list(order.split(self.batch_size))
+        if _last_is_single(self.num, self.batch_size):
+            batches[-2:] = [torch.cat(batches[-2:])]
         for steps in StepChunks(self.num_steps):
             yield list(batches[steps[0] : steps[-1] + 1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip
+from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip, num_batches
 from synpriv.methods import recipe
 from synpriv.methods.base import Method, Release, stream
 from synpriv.models import Network
@@ -32,6 +33,8 @@ class Classifier(Method):
         self.recipe = recipe.Classifier(**options)
         self.max_epochs, self.network = self.recipe.num_epochs, model()
         decay = self.recipe.ema_decay
+        if self.recipe.batch_size == 1:
+            _check_single(self.network, private.images[:1])
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
             if decay
@@ -51,7 +54,7 @@ class Classifier(Method):
             nesterov=self.recipe.momentum > 0,
             fused=True,
         )
-        steps_per_epoch = -(-len(self.private) // self.recipe.batch_size)
+        steps_per_epoch = num_batches(len(self.private), self.recipe.batch_size)
         factor = lr_factor(
             schedule=self.recipe.schedule,
             num_steps=self.max_epochs * steps_per_epoch,
@@ -119,6 +122,15 @@ class Classifier(Method):
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, Network)
         return Release(classifier=network.eval())
+
+
+def _check_single(network: Network, image: Tensor) -> None:
+    """Refuse batches of one image where a norm would see one value per channel."""
+    try:
+        copy.deepcopy(network)(image)  # a copy: a forward pass moves running statistics
+    except ValueError as error:
+        right = "at least 2: a norm layer of this network sees one value per channel"
+        raise ValueError(f"batch_size=1: must be {right}") from error
 
 
 def lr_factor(

@@ -27,9 +27,15 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:
         found.append(f"the shadow models started from {len(starts)} different public models")
-    commits = {run["git_commit"] for run in runs}
-    if len(commits) > 1:
-        found.append(f"the shadow models were trained by {len(commits)} different commits")
+    versions: dict[str | None, list[int]] = {}
+    for run in runs:
+        versions.setdefault(run.get("code_sha256"), []).append(run["seed"])
+    if len(versions) > 1:
+        groups = " | ".join(_some(seeds) for seeds in versions.values())
+        found.append(
+            f"the shadow models were trained by {len(versions)} versions of the code: seeds "
+            f"{groups}; move the cell away and train again, or make sure that they agree"
+        )
     return found
 
 
@@ -41,6 +47,11 @@ def variance_of(options: dict[str, Any], num_models: int) -> dict[str, Any]:
     return {
         "variance": lira.chosen_variance(lira.AUTO, num_models) if chosen == lira.AUTO else chosen
     }
+
+
+def _some(seeds: list[int], num: int = 6) -> str:
+    more = f",... ({len(seeds)})" if len(seeds) > num else ""
+    return ",".join(map(str, seeds[:num])) + more
 
 
 def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from synpriv.config import STAGES, build, of_prerequisite, prerequisites
 from synpriv.recipe import Facts, Recipe
-from synpriv.signatures import nearest, require
+from synpriv.signatures import no_such_option, require
 
 PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may have
 TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
@@ -130,8 +130,7 @@ def _check_nodes(node: DictConfig, where: str, known: list[str]) -> None:
     """Refuse sub-nodes that nothing would look at, but that would open a new cell."""
     for name, value in node.items():
         if isinstance(value, DictConfig) and name not in known:
-            better = nearest(str(name), known)
-            raise ValueError(f"{where}.{name!s}: no such option; {better}")
+            raise ValueError(no_such_option(f"{where}.{name!s}", known))
 
 
 def _has_target(value: Any) -> bool:

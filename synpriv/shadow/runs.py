@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config, tracking
+from synpriv import config, fingerprint, tracking
 from synpriv.results import store
 from synpriv.shadow.check import check
 
@@ -59,7 +59,7 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
     _write_cell_config(cell, config.science(cfg))
     with tracking.track(cfg, folder, job_type="train") as tracker:
-        metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin())
+        metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin(cfg))
         tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
     log.info("%s, seed %d: accuracy %.4f", cfg.method.name, cfg.seed, metrics["test_accuracy"])
 
@@ -80,7 +80,7 @@ def _basis(cfg: DictConfig) -> dict[str, Path]:
 def public_science(cfg: DictConfig) -> dict[str, Any]:
     """What decides a model that is trained on the public pool alone."""
     every = config.science(cfg)
-    private = ("num_train", "num_test", "num_canaries")
+    private = ("num_train", "num_test")
     dataset = {key: value for key, value in every["dataset"].items() if key not in private}
     others = ("public", "method", "precision")
     return {"dataset": dataset, **{name: every[name] for name in others if name in every}}
@@ -98,7 +98,7 @@ def _ensure_public(cfg: DictConfig) -> Path:
             log.info("%s, public model: %s, training", cfg.method.name, problem)
             _write_cell_config(cell, science)
             with tracking.track(cfg, cell.run(0), job_type="public", cell=name) as tracker:
-                training.train_public(cfg, cell, tracker, extra=_origin())
+                training.train_public(cfg, cell, tracker, extra=_origin(cfg))
     return cell.run(0)
 
 
@@ -107,8 +107,12 @@ def _write_cell_config(cell: store.Cell, science: dict[str, Any]) -> None:
     store.write_bytes(cell.folder / "cell.yaml", content.encode())
 
 
-def _origin() -> dict[str, str | None]:
-    return {"command": os.environ.get("SYNPRIV_COMMAND"), "git_commit": _git_commit()}
+def _origin(cfg: DictConfig) -> dict[str, str | None]:
+    return {
+        "command": os.environ.get("SYNPRIV_COMMAND"),
+        "git_commit": _git_commit(),
+        "code_sha256": fingerprint.code_sha256(cfg.method["_target_"]),
+    }
 
 
 @functools.cache

@@ -1,0 +1,127 @@
+"""What a cell's name and a run's code are hashed from: equal science in one form, source files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any
+
+# Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
+_PLACES = {"root", "path", "download"}
+# Options that nothing reads once the config is resolved.
+_UNREAD = {
+    "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
+    "public": {*_PLACES, "num_canaries", "num_test", "flip", "mean", "std"},
+}
+# Options of our methods that are read only if another has one value.
+_READ_IF = {
+    "never_learned": ("selection", "forgetting"),
+    "el2n_epochs": ("selection", "el2n"),
+    "milestones": ("schedule", "step"),
+    "gamma": ("schedule", "step"),
+}
+_PACKAGE = Path(__file__).parent
+# What every run goes through and can change its evidence.
+_SHARED = (
+    *("recipe.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
+    *(f"shadow/{name}.py" for name in ("training", "fitting", "offering", "pools")),
+    *(f"shadow/{name}.py" for name in ("query", "visual")),
+)
+
+
+def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
+    """Resolved nodes of a config in a form that is the same if the science is."""
+    found = {}
+    for name, node in nodes.items():
+        if node is not None:
+            read = _without(node, _UNREAD[name]) if name in _UNREAD else node
+            found[name] = _canonical(read, name)
+    for constants in {"mean", "std"} & set(found.get("dataset", {})):
+        values = found["dataset"][constants]  # one number counts for all channels
+        if isinstance(values, list) and len(set(map(str, values))) == 1:
+            found["dataset"][constants] = values[:1]
+    return found
+
+
+def _canonical(node: Any, where: str) -> Any:
+    """Targets by name (others' by content too), no number as 1.0, no option that is not read."""
+    if isinstance(node, dict):
+        target = str(node.get("_target_", ""))
+        found = {key: _canonical(value, f"{where}.{key}") for key, value in node.items()}
+        if _is_ours(target):
+            for option, (other, value) in _READ_IF.items():
+                if other in node and node[other] != value:
+                    found.pop(option, None)
+        elif target:
+            found["code_sha256"] = _own_sha256(target, where)
+        if target:  # where code lies does not decide what it does
+            found["_target_"] = target.rpartition(".")[2]
+        return found
+    if isinstance(node, list):
+        return [_canonical(value, where) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _without(node: Any, keys: set[str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return node
+
+
+def _is_ours(target: str) -> bool:
+    return target.startswith("synpriv.")
+
+
+def _own_sha256(target: str, where: str) -> str:
+    """Content of the module of a user's class, or the version of a package without files."""
+    file = _module_file(target)
+    if file is not None:
+        return _sha256(file)
+    try:
+        return importlib.metadata.version(target.partition(".")[0])
+    except importlib.metadata.PackageNotFoundError as error:
+        right = "module.Class, the module a file on the Python path"
+        raise ValueError(f"{where}._target_={target}: must be {right}") from error
+
+
+def code_sha256(target: str) -> str:
+    """Hash of the source that a run of the method `target` is trained by.
+
+    That is what all methods share, and the method's folder (of a user's method: its module).
+    """
+    files = {file for pattern in _SHARED for file in _PACKAGE.glob(pattern)}
+    own = _module_file(target)
+    if own is not None:
+        family = own.parent.parent == _PACKAGE / "methods"
+        files |= set(own.parent.glob("*.py")) if family else {own}
+    names = {_name(file): _sha256(file) for file in files}
+    return hashlib.sha256(repr(sorted(names.items())).encode()).hexdigest()
+
+
+def _name(file: Path) -> str:
+    ours = file.is_relative_to(_PACKAGE)
+    return file.relative_to(_PACKAGE).as_posix() if ours else file.name
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _module_file(target: str) -> Path | None:
+    """The file of the innermost module of a dotted name; nothing is imported."""
+    first, *rest = target.split(".")
+    try:
+        spec: ModuleSpec | None = importlib.util.find_spec(first)
+    except ValueError:  # __main__
+        return None
+    for part in rest:
+        inside = spec.submodule_search_locations if spec is not None else None
+        found = PathFinder.find_spec(f"{first}.{part}", inside) if inside else None
+        if found is None:
+            break
+        first, spec = f"{first}.{part}", found
+    file = Path(spec.origin) if spec is not None and spec.origin is not None else None
+    return file if file is not None and file.is_file() else None
