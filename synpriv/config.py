@@ -157,18 +157,24 @@ def validate(cfg: DictConfig) -> None:
             f"name={name}",
             "letters, digits, '_' and '.': it becomes part of a file name",
         )
-    _check_attack(
-        json.dumps(plain(cfg.attack)), num_models, num_views=18 if cfg.dataset.flip else 9
-    )
+    check_attack(cfg)
+
+
+def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
+    """Fail before training if the attack cannot run on a cell of this shape.
+
+    images: whether the method releases a synthetic set.
+    """
+    num_views = 18 if cfg.dataset.flip else 9
+    _try_attack(json.dumps(plain(cfg.attack)), cfg.num_models, num_views, images)
 
 
 @functools.cache
-def _check_attack(attack: str, num_models: int, num_views: int) -> None:
-    """Fail before training if the attack cannot run on a cell of this shape."""
-    from synpriv.audit import audit
+def _try_attack(attack: str, num_models: int, num_views: int, images: bool) -> None:
+    from synpriv.audit import trial
 
     built = build(OmegaConf.create(json.loads(attack)), "attack")
-    audit.check(built, num_models, num_views=num_views)
+    trial.check(built, num_models, num_views=num_views, images=images)
 
 
 def _check_keys(raw: dict[Any, Any]) -> None:

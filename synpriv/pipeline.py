@@ -14,7 +14,7 @@ from synpriv.audit import audit
 from synpriv.audit.metrics import roc
 from synpriv.report import content, figure, names, pairs
 from synpriv.results import store
-from synpriv.shadow import runs
+from synpriv.shadow import check, runs
 
 log = logging.getLogger(__name__)
 Report = dict[str, Any]
@@ -27,6 +27,9 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     An incomplete cell (`partial`) is audited only if the run is `alone`: a sweep does it once, at
     its end. Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
     """
+    if cfg.check:
+        check.check(cfg)
+        return None
     config.validate(cfg)
     if cfg.study and alone:
         raise ValueError(f"study={cfg.study}: a sweep ends with it; add -m, or study=null")

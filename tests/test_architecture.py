@@ -225,7 +225,7 @@ def test_the_plugin_namespace_can_be_shared() -> None:
 
 def test_no_module_level_statement_of_run_py_imports_torch() -> None:
     names_of_run = {name.split(".")[0] for name in imports(ROOT / "run.py")}
-    assert names_of_run == {"hydra", "omegaconf", "synpriv"}
+    assert names_of_run == {"hydra", "omegaconf", "pathlib", "synpriv"}
 
 
 def test_every_package_is_installed() -> None:

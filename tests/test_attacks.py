@@ -9,9 +9,10 @@ from conftest import Compose
 from omegaconf import OmegaConf
 
 from synpriv import config
-from synpriv.audit.audit import FPRS, audit, check
+from synpriv.audit.audit import FPRS, audit
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
+from synpriv.audit.trial import check
 from synpriv.data.draws import membership
 from synpriv.report import content
 

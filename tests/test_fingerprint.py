@@ -146,7 +146,13 @@ def test_code_is_hashed_without_an_import(module: Path) -> None:
 
 def warned(versions: list[str | None]) -> list[str]:
     runs = [
-        {"seed": seed, "builds_on": {}, "git_commit": str(seed), "code_sha256": version}
+        {
+            "seed": seed,
+            "builds_on": {},
+            "data": {"warnings": []},
+            "git_commit": str(seed),
+            "code_sha256": version,
+        }
         for seed, version in enumerate(versions)
     ]
     for run in runs:

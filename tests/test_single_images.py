@@ -4,10 +4,10 @@ import functools
 
 import pytest
 import torch
+from conftest import digits_as_tensors
 from omegaconf import OmegaConf
 
 from synpriv import models, tracking
-from synpriv.data.datasets import digits
 from synpriv.data.images import LabelledImages
 from synpriv.methods.classifier import Classifier
 from synpriv.shadow.fitting import fit
@@ -19,7 +19,7 @@ convnet = functools.partial(models.convnet, **FACTS)  # 4x4 in its last
 
 
 def some(num: int) -> LabelledImages:
-    return digits().private[torch.arange(num)]
+    return digits_as_tensors().private[torch.arange(num)]
 
 
 def test_a_training_set_that_leaves_one_image_over_trains_a_resnet() -> None:

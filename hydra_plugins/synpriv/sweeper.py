@@ -42,6 +42,7 @@ class RangeSweeper(BasicSweeper):
         assert self.launcher is not None
         from synpriv import pipeline, summary
         from synpriv.results import store
+        from synpriv.shadow import check
 
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise ValueError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: must be >= 1")
@@ -51,6 +52,10 @@ class RangeSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*params, *arguments])
         jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
         variants = self._variants(jobs)
+        only_check = variants[0].cfg.check
+        check.announce(v.cfg for v in variants if only_check or _missing(v))
+        if only_check:
+            return []
         to_run = [job for variant in variants for job in _unfinished(variant)]
         done = sum(_trained(variant) for variant in variants)
         if done:

@@ -115,19 +115,6 @@ def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:
     return [[int(i), round(float(effects[i]), 4)] for i in order if np.isfinite(effects[i])]
 
 
-def check(attack: Attack, num_models: int, *, num_views: int, images: bool = True) -> None:
-    """Try an attack on a few random canaries, so that a wrong option fails before training.
-
-    images: whether the method releases a synthetic set.
-    """
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4, num_models, num_views, 3)).astype(np.float32)
-    member = np.tile([[True, False], [False, True]], (2, num_models // 2))
-    labels = np.zeros(4, dtype=np.int64)
-    distance = rng.uniform(size=member.shape).astype(np.float32) if images else None
-    attack(Evidence(logits, member, labels, labels, distance))
-
-
 def mean_and_sd(values: Sequence[float]) -> dict[str, float]:
     """Mean and standard deviation over shadow models (0 for a single one)."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -159,7 +159,7 @@ def is_own_mean(images: NDArray[np.uint8], mean: Sequence[float]) -> bool:
 def record(pools: Pools) -> Record:
     """What was seen of the data, for metrics.json and the report."""
     images, sizes = pools.private.images, np.bincount(pools.private.labels)
-    return {
+    seen = {
         "num_private": len(pools.private),
         "num_test": len(pools.test),
         "num_public": 0 if pools.public is None else len(pools.public),
@@ -173,6 +173,7 @@ def record(pools: Pools) -> Record:
         "warnings": list(pools.warnings),
         "sha256": content_sha256(pools),
     }
+    return seen | {"in_words": in_words(seen)}
 
 
 def content_sha256(pools: Pools) -> str:

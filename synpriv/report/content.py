@@ -24,6 +24,7 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
             f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
         )
+    found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:
         found.append(f"the shadow models started from {len(starts)} different public models")
@@ -60,6 +61,7 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "test_accuracy": audit.mean_and_sd([run["test_accuracy"] for run in runs]),
         "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
         "provenance": runs[0]["provenance"],
+        "data": runs[0]["data"],
     }
     selected = "canary_selection_rate"  # of a coreset
     if rates := [run[selected] for run in runs if run.get(selected) is not None]:

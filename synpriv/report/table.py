@@ -131,7 +131,7 @@ def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
     table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
     shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
     legend = LEGEND.replace("*", r"\*")
-    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}"
+    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}{about_data(reports)}"
 
 
 def notes(reports: Sequence[Report]) -> str:
@@ -142,6 +142,12 @@ def notes(reports: Sequence[Report]) -> str:
         for warning in report["warnings"]
     ]
     return "".join(f"- {line}\n" for line in [*lines, *_variances(reports)])
+
+
+def about_data(reports: Sequence[Report]) -> str:
+    """What was seen of each data set, one line each."""
+    seen = {f"- {report['dataset']}: {report['data']['in_words']}\n": None for report in reports}
+    return "".join(seen)
 
 
 def _variances(reports: Sequence[Report]) -> list[str]:

@@ -11,8 +11,9 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -94,6 +95,18 @@ class Cell:
     def metrics(self, seed: int) -> dict[str, Any]:
         return json.loads((self.run(seed) / METRICS).read_bytes())
 
+    def check_data(self, sha256: str) -> None:
+        """Raise ValueError if the shadow models that are there were trained on other data."""
+        there = next((seed for seed in self.trained() if self.problem(seed) is None), None)
+        if there is None:
+            return
+        theirs = self.metrics(there).get("data", {}).get("sha256", sha256)
+        if theirs != sha256:
+            raise ValueError(
+                f"{self.folder}: its shadow models were trained on other data than are there now; "
+                "move it away, or point the data set to where the old data are"
+            )
+
     def pairs(self, seeds: Sequence[int]) -> list[tuple[int, dict[str, NDArray]]]:
         """(seed, visual.closest_pairs) of the runs that have them, damaged ones left out."""
         found = []
@@ -144,6 +157,16 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def remove_unused(run: Path) -> None:
+    """Remove the folders that Hydra made for a run that was not begun."""
+    found = {file.name for file in run.iterdir()} if run.is_dir() else set()
+    if found <= {".hydra", "run.log"}:
+        shutil.rmtree(run, ignore_errors=True)
+        with suppress(OSError):  # something else is in it
+            run.parent.rmdir()
+            run.parent.parent.rmdir()
 
 
 def read_arrays(file: Path) -> dict[str, NDArray]:

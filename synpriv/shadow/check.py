@@ -5,6 +5,9 @@ Nothing here needs torch, unless a data set is torchvision's or a method is some
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
@@ -12,8 +15,22 @@ from synpriv import config
 from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, record
 from synpriv.recipe import Recipe
+from synpriv.results import store
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
-from synpriv.shadow.recipes import check_attack, check_recipes, recipes_of
+from synpriv.shadow.recipes import check_recipes, recipes_of
+
+
+def announce(configs: Iterable[DictConfig]) -> None:
+    """Check cells and print what is seen of their data, each data set once."""
+    printed = set()
+    for cfg in configs:
+        seen = check(cfg)
+        if seen["sha256"] not in printed:
+            printed.add(seen["sha256"])
+            print(f"data: {seen['in_words']}")
+            print("".join(f"warning: {warning}\n" for warning in seen["warnings"]), end="")
+        if cfg.check:
+            print(f"checked, nothing was trained: {in_words(cfg)}")
 
 
 def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
@@ -23,18 +40,20 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
     complete is not begun. attacked: by `cfg.attack`.
     """
     config.validate(cfg)
-    recipes = recipes_of(cfg)
+    recipes, method = recipes_of(cfg), get_object(cfg.method["_target_"])
     if attacked:
-        check_attack(cfg)
+        config.check_attack(cfg, images=method.releases_images)
     pools = load_pools(cfg)
-    if get_object(cfg.method["_target_"]).promises_privacy and pools.own_constants:
+    if method.promises_privacy and pools.own_constants:
         raise ValueError(
             f"dataset.mean={list(cfg.dataset.mean)}: is the mean of the private images, "
             f"which the epsilon of method={cfg.method.name} does not cover; use public "
-            'constants, say "dataset.mean=[0.5]" "dataset.std=[0.25]"'
+            "constants, say 'dataset.mean=[0.5]' 'dataset.std=[0.25]'"
         )
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
-    return record(pools)
+    seen = record(pools)
+    store.Cell(Path(cfg.results), cfg.cell, cfg.num_models).check_data(seen["sha256"])
+    return seen
 
 
 def _check_every_model(
@@ -52,7 +71,17 @@ def _check_every_model(
     reason = next(iter(wrong.values()))
     if len(wrong) == cfg.num_models:
         raise ValueError(reason)
-    listed = ", ".join(map(str, list(wrong)[:8])) + (", ..." if len(wrong) > 8 else "")
+    seeds = ", ".join(map(str, list(wrong)[:8])) + (", ..." if len(wrong) > 8 else "")
+    many = f"{len(wrong)} of {cfg.num_models}"
     raise ValueError(
-        f"{reason} (so {len(wrong)} of {cfg.num_models} shadow models: seeds {listed})"
+        f"{reason} (in {many} shadow models, seeds {seeds}: the cell stays incomplete)"
+    )
+
+
+def in_words(cfg: DictConfig) -> str:
+    """What a cell would be, and the smallest FPR that its audit resolves."""
+    canary, non_members = cfg.canary, cfg.canary.num_canaries * cfg.num_models // 2
+    return (
+        f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
+        f"canaries, attack={cfg.attack.name}; resolves an FPR of {1 / non_members:.2g}"
     )

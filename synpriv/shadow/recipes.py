@@ -95,16 +95,6 @@ def configured_facts(cfg: DictConfig) -> dict[str, Any]:
     return facts
 
 
-def check_attack(cfg: DictConfig) -> None:
-    """Refuse an attack on images that the method will not release, before it is trained."""
-    from synpriv.audit import audit  # SciPy takes a second, and recipes do not need it
-
-    images = get_object(cfg.method["_target_"]).releases_images
-    num_views = 18 if cfg.dataset.flip else 9
-    attack = build(cfg.attack, "attack")
-    audit.check(attack, cfg.num_models, num_views=num_views, images=images)
-
-
 def _norm(model: DictConfig) -> str:
     return model.get("norm", "unknown")  # of somebody's own network
 
