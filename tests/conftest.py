@@ -7,6 +7,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 os.environ.pop("WANDB_API_KEY", None)
 
+import functools
 import signal
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def _environment(env: dict[str, str] | None) -> dict[str, str]:
 def _compose(
     *overrides: str, conf: Path = ROOT / "conf", return_hydra_config: bool = False
 ) -> DictConfig:
+    """A config of its own; composing takes a third of a second, so it is done once."""
+    if conf == ROOT / "conf":
+        return _composed(overrides, conf, return_hydra_config).copy()
+    return _composed.__wrapped__(overrides, conf, return_hydra_config)  # its files may change
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], conf: Path, return_hydra_config: bool) -> DictConfig:
     config.register()
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         return hydra.compose("config", list(overrides), return_hydra_config=return_hydra_config)

@@ -180,8 +180,9 @@ def test_the_heavy_thing_takes_the_options_of_its_recipe(name: str, compose: Com
 
 def test_every_option_stands_in_its_yaml(compose: Compose) -> None:
     for name in METHODS:
-        for where, recipe in recipes_of(compose(f"method={name}")).items():
-            own = OmegaConf.select(compose(f"method={name}"), where)
+        cfg = compose(f"method={name}")
+        for where, recipe in recipes_of(cfg).items():
+            own = OmegaConf.select(cfg, where)
             missing = {field.name for field in fields(recipe)} - set(own)
             assert missing <= {"record"}, where  # of proxies alone
 
