@@ -45,6 +45,7 @@ bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.dpsgd
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.check
 
 clean:  ## remove the environment and caches, keep multirun/
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

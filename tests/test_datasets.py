@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from conftest import make_pool as pool
 from conftest import positions
 from numpy.typing import NDArray
+from PIL import Image
 
 from synpriv.data import datasets
 from synpriv.data.content import file_sha256
 from synpriv.data.datasets import Source, digits, hold_out
+from synpriv.data.intake import record, take_in
 from synpriv.data.pool import Pool
 
 # --- digits ---------------------------------------------------------------------------------------
@@ -277,3 +280,54 @@ def test_missing_data_names_the_absolute_folder(
     with pytest.raises(ValueError, match=message):
         datasets.from_torchvision(dataset, root="here", download=False)
     assert (tmp_path / "here").exists() == exists  # nothing is made for a mistyped folder
+
+
+# --- all readers ---------------------------------------------------------------------------------
+
+
+def as_npz(root: Path, private: Pool, test: Pool) -> Source:
+    np.savez(
+        root / "own.npz",
+        images=private.images[:, 0],
+        labels=private.labels,
+        test_images=test.images[:, 0],
+        test_labels=test.labels,
+    )
+    return datasets.npz(str(root / "own.npz"))
+
+
+def as_folder(root: Path, private: Pool, test: Pool) -> Source:
+    for part, whole in (("train", private), ("test", test)):
+        for i, (image, label) in enumerate(zip(whole.images[:, 0], whole.labels, strict=True)):
+            file = root / "own" / part / str(label) / f"{i:03}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+    return datasets.folder(str(root / "own"), size=28, channels=1)
+
+
+def as_torchvision(root: Path, private: Pool, test: Pool) -> Source:
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, whole in (("train", private), ("t10k", test)):
+        idx(raw / f"{part}-images-idx3-ubyte", whole.images[:, 0])
+        idx(raw / f"{part}-labels-idx1-ubyte", whole.labels.astype(np.uint8))
+    return datasets.from_torchvision("FashionMNIST", root=str(root), download=False)
+
+
+@pytest.mark.parametrize("reader", [as_npz, as_folder, as_torchvision])
+def test_every_reader_meets_the_same_checks(
+    tmp_path: Path, reader: Callable[[Path, Pool, Pool], Source]
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
+    images[30:33] = images[:3]  # copies inside the private set
+    images[3] = 9  # of one colour
+    labels = np.repeat([2, 5, 200], [14, 13, 13])  # gaps
+    test = Pool(np.concatenate([images[5:7], images[33:]]), labels[[5, 6, *range(33, 40)]])
+    pools = take_in(reader(tmp_path, Pool(images[:33], labels[:33]), test))
+    assert pools.class_names == ("2", "5", "200") or pools.class_names == ("2", "200", "5")
+    seen = record(pools)
+    assert sorted(seen["class_sizes"]) == [6, 13, 14]
+    assert seen["num_test"] == 7
+    assert seen["num_duplicates"] == 6
+    assert [warning[:2] for warning in seen["warnings"]] == ["2 ", "6 ", "1 "]

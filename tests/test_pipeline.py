@@ -13,9 +13,11 @@ from conftest import Compose
 from omegaconf import DictConfig
 
 from synpriv import pipeline, summary
+from synpriv.data.intake import record
 from synpriv.results import store
 from synpriv.results.store import Cell
 from synpriv.shadow import runs
+from synpriv.shadow.pools import load_pools
 
 NUM_MODELS = 6
 NAME = "undefended, digits, mislabelled, lira"
@@ -82,6 +84,7 @@ def test_the_last_shadow_model_audits_its_cell(make: Make) -> None:
     assert report["settings"]["method.num_epochs"] == 2
     assert report["settings"]["num_models"] == NUM_MODELS
     assert not any(isinstance(value, dict) and value for value in report["settings"].values())
+    assert report["data"] == cell.metrics(0)["data"] == record(load_pools(make()))
     assert {"test_accuracy", "train_s", "auc", "tpr@fpr=0.1"} <= set(report)
     with np.load(cell.folder / "lira.npz", allow_pickle=False) as arrays:
         assert arrays["statistic"].shape == arrays["member"].shape == (40, NUM_MODELS)
