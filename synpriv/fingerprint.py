@@ -36,7 +36,7 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
     """Resolved nodes of a config in a form that is the same if the science is."""
     found = {}
     for name, node in nodes.items():
-        if node is not None:
+        if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
             found[name] = _canonical(read, name)
     for constants in {"mean", "std"} & set(found.get("dataset", {})):
@@ -63,6 +63,13 @@ def _canonical(node: Any, where: str) -> Any:
     if isinstance(node, list):
         return [_canonical(value, where) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _reads_public(method: dict[str, Any]) -> bool:
+    """Whether a method looks at a public pool; of a user's own method that is not known."""
+    target = str(method.get("_target_", ""))
+    starts = "public_model" in method or method.get("init") == "public"
+    return starts or target.endswith(".DiffusionPretraining") or not _is_ours(target)
 
 
 def _without(node: Any, keys: set[str]) -> Any:

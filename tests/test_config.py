@@ -88,7 +88,6 @@ def test_a_public_pool_is_its_own_data_set(compose: Compose) -> None:
     cfg = compose("dataset@public=cifar100")
     assert (cfg.public.name, cfg.dataset.name) == ("cifar100", "digits")
     assert cfg.public.load.root == cfg.public.root
-    assert cfg.cell != compose().cell
 
 
 def test_the_default_distillation_is_one_cell_however_it_is_typed(compose: Compose) -> None:
@@ -123,7 +122,6 @@ def test_the_cell_s_name_does_not_drift(cell: str, compose: Compose) -> None:
         "dataset.num_canaries=50",
         "dataset.flip=true",
         "dataset.mean=[0.4]",
-        "dataset@public=mnist",
         "model=resnet18",
         "model.width=17",
         "canary=clean",
@@ -164,6 +162,21 @@ def test_what_does_not_decide_the_science_keeps_the_cell(change: str, compose: C
 @pytest.mark.parametrize("change", ["dataset.root=/mnt/cifar", "dataset.download=false"])
 def test_where_data_lie_keeps_the_cell(change: str, compose: Compose) -> None:
     assert compose("dataset=cifar10", change).cell == compose("dataset=cifar10").cell
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"),
+    [
+        *(("undefended", False), ("dfkd", False), ("distill_dm", False), ("coreset", False)),
+        *(("distill_dm_public", True), ("diffusion_public", True), ("diffusion_scratch", False)),
+    ],
+)
+def test_a_public_pool_names_the_cells_of_the_methods_that_look_at_it(
+    method: str, reads: bool, compose: Compose
+) -> None:
+    # It opened a new cell with the same bits for all others.
+    with_pool = compose(f"method={method}", "dataset@public=mnist").cell
+    assert (with_pool != compose(f"method={method}").cell) == reads
 
 
 def test_a_student_s_recipe_names_the_cell(compose: Compose) -> None:

@@ -150,6 +150,15 @@ def test_npz_without_test_set_holds_one_out(tmp_path: Path) -> None:
     assert not set(source.private.hashes()) & set(source.test.hashes())
 
 
+def test_a_test_rate_beside_a_test_set_is_refused(tmp_path: Path) -> None:
+    # It was accepted, opened a new cell and changed nothing.
+    given = arrays(30, 4, 4)
+    path = saved(tmp_path, **given, test_images=given["images"], test_labels=given["labels"])
+    datasets.npz(path, test_rate=0.2)
+    with pytest.raises(ValueError, match=r"^dataset\.test_rate=0\.3: must be left out: "):
+        datasets.npz(path, test_rate=0.3)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
 def test_npz_labels_of_any_integer_type(tmp_path: Path, dtype: type) -> None:
     given = arrays(30, 4, 4)

@@ -56,7 +56,10 @@ def test_equal_settings_are_one_cell(one: list[str], other: list[str], compose: 
             ["method=distill", "method.augment=[crop,colour]"],
             ["method=distill", "method.augment=[colour,crop]"],
         ),
-        (["dataset@public=mnist", "public.num_train=100"], ["dataset@public=mnist"]),
+        (
+            ["method=distill_dm_public", "dataset@public=mnist", "public.num_train=100"],
+            ["method=distill_dm_public", "dataset@public=mnist"],
+        ),
     ],
     ids=" ".join,
 )

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from synpriv.data import folder as folders
 from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.data.pool import Pool, rank_in_class
+from synpriv.signatures import require
+
+TEST_RATE = 0.2  # share of each class that is held out where there is no test set
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _from_arrays(dataset: object) -> Pool:
     return labelled(np.asarray(dataset.data), np.asarray(labels))  # type: ignore[attr-defined]
 
 
-def npz(path: str, *, test_rate: float = 0.2, sha256: str | None = None) -> Source:
+def npz(path: str, *, test_rate: float = TEST_RATE, sha256: str | None = None) -> Source:
     """A user's archive with `images` uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] and `labels` int [N].
 
     `test_images` and `test_labels`, if present, are the test set; otherwise a seeded share
@@ -112,6 +115,7 @@ def npz(path: str, *, test_rate: float = 0.2, sha256: str | None = None) -> Sour
         raise ValueError(f"{file}: has arrays {sorted(arrays)}; needs 'images' and 'labels'")
     private = labelled(arrays["images"], arrays["labels"], where=str(file))
     given = {"test_images", "test_labels"} & set(arrays)
+    _refuse_unused(test_rate, file, bool(given))
     unread = sorted(set(arrays) - {"images", "labels", *given})
     notes = (f"arrays left out: {', '.join(unread)}",) if unread else ()
     if not given:
@@ -144,7 +148,7 @@ def folder(
     size: int = 32,
     channels: int = 3,
     fit: str = "stretch",
-    test_rate: float = 0.2,
+    test_rate: float = TEST_RATE,
     sha256: str | None = None,
 ) -> Source:
     """A user's images, one sub-folder per class, scaled to `size` x `size` (folder.read).
@@ -164,10 +168,16 @@ def folder(
     private = labelled(images[:split], labels[:split], where=str(root))
     if found.left_out:
         notes = (*notes, f"left out: {', '.join(found.left_out)}")
+    _refuse_unused(test_rate, root, found.test is not None)
     if found.test is None:
         return hold_out(Source(private, private, class_names=names, notes=notes), test_rate)
     test = labelled(images[split:], labels[split:], where=str(root))
     return Source(private, test, class_names=names, notes=notes)
+
+
+def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:
+    unread = has_test_set and test_rate != TEST_RATE
+    require(not unread, f"dataset.test_rate={test_rate}", f"left out: {where} has a test set")
 
 
 def hold_out(source: Source, rate: float) -> Source:
