@@ -32,6 +32,9 @@ def alone(cfg: DictConfig) -> float | None:
     try:
         if cfg.check or cell.problem(cfg.seed):
             check.announce([cfg])
+        else:
+            check.confirm(cfg)
+        check.warn_of_code(cfg)
         begun = not cfg.check
     finally:
         if not begun:

@@ -37,6 +37,7 @@ _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
 # Groups that are no key of the config.
 _OTHER_GROUPS = ("experiment", "hydra/launcher", "hydra/sweeper")
 _SHORT_LIST = 8  # options that are listed beside a suggestion
+_NOISE = ("full_key:", "object_type=", "reference_type=", "See http")  # of OmegaConf
 _FROM_RESOLVER = "raised while resolving interpolation: "
 _PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_INT})?)?")
 
@@ -220,7 +221,9 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
     text = "; ".join(
-        x for x in lines if not x.startswith(("full_key:", "object_type=", "See http"))
+        x
+        for x in lines
+        if not x.startswith(("full_key:", "object_type=", "reference_type=", "See"))
     )
     return f"{keys[0]}: {text}" if keys else text or type(error).__name__
 
@@ -231,6 +234,8 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     if "." not in key:
         siblings += _OTHER_GROUPS
     hint = _did_you_mean(key.rpartition(".")[2], siblings)
+    if key == "dataset.path":
+        hint = "; dataset=folder and dataset=npz have one"
     return f"{key}: no such key{hint or '; it has ' + ', '.join(siblings)}"
 
 

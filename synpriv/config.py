@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -32,6 +33,7 @@ OBJECTIVES = (
     *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
     *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
+OWN = ("npz", "folder")  # data sets of users, until they give them a name
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Sub-nodes of a method that are trainings of their own, before it.
 STAGES = ("teacher", "proxy", "public_model")
@@ -127,10 +129,10 @@ def validate(cfg: DictConfig) -> None:
     )
     last = (2**32 - 1) // (num_models + 1) - 1  # the seeds of its runs must fit 32 bits
     require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
-    for key in ("num_train", "num_test"):
-        value = cfg.dataset.get(key)
-        fits = value is None or (isinstance(value, int) and value >= 1)
-        require(fits, f"dataset.{key}={value}", "an integer of at least 1, or null")
+    for key in ("dataset.num_train", "dataset.num_test", "public.num_train"):
+        value = OmegaConf.select(cfg, key)
+        fits = value is None or (type(value) is int and value >= 1)
+        require(fits, f"{key}={value}", "an integer of at least 1, or null")
     for name in (*STAGES, "student", "embedder"):
         there = name not in cfg.method or cfg.method[name] is not None
         require(there, f"method.{name}=null", f"what {cfg.method.name} brings; do not set it")
@@ -232,6 +234,13 @@ def prerequisites(method: DictConfig) -> list[str]:
     """Sub-nodes of a method that are trained before it. A random coreset looks at no proxy."""
     unused = "proxy" if method.get("selection") == "random" else None
     return [name for name in STAGES if name in method and name != unused]
+
+
+def dataset_label(cfg: DictConfig) -> str:
+    """What tables call the data set: its name, with that of the user's own file or folder."""
+    path = cfg.dataset.get("path")
+    own = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).expanduser().stem) if path else ""
+    return f"{cfg.dataset.name}_{own}" if own and cfg.dataset.name in OWN else cfg.dataset.name
 
 
 def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:

@@ -27,8 +27,7 @@ _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.
 _SHARED = (
     *("recipe.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
-    *(f"shadow/{name}.py" for name in ("training", "fitting", "offering", "pools")),
-    *(f"shadow/{name}.py" for name in ("query", "visual")),
+    *("shadow/*.py", "guarantee.py", "results/artefacts.py"),
 )
 
 
@@ -57,7 +56,7 @@ def _canonical(node: Any, where: str) -> Any:
                     found.pop(option, None)
         elif target:
             found["code_sha256"] = _own_sha256(target, where)
-        if target:  # where code lies does not decide what it does
+        if _is_ours(target):  # where our code lies does not decide what it does
             found["_target_"] = target.rpartition(".")[2]
         return found
     if isinstance(node, list):
@@ -83,12 +82,14 @@ def _is_ours(target: str) -> bool:
 
 
 def _own_sha256(target: str, where: str) -> str:
-    """Content of the module of a user's class, or the version of a package without files."""
-    file = _module_file(target)
-    if file is not None:
-        return _sha256(file)
+    """Version of an installed package, else the content of a user's package or module."""
+    file, first = _module_file(target), target.partition(".")[0]
+    if file is not None and "site-packages" not in file.parts:
+        package = next((p for p in file.parents if p.name == first), None)
+        files = sorted(package.rglob("*.py")) if package is not None else [file]
+        return hashlib.sha256(" ".join(map(_sha256, files)).encode()).hexdigest()
     try:
-        return importlib.metadata.version(target.partition(".")[0])
+        return importlib.metadata.version(first)
     except importlib.metadata.PackageNotFoundError as error:
         right = "module.Class, the module a file on the Python path"
         raise ValueError(f"{where}._target_={target}: must be {right}") from error

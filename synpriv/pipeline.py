@@ -34,6 +34,7 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     if cfg.study and alone:
         raise ValueError(f"study={cfg.study}: a sweep ends with it; add -m, or study=null")
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    check.check_attack(cfg)
     runs.ensure(cfg, attacked=True)
     report = audit_if_complete(cfg, cell, partial=cfg.partial and alone)
     return None if report is None else content.objective(report, cfg.objective)
@@ -127,7 +128,7 @@ def _heading(cfg: DictConfig, cell: store.Cell, seeds: list[int]) -> dict[str, A
     return {
         "cell": cell.name,
         "method": cfg.method.name,
-        "dataset": cfg.dataset.name,
+        "dataset": config.dataset_label(cfg),
         "canary": cfg.canary.kind,
         "attack": cfg.attack.name,
         "attack_options": options,

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from hydra.utils import get_object
 
+from synpriv.signatures import require
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -47,3 +49,9 @@ class Recipe:
         """The heavy thing with its options, still to be given what it works on."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return functools.partial(get_object(self.makes), **options)
+
+
+def check_momentum(momentum: float, weight_decay: float) -> None:
+    """What SGD takes."""
+    require(0 <= momentum < 1, f"momentum={momentum}", "at least 0, below 1")
+    require(weight_decay >= 0, f"weight_decay={weight_decay}", "at least 0")

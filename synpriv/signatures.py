@@ -30,7 +30,9 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
 def no_such_option(key: str, known: Collection[str]) -> str:
     """That a dotted key's last part is none of `known`, and the nearest of these or all."""
     close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-    better = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known))}"
+    better = (
+        f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known)) or 'none'}"
+    )
     return f"{key}: no such option; {better}"
 
 

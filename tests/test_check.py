@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from synpriv.results import store
 from synpriv.shadow import pools
-from synpriv.shadow.check import announce, check
+from synpriv.shadow.check import announce, check, confirm, warn_of_code
 
 NUM_MODELS = 6
 SMALL = [f"num_models={NUM_MODELS}", "logger=none", "canary.num_canaries=30"]
@@ -47,6 +47,11 @@ def configured(compose: Compose, tmp_path: Path):
         (["canary.num_canaries=1001"], r"^canary\.num_canaries=1001: must be 1\.\.1000"),
         (["attack=nearest"], "^attack=nearest: this method releases no images"),
         (["dataset.mean=[0.1,0.2]"], r"^dataset\.mean=\[0\.1, 0\.2\]: must be one number, or one"),
+        (["dataset.mean=0.3"], r"^dataset\.mean=0\.3: must be one number, or one .* in brackets$"),
+        (["dataset.mean=[null]"], r"^dataset\.mean=\[None\]: must be one number"),
+        (["dataset.std=[0]"], r"^dataset\.std=\[0\]: must be positive$"),
+        (["dataset@public=digits", "public.num_train=1.5"], r"^public\.num_train=1\.5: must be an"),
+        (["trainer=gpu"], "^trainer.accelerator=gpu: no CUDA device here"),
         (["dataset.num_train=9"], r"^dataset\.num_train=9: must be at least 10, one image per"),
         (
             ["dataset=npz", "dataset.path=PATH", "method=diffusion"],
@@ -105,6 +110,31 @@ def test_a_cell_of_other_data_is_not_gone_on_with(configured: Compose) -> None:
         check(cfg)
 
 
+def test_a_finished_cell_is_not_shown_for_other_data(
+    configured: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The second of two MNIST roots got the first one's report.
+    cfg = configured()
+    confirm(cfg)
+    run = store.Cell(Path(cfg.results), cfg.cell, NUM_MODELS).run(0)
+    about = {"cell": cfg.cell, "seed": 0, "data": {"sha256": "0"}, "code_sha256": "1"}
+    some = {"member": np.ones(3, dtype=bool), "labels": np.arange(3), "true_labels": np.arange(3)}
+    store.save_run(run, logits=np.zeros((3, 1, 4), dtype=np.float32), metrics=about, **some)
+    with pytest.raises(ValueError, match="trained on other data than are there now"):
+        confirm(cfg)
+    capsys.readouterr()
+    warn_of_code(cfg)
+    assert "1 of 1 shadow models of" in (said := capsys.readouterr().out)
+    assert "other code than is there now" in said
+
+    def gone(_: DictConfig) -> None:
+        raise ValueError("no data in /gone")
+
+    monkeypatch.setattr("synpriv.shadow.check.load_pools_on_disk", gone)
+    confirm(cfg)
+    assert "its data could not be compared (no data in /gone)" in capsys.readouterr().out
+
+
 # --- what is said --------------------------------------------------------------------------------
 
 
@@ -120,6 +150,8 @@ def test_what_is_seen_of_the_data_is_printed_once_with_its_warnings(
         "warning: 2 test images are private images too and were dropped",
         "warning: 8 private images occur more than once: what is learnt of one stays when it is "
         "taken out, so canaries are drawn from the others; remove the copies",
+        "warning: 30 mislabelled canaries of 120 private images make 14% of the labels wrong; "
+        "accuracy suffers, read it from canary=clean",
     ]
 
 
@@ -130,7 +162,7 @@ def test_a_check_names_the_cell_and_the_fpr_that_it_resolves(
     announce([cfg])
     assert capsys.readouterr().out.splitlines()[1] == (
         f"checked, nothing was trained: {cfg.cell}: 6 shadow models, 30 mislabelled canaries, "
-        "attack=lira; resolves an FPR of 0.011"
+        "attack=lira; smallest resolvable FPR 1/90"
     )
 
 

@@ -22,11 +22,13 @@ def picture(file: Path, colour: tuple[int, int, int] = (1, 2, 3), *, size: int =
     Image.new("RGB", (size, size), colour).save(file)
 
 
-def drawn(root: Path, num: int = 5, *, names: str = "cat dog", start: int = 0) -> None:
+def drawn(
+    root: Path, num: int = 5, *, names: str = "cat dog", start: int = 0, size: int = 6
+) -> None:
     """A folder of `num` one-coloured PNG files per class: red says the class, green which file."""
     for name in names.split():
         for i in range(num):
-            picture(root / name / f"{i}.png", (ord(name[0]), start + i, 7))
+            picture(root / name / f"{i}.png", (ord(name[0]), start + i, 7), size=size)
 
 
 def folder(root: Path, **options: object) -> Source:
@@ -114,8 +116,10 @@ def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
 def test_a_broken_link_is_named(tmp_path: Path) -> None:
     drawn(tmp_path)
     (tmp_path / "cat" / "7.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(ValueError, match=r"1 of 11 images cannot be used: cat/7\.png"):
-        folder(tmp_path)
+    (tmp_path / "dog" / "8.png").symlink_to(tmp_path / "gone.png")
+    for read in (folder, lambda root: folder_sha256(str(root))):
+        with pytest.raises(ValueError, match=r"2 of 12 images cannot be used: cat/7\.png.* dog/8"):
+            read(tmp_path)
 
 
 NAMES = st.sampled_from(
@@ -253,8 +257,56 @@ def test_a_folder_one_level_too_high_gets_a_hint(tmp_path: Path) -> None:
     drawn(tmp_path / "photos")
     with pytest.raises(ValueError, match=r"one level too high\? try .*/photos$"):
         folder(tmp_path)
-    drawn(tmp_path / "more")
-    with pytest.raises(ValueError, match=r"more, photos hold no images but folders; one level too"):
+    drawn(tmp_path / "more", names="cat horse")
+    picture(tmp_path / "photos" / "preview.png")  # a stray one
+    with pytest.raises(ValueError, match=r"folders more, photos share sub-folders cat: one level"):
+        folder(tmp_path)
+
+
+def test_splits_inside_classes_are_refused(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        drawn(tmp_path / label, names="train test")
+    with pytest.raises(ValueError, match="share sub-folders test, train: one level too"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *("train_set test_set", "trainset testset", "train2017 val2017", "X_train X_test", "tr te"),
+        *("training_set test_set", "train test_images", "Training-Data Testing-Data"),
+    ],
+)
+def test_splits_that_are_spelt_oddly_are_refused(tmp_path: Path, names: str) -> None:
+    # They were read as two classes.
+    for name in names.split():
+        drawn(tmp_path / name)
+    with pytest.raises(ValueError, match="look like a training and a test set; must be called"):
+        folder(tmp_path)
+
+
+def test_a_test_set_may_lack_all_classes_but_one_and_not_all(tmp_path: Path) -> None:
+    drawn(tmp_path / "train")
+    drawn(tmp_path / "test", names="dog", start=50)
+    assert folder(tmp_path).test.labels.tolist() == [1] * 5
+    shutil.rmtree(tmp_path / "test")
+    picture(tmp_path / "test" / "1.png")
+    with pytest.raises(ValueError, match="test: images without class folders: must be in those"):
+        folder(tmp_path)
+
+
+def test_a_split_beside_the_folder_that_is_read_is_said(tmp_path: Path) -> None:
+    drawn(tmp_path / "train", size=4)
+    drawn(tmp_path / "val")
+    assert listing(tmp_path / "train").left_out == ("folder val beside train",)
+
+
+def test_a_decoder_s_own_error_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # 36 pixels are a "bomb" then
+    with pytest.raises(ValueError, match=r"10 of 10 images cannot be used: cat/0\.png"):
         folder(tmp_path)
 
 

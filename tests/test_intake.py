@@ -137,8 +137,9 @@ def test_duplicates_inside_the_private_set_are_counted_and_are_no_canaries() -> 
 
 def test_a_disjoint_public_pool_is_taken_before_the_own_one(source: Source) -> None:
     public, own = pool(10, start=150), pool(8, start=200)
-    given = take_in(Source(source.private, source.test, own), public=public).public
-    assert given is public
+    given = take_in(Source(source.private, source.test, own), public=Source(public, public)).public
+    assert given is not None
+    assert given.digest() == public.digest()
     kept = take_in(Source(source.private, source.test, own)).public
     assert kept is not None
     assert kept.digest() == own.digest()
@@ -151,14 +152,39 @@ def test_an_overlapping_public_pool_is_refused(
 ) -> None:
     overlapping = pool(14, start=start, num_classes=2)  # whatever the labels say
     with pytest.raises(ValueError, match=f"public pool holds {shared} images of the {name} set"):
-        take_in(source, public=overlapping)
+        take_in(source, public=Source(overlapping, overlapping))
     with pytest.raises(ValueError, match=f"public pool holds {shared} images of the {name} set"):
         take_in(Source(source.private, source.test, overlapping))
 
 
 def test_a_public_pool_of_another_shape_is_refused(source: Source) -> None:
     with pytest.raises(ValueError, match=r"\(1, 3, 3\), the private set \(1, 2, 2\)"):
-        take_in(source, public=pool(4, start=100, size=3))
+        take_in(source, public=Source(pool(4, start=150, size=3), pool(4, start=150, size=3)))
+
+
+def test_public_labels_count_as_the_private_ones_of_the_same_name_or_not_at_all() -> None:
+    # Private 1..4 were numbered 0..3, public 1..3 passed for the classes beside theirs.
+    images = pool(40).images
+    private = Pool(images, np.arange(40) % 4 + 1)
+    source = Source(private, Pool(pool(12, start=100).images, np.arange(12) % 4 + 1))
+
+    def public(*values: int) -> list[int]:
+        labels = np.resize(np.array(values), 20)
+        own = Pool(pool(20, start=150).images, labels)
+        found = take_in(source, public=Source(own, own)).public
+        assert found is not None
+        return sorted(set(found.labels.tolist()))
+
+    assert public(1, 2, 3) == [0, 1, 2]
+    assert public(4, 2) == [1, 3]
+    assert public(0, 1, 2) == [4, 5, 6]  # class 0 is nobody's: none is taken for a private one
+
+
+def test_values_of_fewer_bits_than_stored_are_warned_of() -> None:
+    images = np.random.default_rng(0).integers(0, 17, (60, 1, 6, 6), dtype=np.uint8)
+    whole = Pool(images, np.arange(60) % 3)
+    (warning,) = take_in(Source(whole[np.arange(50)], whole[np.arange(50, 60)])).warnings
+    assert warning.startswith("values go up to 16 of 255")
 
 
 # --- pixels --------------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def test_every_yaml_is_checked_on_the_digits_without_heavy_imports() -> None:
     ("changes", "message"),
     [
         (["method.lr=-1"], r"^method\.lr=-1: must be positive$"),
+        (["method.momentum=-1"], r"^method\.momentum=-1: must be at least 0, below 1$"),
+        (["method.weight_decay=-1"], r"^method\.weight_decay=-1: must be at least 0$"),
+        (["method.label_smoothing=3"], r"^method\.label_smoothing=3: must be at least 0, below 1$"),
+        (["method.milestones=[3,1]"], r"^method\.milestones=\[3, 1\]: must be in rising order$"),
+        (["method=distill", "method.lr=-1"], r"^method\.lr=-1: must be at least 0$"),
+        (["method=dpsgd", "method.momentum=2"], r"^method\.momentum=2: must be"),
+        (
+            ["method=dpsgd", "method.target_epsilon=1e9"],
+            r"^method\.target_epsilon=1\S+: must be",
+        ),
         (["method.lr=x"], r"^method\.lr='x': must be a number$"),
         (["+method.learning=1"], r"^method\.learning: no such option"),
         (["+method.num_epoch=1"], r"^method\.num_epoch: .* did you mean num_epochs\?$"),

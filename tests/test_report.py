@@ -47,7 +47,7 @@ def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
         "provenance": ["pixels", "labels"],
-        "data": {"in_words": "1,000 private images", "warnings": []},
+        "data": {"in_words": "1,000 private images", "warnings": [], "sha256": "0"},
         "format": store.REPORT_FORMAT,
         "inputs_sha256": "0",
     }

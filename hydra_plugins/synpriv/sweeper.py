@@ -53,9 +53,14 @@ class RangeSweeper(BasicSweeper):
         jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
         variants = self._variants(jobs)
         only_check = variants[0].cfg.check
-        check.announce(v.cfg for v in variants if only_check or _missing(v))
+        pending = [v.cfg for v in variants if only_check or _missing(v)]
+        check.announce(pending)
         if only_check:
             return []
+        for cfg in (variant.cfg for variant in variants):
+            if cfg not in pending:
+                check.confirm(cfg)
+            check.warn_of_code(cfg)
         to_run = [job for variant in variants for job in _unfinished(variant)]
         done = sum(_trained(variant) for variant in variants)
         if done:

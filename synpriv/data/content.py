@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 from synpriv.data.folder import File, listing
@@ -12,6 +13,8 @@ from synpriv.data.folder import File, listing
 def file_sha256(path: str) -> str:
     """Content hash of a user's file, read again only when the file has changed."""
     file = Path(path).expanduser()
+    if file.is_dir():
+        raise ValueError(f"{file.absolute()}: is a folder; for one of images write dataset=folder")
     if not file.is_file():
         raise ValueError(f"{file.absolute()}: no such file; `path` must name an npz archive")
     return _sha256(file)
@@ -34,7 +37,9 @@ def folder_sha256(path: str) -> str:
 
     What is left out does not count, nor does where an image lies or what its file is called.
     """
-    found = listing(Path(path).expanduser())
+    root = Path(path).expanduser()
+    found = listing(root)
+    _refuse_unreadable(root, [*found.private, *(found.test or [])])
     lines = _lines("train", found.private)
     if found.test is not None:
         lines += _lines("test", found.test)
@@ -43,3 +48,14 @@ def folder_sha256(path: str) -> str:
 
 def _lines(part: str, files: list[File]) -> list[str]:
     return [f"{part} {_sha256(file.path)} {file.label}" for file in files]
+
+
+def _refuse_unreadable(root: Path, files: list[File]) -> None:
+    """Name all files that cannot be opened at once: broken links, no permission."""
+    bad = [str(file.path.relative_to(root)) for file in files if not os.access(file.path, os.R_OK)]
+    if bad:
+        listed = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
+        raise ValueError(
+            f"{root}: {len(bad)} of {len(files)} images cannot be used: {listed}; "
+            "mend or remove them (broken links, no permission)"
+        )

@@ -90,7 +90,8 @@ def from_torchvision(dataset: str, *, root: str, download: bool) -> Source:
 def _not_found(name: str, folder: Path, why: str) -> str:
     return (
         f"{name}: no data in {folder} {why}: put torchvision's files there, "
-        "set dataset.root to where they are, or dataset.download=true with a network"
+        "name their folder (dataset.root, of a public pool public.root), or allow the download "
+        "(dataset.download=true) with a network"
     )
 
 
@@ -139,7 +140,8 @@ def _arrays(file: Path) -> dict[str, NDArray]:
         *(OSError, ValueError, AttributeError, TypeError),  # a single array is no archive
         *(EOFError, zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise ValueError(f"{file}: not a readable npz archive ({error})") from error
+        why = "it holds Python objects" if "pickle" in str(error) else error
+        raise ValueError(f"{file}: not a readable npz archive ({why})") from error
 
 
 def folder(
@@ -220,7 +222,10 @@ def labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Pool:
         raise ValueError(f"{where}: label {labels.min()} is negative; labels are 0 or more")
     height, width = images.shape[1:3] if images.ndim == 3 or channels_last else images.shape[2:]
     if height != width:
-        raise ValueError(f"{where}: images are {height}x{width}; must be square, resize them")
+        raise ValueError(
+            f"{where}: images are {height}x{width}; must be square: resize them, "
+            "or use an image folder (dataset.fit)"
+        )
     if images.ndim == 3:
         images = images[:, None]
     elif channels_last:

@@ -6,6 +6,7 @@ One list of files serves the hash that names the cell, the classes and the readi
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,14 +62,17 @@ def listing(root: Path) -> Listing:
     not count; what is no image by its name is left out and said. Images deeper in a class's folder
     count to the class.
     """
+    if root.is_file():
+        raise ValueError(f"{root.absolute()}: is a file; for an npz archive write dataset=npz")
     if not root.is_dir():
         raise ValueError(f"{root.absolute()}: no such folder; it must hold one folder per class")
     folders = _folders(root)
+    _refuse_odd_splits(root, folders)
     train = [name for name in folders if name.lower() in TRAIN]
     held_out = [name for name in folders if name.lower() in (*TEST, *VALIDATION)]
     if not held_out and not (train and _folders(root / train[0])):  # `train` may be a class
         private, left_out = _class_folders(root)
-        return Listing(private, None, left_out)
+        return Listing(private, None, (*left_out, *_unread_siblings(root)))
     others = [name for name in folders if name not in (*train, *held_out)]
     if len(train) != 1 or others:
         raise ValueError(
@@ -76,6 +80,29 @@ def listing(root: Path) -> Listing:
             "must be one folder per class, or train beside test or val and nothing else"
         )
     return _split_folders(root, train[0], held_out)
+
+
+def _refuse_odd_splits(root: Path, folders: Sequence[str]) -> None:
+    """Names like train_set beside test_set would be read as classes."""
+    words = {name: re.findall("[a-z]+", name.lower()) for name in folders}
+    train = [n for n in folders if any(w.startswith("train") or w == "tr" for w in words[n])]
+    others = (*TEST, *VALIDATION, "te", "ts")
+    held_out = [n for n in folders if any(w.startswith("test") or w in others for w in words[n])]
+    known = {*TRAIN, *TEST, *VALIDATION}
+    if train and held_out and not all(name.lower() in known for name in (*train, *held_out)):
+        raise ValueError(
+            f"{root}: folders {_some(folders)} look like a training and a test set; "
+            "must be called train and test (or val) then, or else otherwise"
+        )
+
+
+def _unread_siblings(root: Path) -> list[str]:
+    """Splits beside a folder that is one itself: the path may be one level too low."""
+    splits = (*TRAIN, *TEST, *VALIDATION)
+    if root.name.lower() not in splits:
+        return []
+    beside = [name for name in _folders(root.absolute().parent) if name.lower() in splits]
+    return [f"folder {name} beside {root.name}" for name in beside if name != root.name]
 
 
 def _split_folders(root: Path, train: str, held_out: Sequence[str]) -> Listing:
@@ -86,7 +113,7 @@ def _split_folders(root: Path, train: str, held_out: Sequence[str]) -> Listing:
     chosen = tests or list(held_out)
     if len(chosen) > 1:
         raise ValueError(f"{root}: {' and '.join(chosen)} are both held out; must be one of them")
-    test, more = _class_folders(root / chosen[0])
+    test, more = _class_folders(root / chosen[0], held_out=True)
     known = {file.label for file in private}
     unknown = sorted({file.label for file in test} - known)
     if unknown:
@@ -98,16 +125,21 @@ def _split_folders(root: Path, train: str, held_out: Sequence[str]) -> Listing:
     return Listing(private, test, (*left_out, *more, *unread))
 
 
-def _class_folders(root: Path) -> tuple[list[File], tuple[str, ...]]:
+def _class_folders(root: Path, *, held_out: bool = False) -> tuple[list[File], tuple[str, ...]]:
     """The images of one folder per class, by class and name, and what is left out."""
     names = _folders(root)
     files = {name: list(_walk(root / name, ())) for name in names}
     images = {name: [file for file in files[name] if _is_image(file)] for name in names}
     beside = [file for file in _files(root) if _is_image(file)]
-    _refuse_level(root, images, beside)
+    if held_out:
+        labelled = any(images.values())
+        require(labelled, f"{root}: images without class folders", "in those of the training set")
+    else:
+        _refuse_level(root, images, beside)
     empty = [name for name in names if not images[name]]
     require(not empty, f"{root}: class folders without an image: {_some(empty)}", "filled or gone")
-    others = [file for of_class in files.values() for file in of_class if not _is_image(file)]
+    every = [*_files(root), *(file for of_class in files.values() for file in of_class)]
+    others = [file for file in every if not _is_image(file)]
     ends = Counter(file.suffix.lower() or file.name for file in others)
     left_out = [f"{count} {end}" for end, count in sorted(ends.items())]
     if beside:
@@ -125,15 +157,21 @@ def _refuse_level(root: Path, images: dict[str, list[Path]], beside: Sequence[Pa
                 f"one level too low? try {root.absolute().parent}"
             )
         raise ValueError(f"{root}: no images in it; must hold one folder of images per class")
-    inner = {name: set(_folders(root / name)) for name in images}
-    direct = any(file.parent == root / name for name, found in images.items() for file in found)
+    nested = sum(f.parent != root / name for name, found in images.items() for f in found)
     alone = len(images) == 1
-    shared = len(images) > 1 and len(set.intersection(*inner.values())) > 1
-    if not direct and (alone or shared):
-        raise ValueError(
-            f"{root}: its folders {_some(sorted(images))} hold no images but folders; "
-            f"one level too high? try {root / min(images)}"
-        )
+    if 2 * nested > sum(map(len, images.values())):
+        if alone:
+            raise ValueError(
+                f"{root}: its folder {min(images)} holds no images but folders; "
+                f"one level too high? try {root / min(images)}"
+            )
+        often = Counter(name for folder in images for name in _folders(root / folder))
+        shared = sorted(name for name, count in often.items() if count > 1)
+        if shared:
+            raise ValueError(
+                f"{root}: its folders {_some(sorted(images))} share sub-folders {_some(shared)}: "
+                "one level too high, or splits in classes? must be one folder of images per class"
+            )
     if alone:
         raise ValueError(f"{root}: holds one class, {min(images)}; an audit needs two or more")
 
@@ -185,7 +223,7 @@ def read(
     def try_one(file: File) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
         try:
             return _read_one(file.path, size=size, channels=channels, fit=fit)
-        except (OSError, ValueError, SyntaxError) as error:  # PIL raises the last for a broken PNG
+        except Exception as error:  # noqa: BLE001 - decoders raise anything; all are named below
             return f"{file.path.relative_to(root)} ({str(error).partition(': ')[0]})"
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

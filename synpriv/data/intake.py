@@ -15,6 +15,7 @@ from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, twins
 from synpriv.signatures import require
 
 FLAT = 8  # grey levels, of 256, that an image has at least between its darkest and brightest pixel
+DARK = 64  # the brightest pixel of a data set is brighter
 FLAT_SHARE = 0.01  # of the images below that: worth a warning
 Record = dict[str, Any]
 
@@ -48,7 +49,7 @@ def take_in(
     *,
     num_train: int | None = None,
     num_test: int | None = None,
-    public: Pool | None = None,
+    public: Source | None = None,
     num_public: int | None = None,
     mean: Sequence[float] = (),
 ) -> Pools:
@@ -68,16 +69,16 @@ def take_in(
     private = class_balanced(everything, num_train, seed=0, name="dataset.num_train")
     test, dropped = _without_members(_known(source.test, values), private)
     test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
-    own = None if source.public is None else _known(source.public, values)
-    public = own if public is None else public
+    pool = None if source.public is None else _known(source.public, values)
     if public is not None:
-        public = class_balanced(public, num_public, seed=0, name="public.num_train")
-        _check_public(public, private, test)
+        pool = class_balanced(_by_name(public, names), num_public, seed=0, name="public.num_train")
+    if pool is not None:
+        _check_public(pool, private, test)
     doubles = twins(private)
     return Pools(
         private=private,
         test=test,
-        public=public,
+        public=pool,
         class_names=tuple(names),
         twins=doubles,
         own_constants=bool(mean) and is_own_mean(everything.images, mean),
@@ -100,6 +101,20 @@ def _known(pool: Pool, values: Ints) -> Pool:
             f"must be one of {', '.join(map(str, values[:10]))}{', ...' * (len(values) > 10)}"
         )
     return Pool(pool.images, _numbered(pool.labels, values))
+
+
+def _by_name(public: Source, names: list[str]) -> Pool:
+    """A public pool with the private labels of its classes if it has no others.
+
+    Labels of other classes begin at K: they must not be taken for private ones.
+    """
+    values = np.unique(public.private.labels)
+    given = public.class_names
+    own = [str(value) if given is None else given[value] for value in values]
+    known = set(own) <= set(names)
+    place = [names.index(name) if known else len(names) + i for i, name in enumerate(own)]
+    labels = np.array(place, dtype=np.int64)[_numbered(public.private.labels, values)]
+    return Pool(public.private.images, labels)
 
 
 def _without_members(test: Pool, private: Pool) -> tuple[Pool, int]:
@@ -139,6 +154,10 @@ def _about_twins(doubles: Bools, dropped: int) -> list[str]:
 def _about_pixels(images: NDArray[np.uint8]) -> list[str]:
     spread = np.ptp(images.reshape(len(images), -1), axis=1)
     flat = int((spread < FLAT).sum())
+    if images.max() < DARK:
+        return [
+            f"values go up to {images.max()} of 255: were they stored with more bits than used?"
+        ]
     if flat < max(1, FLAT_SHARE * len(images)):
         return []
     return [
@@ -172,6 +191,7 @@ def record(pools: Pools) -> Record:
         "notes": list(pools.notes),
         "warnings": list(pools.warnings),
         "sha256": content_sha256(pools),
+        "public_sha256": None if pools.public is None else pools.public.digest(),
     }
     return seen | {"in_words": in_words(seen)}
 

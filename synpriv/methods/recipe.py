@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Recipe
+from synpriv.recipe import Recipe, check_momentum
 from synpriv.signatures import require
 
 SCHEDULES = ("one_cycle", "step")
@@ -47,6 +47,13 @@ class Classifier(Recipe):
         require(self.schedule in SCHEDULES, f"schedule={self.schedule}", " or ".join(SCHEDULES))
         warmup, decay = self.warmup_epochs, self.ema_decay
         fits = 0 <= warmup < self.num_epochs
-        require(fits, f"warmup_epochs={warmup}", f"0 <= . < {self.num_epochs} epochs")
+        require(
+            fits, f"warmup_epochs={warmup}", f"at least 0 and below num_epochs={self.num_epochs}"
+        )
         average = decay is None or 0 < decay < 1
         require(average, f"ema_decay={decay}", "between 0 and 1, or null")
+        check_momentum(self.momentum, self.weight_decay)
+        smoothing, steps = self.label_smoothing, list(self.milestones)
+        require(0 <= smoothing < 1, f"label_smoothing={smoothing}", "at least 0, below 1")
+        require(self.gamma > 0, f"gamma={self.gamma}", "positive")
+        require(steps == sorted(steps), f"milestones={steps}", "in rising order")

@@ -24,6 +24,13 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
             f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
         )
+    reached = report["test_accuracy"]["mean"]
+    chance = max(runs[0]["data"]["class_sizes"]) / runs[0]["data"]["num_private"]
+    if reached < 1.1 * chance:
+        found.append(
+            f"test accuracy {reached:.3f} is about what naming the largest class gives "
+            f"({chance:.3f}): a classifier that has learnt nothing leaks nothing"
+        )
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:

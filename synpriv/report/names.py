@@ -85,7 +85,8 @@ def _options(report: Report) -> dict[str, str]:
     """Settings of the cell, then the attack's, as they are written in a name."""
     attack = flat(report["attack_options"], "attack.")
     every = report["settings"] | {k: v for k, v in attack.items() if k not in _NAMED}
-    return {key: _written(value) for key, value in every.items()}
+    hashes = {key: str(value)[:8] for key, value in every.items() if key.endswith("sha256")}
+    return {key: _written(value) for key, value in (every | hashes).items()}
 
 
 def _written(value: Any) -> str:

@@ -27,7 +27,7 @@ CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point,
 def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> list[Path]:
     """Draw what can be compared, `file` or one file per kind of audit.
 
-    Alike are audits of one data set with as many canaries of one kind in as many shadow models by
+    Alike are audits of the same data with as many canaries of one kind in as many shadow models by
     the same attack. A report without others like it is left out. Returns the PNGs.
     """
     groups: dict[tuple[str, ...], list[Report]] = {}
@@ -49,7 +49,7 @@ def _kind(report: Report) -> tuple[str, ...]:
     """What two audits must share to be compared, the attack's options last."""
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
-    return *named, store.json_sha256(report["attack_options"])
+    return *named, store.json_sha256([report["attack_options"], report["data"]["sha256"]])
 
 
 def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:

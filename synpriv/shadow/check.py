@@ -13,24 +13,63 @@ from omegaconf import DictConfig
 
 from synpriv import config
 from synpriv.data.draws import Draw
-from synpriv.data.intake import Pools, Record, record
+from synpriv.data.intake import Pools, Record, content_sha256, record
+from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
 from synpriv.results import store
-from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
+from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
 from synpriv.shadow.recipes import check_recipes, recipes_of
+
+MOST_WRONG = 0.125  # canaries among private images
 
 
 def announce(configs: Iterable[DictConfig]) -> None:
     """Check cells and print what is seen of their data, each data set once."""
     printed = set()
+    configs = list(configs)
     for cfg in configs:
-        seen = check(cfg)
+        try:
+            seen = check(cfg)
+        except ValueError as error:
+            where = f" (in {cfg.cell})" if len(configs) > 1 else ""
+            raise ValueError(f"{error}{where}") from error
         if seen["sha256"] not in printed:
             printed.add(seen["sha256"])
             print(f"data: {seen['in_words']}")
-            print("".join(f"warning: {warning}\n" for warning in seen["warnings"]), end="")
+            for warning in (*seen["warnings"], *_about_canaries(cfg, seen)):
+                print(f"warning: {warning}")
         if cfg.check:
             print(f"checked, nothing was trained: {in_words(cfg)}")
+
+
+def confirm(cfg: DictConfig) -> None:
+    """Compare a finished cell with what is there now: other data are refused, other code is said.
+
+    Data that are not there any more are no reason to hide a result, but that is said too.
+    """
+    check_attack(cfg)
+    try:
+        pools = load_pools_on_disk(cfg)
+    except ValueError as error:
+        print(f"note: {cfg.cell}: finished, its data could not be compared ({error})")
+    else:
+        _cell(cfg).check_data(content_sha256(pools))
+
+
+def warn_of_code(cfg: DictConfig) -> None:
+    """Name a cell whose shadow models were trained by other code than is there now."""
+    cell, now = _cell(cfg), code_sha256(cfg.method["_target_"])
+    there = [seed for seed in cell.trained() if cell.problem(seed) is None]
+    other = [seed for seed in there if cell.metrics(seed).get("code_sha256", now) != now]
+    if other:
+        print(
+            f"warning: {len(other)} of {len(there)} shadow models of {cfg.cell} were trained by "
+            f"other code than is there now; move {cell.folder} away to train them again"
+        )
+
+
+def _cell(cfg: DictConfig) -> store.Cell:
+    return store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
 
 
 def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
@@ -40,9 +79,13 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
     complete is not begun. attacked: by `cfg.attack`.
     """
     config.validate(cfg)
+    if cfg.trainer.accelerator == "gpu":
+        from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
+
+        device_of(cfg.trainer)
     recipes, method = recipes_of(cfg), get_object(cfg.method["_target_"])
     if attacked:
-        config.check_attack(cfg, images=method.releases_images)
+        check_attack(cfg)
     pools = load_pools(cfg)
     if method.promises_privacy and pools.own_constants:
         raise ValueError(
@@ -52,8 +95,14 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
         )
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
     seen = record(pools)
-    store.Cell(Path(cfg.results), cfg.cell, cfg.num_models).check_data(seen["sha256"])
+    _cell(cfg).check_data(seen["sha256"])
     return seen
+
+
+def check_attack(cfg: DictConfig) -> None:
+    """Refuse an attack on what the method does not release, on finished cells too."""
+    images = get_object(cfg.method["_target_"]).releases_images
+    config.check_attack(cfg, images=images)
 
 
 def _check_every_model(
@@ -78,10 +127,22 @@ def _check_every_model(
     )
 
 
+def _about_canaries(cfg: DictConfig, seen: Record) -> list[str]:
+    """Wrong labels cost accuracy, which then says little about the method."""
+    share = cfg.canary.num_canaries / seen["num_private"]
+    if cfg.canary.kind != "mislabelled" or share <= MOST_WRONG:
+        return []
+    wrong = share / 2 / (1 - share / 2)  # half of them are in each shadow model
+    return [
+        f"{cfg.canary.num_canaries} mislabelled canaries of {seen['num_private']:,} private images "
+        f"make {wrong:.0%} of the labels wrong; accuracy suffers, read it from canary=clean"
+    ]
+
+
 def in_words(cfg: DictConfig) -> str:
     """What a cell would be, and the smallest FPR that its audit resolves."""
     canary, non_members = cfg.canary, cfg.canary.num_canaries * cfg.num_models // 2
     return (
         f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
-        f"canaries, attack={cfg.attack.name}; resolves an FPR of {1 / non_members:.2g}"
+        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}"
     )

@@ -15,11 +15,21 @@ from synpriv.data.draws import Draw, draw
 from synpriv.data.intake import Pools, take_in
 from synpriv.recipe import Facts
 from synpriv.shadow.recipes import configured_facts
+from synpriv.signatures import require
 
 
 def load_pools(cfg: DictConfig) -> Pools:
     """The data set's pools, checked; read again only where another data set was read in between."""
     return _load(json.dumps(plain(cfg.dataset)), json.dumps(plain(cfg.public)))
+
+
+def load_pools_on_disk(cfg: DictConfig) -> Pools:
+    """The pools if their files are there; nothing is downloaded."""
+    own = cfg.copy()
+    for node in (own.dataset, own.public):
+        if node is not None and "download" in node:
+            node.download = False
+    return load_pools(own)
 
 
 @functools.lru_cache(maxsize=1)
@@ -32,7 +42,7 @@ def _load(dataset_json: str, public_json: str) -> Pools:
         source,
         num_train=dataset["num_train"],
         num_test=dataset["num_test"],
-        public=None if public is None else _read(public, "public").private,
+        public=None if public is None else _read(public, "public"),
         num_public=None if public is None else public["num_train"],
         mean=dataset["mean"],
     )
@@ -44,11 +54,14 @@ def _read(node: dict[str, Any], where: str) -> Source:
 
 def _check_constants(channels: int, dataset: dict[str, Any]) -> None:
     for name in ("mean", "std"):
-        if len(dataset[name]) not in (1, channels):
+        value = dataset[name]
+        numbers = isinstance(value, list) and all(type(x) in (int, float) for x in value)
+        if not numbers or len(value) not in (1, channels):
             raise ValueError(
-                f"dataset.{name}={dataset[name]}: must be one number, "
-                f"or one for each of the {channels} channels"
+                f"dataset.{name}={value}: must be one number, "
+                f"or one for each of the {channels} channels, in brackets"
             )
+        require(name == "mean" or min(value) > 0, f"dataset.std={value}", "positive")
 
 
 def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from synpriv import config, fingerprint, tracking
 from synpriv.results import store
 from synpriv.shadow.check import check
+from synpriv.shadow.pools import load_pools
 
 log = logging.getLogger(__name__)
 # The file that is used of what a method builds on.
@@ -99,7 +100,17 @@ def _ensure_public(cfg: DictConfig) -> Path:
             _write_cell_config(cell, science)
             with tracking.track(cfg, cell.run(0), job_type="public", cell=name) as tracker:
                 training.train_public(cfg, cell, tracker, extra=_origin(cfg))
+        elif cell.metrics(0)["public_sha256"] != _public_sha256(cfg):
+            raise ValueError(
+                f"{cell.folder}: was trained on another public pool than is there now; "
+                "move it away, or point public.root to where the old one is"
+            )
     return cell.run(0)
+
+
+def _public_sha256(cfg: DictConfig) -> str | None:
+    public = load_pools(cfg).public
+    return None if public is None else public.digest()
 
 
 def _write_cell_config(cell: store.Cell, science: dict[str, Any]) -> None:

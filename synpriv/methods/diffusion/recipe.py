@@ -105,7 +105,8 @@ class DiffusionPretraining(DenoiserTraining):
         if last is None:
             raise ValueError(
                 "public=null: a diffusion that starts from a public model needs a public pool: "
-                "write, say, dataset@public=cifar100, or method=diffusion_scratch, which needs none"
+                "write dataset@public=npz public.path=FILE, or dataset@public=cifar100, or "
+                "method=diffusion_scratch, which needs none"
             )
         known = not self.conditional or last < facts.num_classes
         require(known, "conditional=true", f"false or null: public labels go up to {last}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Facts, Recipe
+from synpriv.recipe import Facts, Recipe, check_momentum
 from synpriv.signatures import require
 
 # Through what else private data reach the synthetic set, by where it starts.
@@ -44,6 +44,8 @@ class DistributionMatching(Recipe):
         for name in ("images_per_class", "num_iterations", "real_per_class"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name}={value}", "at least 1")
+        require(self.lr >= 0, f"lr={self.lr}", "at least 0")
+        check_momentum(self.momentum, 0)
         unknown = sorted(set(self.augment) - set(STRATEGIES))
         require(not unknown, f"augment={unknown}", f"among {', '.join(STRATEGIES)}")
 
@@ -54,5 +56,5 @@ class DistributionMatching(Recipe):
         if self.init == "public" and (public is None or public < own * facts.num_classes):
             raise ValueError(
                 f"init=public: needs a public pool of at least {own * facts.num_classes} images, "
-                "say dataset@public=cifar100"
+                "say dataset@public=npz public.path=FILE"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synpriv.recipe import Facts, Recipe
+from synpriv.recipe import Facts, Recipe, check_momentum
 from synpriv.signatures import require
 
 ACCOUNTANTS = ("prv", "rdp")
@@ -13,6 +13,8 @@ BATCH_NORM = (
     "model.norm=batch: BatchNorm mixes the samples of a batch, so that no sample's "
     "influence is bounded; DP-SGD needs model.norm=group"
 )
+
+LEAST, MOST = 1e-3, 1e6  # of epsilon: beyond them no noise is found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class DPSGD(Recipe):
         require(varied, f"num_views={views}", "1 without crop and flip: all views are the same")
         average = decay is None or 0 < decay < 1
         require(average, f"ema_decay={decay}", "between 0 and 1, or null")
+        check_momentum(self.momentum, self.weight_decay)
         self._check_noise()
 
     def _check_noise(self) -> None:
@@ -69,6 +72,8 @@ class DPSGD(Recipe):
             )
         require(noise is None or noise >= 0, f"noise_multiplier={noise}", "at least 0")
         require(epsilon is None or epsilon > 0, f"target_epsilon={epsilon}", "positive")
+        within = epsilon is None or LEAST <= epsilon <= MOST
+        require(within, f"target_epsilon={epsilon}", f"{LEAST:g} to {MOST:g}, or null")
 
     def check(self, facts: Facts) -> None:
         size = facts.expected_size
