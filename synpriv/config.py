@@ -1,7 +1,6 @@
 """The typed configuration, its checks, and the name of the cell it describes.
 
-Only this file, `pipeline.py`, `runs.py`, `pools.py`, `training.py`, `fitting.py` and `tracking.py`
-see a DictConfig.
+Only this file, `cli.py`, `pipeline.py`, `summary.py`, `tracking.py` and `shadow/` see a DictConfig.
 """
 
 from __future__ import annotations
