@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_pool as pool
 from conftest import positions
 
@@ -62,6 +63,15 @@ def test_the_hash_of_a_pool_is_that_of_its_tensors_and_of_its_bytes() -> None:
     content = whole.images.tobytes() + whole.labels.tobytes()
     assert whole.digest() == hashlib.sha256(content).hexdigest()
     assert Pool(whole.images, whole.labels[::-1].copy()).digest() != whole.digest()
+
+
+def test_tensors_of_one_channel_have_the_strides_of_any_new_tensor() -> None:
+    # Strides that look like channels-last gave every digit's convolution other bits.
+    grey = np.ascontiguousarray(np.zeros((9, 4, 4), np.uint8)[:, None])
+    for images in (grey, grey[np.arange(9) % 2 == 0], grey[np.arange(3)]):
+        whole = LabelledImages.of(Pool(images, np.zeros(len(images), dtype=np.int64)))
+        assert whole.images.stride() == (16, 16, 4, 1)
+        assert whole[torch.arange(2)].images.stride() == (16, 16, 4, 1)
 
 
 def test_tensors_are_copies_so_that_no_training_changes_the_pool() -> None:

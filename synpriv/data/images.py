@@ -30,8 +30,13 @@ class LabelledImages:
 
     @classmethod
     def of(cls, pool: Pool) -> LabelledImages:
-        """A pool's images and labels as tensors of their own."""
-        return cls(torch.tensor(pool.images), torch.tensor(pool.labels))
+        """A pool's images and labels as tensors of their own.
+
+        NumPy may leave any stride at a single channel; torch takes some of them for channels-last
+        and computes convolutions another way, to other bits.
+        """
+        images = torch.empty(pool.images.shape, dtype=torch.uint8)
+        return cls(images.copy_(torch.from_numpy(pool.images)), torch.tensor(pool.labels))
 
     def __len__(self) -> int:
         return len(self.images)
