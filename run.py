@@ -1,7 +1,5 @@
 """Train the shadow models of a cell and audit it: `python run.py method=distill -m seed=0..63`."""
 
-from pathlib import Path
-
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -25,9 +23,10 @@ def alone(cfg: DictConfig) -> float | None:
     """Check, train and audit a single run."""
     # Imported after Hydra has parsed: --help and typing errors stay instant.
     from synpriv.results import store
-    from synpriv.shadow import check
+    from synpriv.shadow import check, outputs
+    from synpriv.shadow.cells import cell_of
 
-    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    cell = cell_of(cfg)
     begun = False
     try:
         if cfg.check or cell.problem(cfg.seed):
@@ -35,6 +34,7 @@ def alone(cfg: DictConfig) -> float | None:
         else:
             check.confirm(cfg)
         check.warn_of_code(cfg)
+        outputs.warn(cfg)
         begun = not cfg.check
     finally:
         if not begun:

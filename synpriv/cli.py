@@ -32,7 +32,7 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-_PATHS = {"path", "root", "results"}  # last component of a key whose value is a path
+_PATHS = {"path", "root", "results", "reports"}  # last component of a key whose value is a path
 _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
 # Groups that are no key of the config.
 _OTHER_GROUPS = ("experiment", "hydra/launcher", "hydra/sweeper")
@@ -118,7 +118,8 @@ def path(value: str, key: str) -> str:
     """A path with any characters, quoted where Hydra would not read it as it is.
 
     With commas it is one path if that exists, else a sweep if each part exists, else one path;
-    `results` is always one. What is quoted already, a function of Hydra and an interpolation stay.
+    `results` and `reports` are always one. What is quoted already, a function of Hydra and an
+    interpolation stay.
     """
     if value in ("", "null") or value[0] in "'\"" or _FUNCTION.fullmatch(value):
         return value
@@ -128,7 +129,7 @@ def path(value: str, key: str) -> str:
             raise ValueError(f"{key}={value}: '${{' in a path is an interpolation; rename the path")
         return value
     parts = [os.path.expanduser(part.strip()) for part in value.split(",")]
-    swept = key.lstrip("+") != "results" and not os.path.exists(whole)
+    swept = key.lstrip("+") not in ("results", "reports") and not os.path.exists(whole)
     if not (swept and all(map(os.path.exists, parts))):
         parts = [whole]
     return ",".join(part if _reads_as_it_is(part) else quoted(part) for part in parts)

@@ -32,6 +32,7 @@ OBJECTIVES = (
     *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
     *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
+COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Sub-nodes of a method that are trainings of their own, before it.
@@ -89,6 +90,9 @@ class Config:
     partial: bool = False
     keep_release: bool = True
     results: str = "multirun"
+    reports: str | None = None
+    verify: bool = False
+    repair: bool = False
     objective: str = "tpr@fpr=0.001"
     study: str | None = None
     check: bool = False
@@ -159,6 +163,10 @@ def validate(cfg: DictConfig) -> None:
             "letters, digits, '_' and '.': it becomes part of a file name",
         )
     check_attack(cfg)
+    if raw["cell"] != COMPUTED_NAME:
+        name = _name(cfg)
+        right = f"{name}, the name of what is configured; leave it out"
+        require(raw["cell"] == name, f"cell={raw['cell']}", right)
 
 
 def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
@@ -220,8 +228,12 @@ def cell_name(*, _root_: DictConfig) -> str:
     run raises here and leaves no folder behind.
     """
     validate(_root_)
-    names = (_root_.method.name, _root_.dataset.name, _root_.canary.kind)
-    return "-".join([*names, digest(science(_root_))])
+    return _name(_root_)
+
+
+def _name(cfg: DictConfig) -> str:
+    names = (cfg.method.name, cfg.dataset.name, cfg.canary.kind)
+    return "-".join([*names, digest(science(cfg))])
 
 
 def digest(science: dict[str, Any]) -> str:
@@ -251,6 +263,7 @@ def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:
     own.method = OmegaConf.masked_copy(node, [key for key in node if key != "model"])
     own.model = node.get("model", cfg.model)
     own.keep_release = True
+    own.cell = COMPUTED_NAME
     return own
 
 
@@ -261,7 +274,7 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
-def build(node: DictConfig, where: str) -> Callable[..., Any]:
+def build(node: DictConfig | dict[str, Any], where: str) -> Callable[..., Any]:
     """The partial that a yaml's `_target_` and arguments describe, arguments checked.
 
     Sub-nodes with a `_target_` of their own are the caller's to build. Objects are passed in the

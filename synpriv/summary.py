@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from synpriv import pipeline
+from synpriv import audits, pipeline
 from synpriv.report import names, table, trade_off
 from synpriv.results import store
-
-Report = dict[str, Any]
+from synpriv.results.reports import Report
+from synpriv.shadow.cells import cell_of
 
 
 def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
@@ -46,13 +46,14 @@ def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
     """One outcome per report that these runs contribute to."""
     found: dict[Path, Outcome] = {}
     for cfg in configs:
-        cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-        file = pipeline.report_file(cfg, cell)
+        cell = cell_of(cfg)
+        intact = [seed for seed in range(cell.num_models) if cell.problem(seed) is None]
+        request = pipeline.request_of(cfg, intact)
+        file = request.file
         if file in found:
             continue
-        intact = [seed for seed in range(cell.num_models) if cell.problem(seed) is None]
         complete = len(intact) == cell.num_models
-        report = pipeline.current_report(cfg, cell, intact) if complete or cfg.partial else None
+        report = audits.current(request) if complete or cfg.partial else None
         found[file] = Outcome(cell, file, complete, report)
     return list(found.values())
 
@@ -70,8 +71,8 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
             lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
         if report is not None:
             reports.append(report)
-            pictures = (file.with_suffix(".png"), cell.folder / pipeline.PAIRS)
-            drawn.append(", ".join(str(picture) for picture in pictures if picture.is_file()))
+            pictures = [file.with_name(name) for name in report["files"] if name.endswith(".png")]
+            drawn.append(", ".join(map(str, pictures)))
     pairs = zip(names.distinct_names(reports), drawn, strict=True)
     lines += [f"pictures of {name}: {pictures}" for name, pictures in pairs]
     for place in dict.fromkeys(Path(cfg.results) for cfg in configs):
@@ -82,7 +83,7 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
 
 def write_study(configs: Sequence[DictConfig]) -> str:
     """Write a sweep's figure and table, named by study and attack; returns what was written."""
-    study, results = configs[0].study, Path(configs[0].results)
+    study, results = configs[0].study, Path(configs[0].reports or configs[0].results)
     name = "-".join([study, *dict.fromkeys(cfg.attack.name for cfg in configs)])
     found = outcomes(configs)
     reports = [outcome.report for outcome in found if outcome.report is not None]

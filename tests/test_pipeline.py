@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from synpriv import pipeline, summary
 from synpriv.data.intake import record
-from synpriv.results import store
+from synpriv.results import reports, store
 from synpriv.results.store import Cell
 from synpriv.shadow import runs
 from synpriv.shadow.pools import load_pools
@@ -120,7 +120,7 @@ def test_another_attack_trains_nothing(make: Make, no_training: None) -> None:
     cell = cell_of(cfg)
     before = state(cell)
     pipeline.run(cfg)
-    report = store.read_report(cell.folder / "threshold.json")
+    report = reports.read(cell.folder / "threshold.json")
     assert report is not None
     assert report["attack"] == "threshold"
     after = state(cell)
@@ -129,12 +129,12 @@ def test_another_attack_trains_nothing(make: Make, no_training: None) -> None:
 
 def test_other_options_of_an_attack_replace_its_report(make: Make, no_training: None) -> None:
     cell = cell_of(make())
-    first = store.read_report(cell.folder / "lira.json")
+    first = reports.read(cell.folder / "lira.json")
     pipeline.run(make("attack.queries=1"))
-    second = store.read_report(cell.folder / "lira.json")
+    second = reports.read(cell.folder / "lira.json")
     pipeline.run(make("attack.queries=1", "attack.name=lira_1"))
     pipeline.run(make())
-    third = store.read_report(cell.folder / "lira.json")
+    third = reports.read(cell.folder / "lira.json")
     assert first is not None
     assert second is not None
     assert second["attack_options"]["queries"] == 1
@@ -157,7 +157,7 @@ def test_damaged_evidence_is_named_and_made_again_to_the_bit(
 ) -> None:
     cell = cell_of(make())
     evidence, report = cell.run(3) / store.EVIDENCE, cell.folder / "lira.json"
-    whole, before = evidence.read_bytes(), store.read_report(report)
+    whole, before = evidence.read_bytes(), reports.read(report)
     others = [(cell.run(seed) / store.EVIDENCE).stat().st_mtime_ns for seed in (0, 1, 2, 4, 5)]
     evidence.write_bytes(whole[:-1])
     with caplog.at_level(logging.INFO):
@@ -169,7 +169,7 @@ def test_damaged_evidence_is_named_and_made_again_to_the_bit(
         assert pipeline.run(make("seed=3")) is not None
         assert f"{evidence} is damaged (checksum differs), training" in caplog.text
     assert evidence.read_bytes() == whole
-    assert store.read_report(report) == before
+    assert reports.read(report) == before
     assert others == [
         (cell.run(seed) / store.EVIDENCE).stat().st_mtime_ns for seed in (0, 1, 2, 4, 5)
     ]
@@ -189,7 +189,7 @@ def test_a_partial_audit_says_so(make: Make, no_training: None) -> None:
         assert pipeline.run(partial) is not None
     finally:
         hidden.rename(cell.run(5) / store.METRICS)
-    report = store.read_report(cell.folder / "part.json")
+    report = reports.read(cell.folder / "part.json")
     assert report is not None
     assert report["partial"] is True
     assert report["num_models"] == 5
@@ -197,7 +197,7 @@ def test_a_partial_audit_says_so(make: Make, no_training: None) -> None:
     # Complete again: the partial report is neither shown nor taken for the whole one.
     assert "no report" in summary.summary([make("attack=threshold", "attack.name=part")])
     pipeline.run(make("attack=threshold", "attack.name=part"))
-    report = store.read_report(cell.folder / "part.json")
+    report = reports.read(cell.folder / "part.json")
     assert report is not None
     assert report["partial"] is False
 
@@ -218,7 +218,7 @@ def test_runs_about_other_canaries_are_not_mixed(make: Make) -> None:
 
 
 def test_the_objective_is_a_number_of_the_report(make: Make, no_training: None) -> None:
-    report = store.read_report(cell_of(make()).folder / "lira.json")
+    report = reports.read(cell_of(make()).folder / "lira.json")
     assert report is not None
     assert pipeline.run(make()) == report["tpr@fpr=0.001"]["tpr"]
     assert pipeline.run(make("objective=auc")) == report["auc"]

@@ -16,7 +16,7 @@ from synpriv.audit.metrics import roc
 from synpriv.data.draws import membership
 from synpriv.report import figure, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
-from synpriv.results import store
+from synpriv.results.reports import save
 
 
 def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
@@ -48,7 +48,9 @@ def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
         "provenance": ["pixels", "labels"],
         "data": {"in_words": "1,000 private images", "warnings": [], "sha256": "0"},
-        "format": store.REPORT_FORMAT,
+        "tuning": {"num_trials": 1, "distribution": "logarithmic"},
+        "seeds": list(range(64)),
+        "num_planned": 64,
         "inputs_sha256": "0",
     }
     return heading | statistics, statistic, member
@@ -60,10 +62,8 @@ def results(tmp_path: Path) -> Path:
         report, statistic, member = report_of(leak, method)
         file = tmp_path / report["cell"] / "threshold.json"
         curve = roc(statistic, member)
-        store.write_json(file, report)
         arrays = {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
-        store.write_bytes(file.with_suffix(".npz"), store.npz_bytes(**arrays))
-        figure.draw([(report, curve)], file.with_suffix(".png"))
+        save(file, report, arrays, {"threshold.png": figure.png([(report, curve)])})
     return tmp_path
 
 
@@ -130,10 +130,13 @@ def test_report_command_without_results_says_what_to_run(
 
 
 @pytest.mark.parametrize("end", ["json", "npz"])
-def test_damaged_report_is_left_out(results: Path, end: str) -> None:
+def test_a_damaged_report_without_its_models_is_named_and_left_out(
+    results: Path, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = next(results.glob(f"undefended*/threshold.{end}"))
     file.write_text("{")
     assert [report["method"] for report, _ in audited(results)] == ["distill_dm"]
+    assert f"left out: {file} is damaged" in capsys.readouterr().err
 
 
 def unresolved(tpr: float, *, above: bool) -> dict:
@@ -221,9 +224,9 @@ def test_the_variance_that_auto_chose_is_said_once_per_kind_and_in_the_legend(
 
 
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(
-    results: Path, tmp_path: Path, kept: list[Figure]
+    results: Path, kept: list[Figure]
 ) -> None:
-    figure.draw(audited(results), tmp_path / "roc.png")
+    figure.png(audited(results))
     axes = kept[0].axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_xlim()[0] == pytest.approx(1 / 1600 / 2)
@@ -327,7 +330,7 @@ def pair_arrays(canaries: list[int], closer: list[float], distance: list[float])
     return {"images": images, "synthetic": images} | {k: np.array(v) for k, v in found.items()}
 
 
-def test_pairs_show_each_canary_once_the_closest_first(tmp_path: Path) -> None:
+def test_pairs_show_each_canary_once_the_closest_first() -> None:
     runs = [
         (0, pair_arrays([3, 5], [0.0, 0.5], [0.7, 0.1])),
         (1, pair_arrays([3, 9], [0.0, 0.0], [0.2, 0.9])),
@@ -335,5 +338,4 @@ def test_pairs_show_each_canary_once_the_closest_first(tmp_path: Path) -> None:
     shown = pairs.closest(runs, 2)
     assert [(seed, int(pair["canary"])) for seed, pair in shown] == [(1, 3), (1, 9)]
     assert len(pairs.closest(runs, 10)) == 3
-    pairs.draw(runs, tmp_path / "pairs.png", title="x")
-    assert (tmp_path / "pairs.png").read_bytes().startswith(b"\x89PNG")
+    assert pairs.png(runs, title="x").startswith(b"\x89PNG")

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, pipeline
 from synpriv.methods.base import Method, Release
-from synpriv.results import artefacts, store
-from synpriv.shadow import offering, pools, runs, training
+from synpriv.results import artefacts, reports, store
+from synpriv.shadow import cells, offering, pools, runs, training
 from synpriv.tracking import Tracker
 
 TINY = [
@@ -185,13 +185,13 @@ def _with(make: Make, override: str) -> DictConfig:
 
 def test_what_is_built_on_public_data_has_no_seed_and_no_canaries(make: Make) -> None:
     cfg = config.of_prerequisite(make(*DIFFUSION), "public_model")
-    assert not {"num_models", "audit_seed", "canary"} & runs.public_science(cfg).keys()
+    assert not {"num_models", "audit_seed", "canary"} & cells.public_science(cfg).keys()
     for key, value in (("dataset.mean", [0.5]), ("trainer.precision", "bf16-mixed")):
         other = cfg.copy()
         OmegaConf.update(other, key, value)
-        assert runs.public_science(other) != runs.public_science(cfg)
+        assert cells.public_science(other) != cells.public_science(cfg)
     pooled = config.of_prerequisite(make(*DIFFUSION, "dataset@public=cifar100"), "public_model")
-    assert runs.public_science(pooled) != runs.public_science(cfg)
+    assert cells.public_science(pooled) != cells.public_science(cfg)
 
 
 def test_evidence_holds_distances_only_where_images_are_released(make: Make) -> None:
@@ -211,7 +211,7 @@ def test_a_cell_with_released_images_ends_with_their_picture(make: Make, tmp_pat
     report = json.loads((cell / "nearest.json").read_text())
     assert report["auc"] > 0.6  # three of ten members are released as they are
     assert report["provenance"] == ["real pixels", "labels"]
-    assert (cell / pipeline.PAIRS).read_bytes().startswith(b"\x89PNG")
+    assert (cell / reports.CLOSEST).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Results on disk: written whole, checked when read, never unpickled."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -211,27 +210,6 @@ def test_a_crafted_pickle_is_not_executed(cell: Cell, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         cell.evidence([0])
     assert not (tmp_path / "boom").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"inputs_sha256": 3}'])
-def test_a_damaged_report_reads_as_none(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "lira.json"
-    file.write_bytes(content)
-    with caplog.at_level(logging.WARNING):
-        assert store.read_report(file) is None
-
-
-def test_a_report_reads_back_and_a_missing_one_is_none(tmp_path: Path) -> None:
-    assert store.read_report(tmp_path / "lira.json") is None
-    whole = {"inputs_sha256": "x", "format": store.REPORT_FORMAT, "auc": 0.5}
-    store.write_json(tmp_path / "lira.json", whole)
-    assert store.read_report(tmp_path / "lira.json") is None  # its arrays and picture are missing
-    for end in ("npz", "png"):
-        (tmp_path / f"lira.{end}").touch()
-    assert store.read_report(tmp_path / "lira.json") == whole
-    assert json.loads((tmp_path / "lira.json").read_text())["auc"] == 0.5
 
 
 def test_the_lock_keeps_a_second_process_out_and_dies_with_its_holder(tmp_path: Path) -> None:

@@ -40,52 +40,68 @@ class RangeSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        from synpriv import pipeline, summary
-        from synpriv.results import store
+        from synpriv import summary
         from synpriv.shadow import check
 
+        variants = self._variants(self._jobs(arguments))
+        configs = [variant.cfg for variant in variants]
+        if configs[0].check:
+            check.announce(configs)
+            return []
+        returns = self._train(variants)
+        results = [result for batch in returns for result in batch]
+        failed = [result for result in results if result.status != JobStatus.COMPLETED]
+        said = {cli.one_line(result._return_value) for result in failed}
+        failed += [one for one in _audit(variants) if cli.one_line(one._return_value) not in said]
+        if failed:
+            print(failures(failed))
+        print(summary.summary(configs, hints=not failed))
+        if configs[0].study:
+            print(summary.write_study(configs))
+        if failed:
+            jobs = f"{len(failed)} of {len(results)} jobs" if returns else f"{len(failed)} audits"
+            raise HydraException(
+                f"{jobs} failed, see above; "
+                "once the cause is mended the same command runs only them"
+            )
+        return returns
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of every job of the grid."""
+        assert self.hydra_context is not None
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise ValueError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: must be >= 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = {word.partition("=")[0] for word in arguments}  # replaces what an experiment sweeps
         params = [word for word in self._parse_config() if word.partition("=")[0] not in typed]
         overrides = parser.parse_overrides([*params, *arguments])
-        jobs = [job for batch in self.split_arguments(overrides, None) for job in batch]
-        variants = self._variants(jobs)
-        only_check = variants[0].cfg.check
-        pending = [v.cfg for v in variants if only_check or _missing(v)]
-        check.announce(pending)
-        if only_check:
-            return []
-        for cfg in (variant.cfg for variant in variants):
-            if cfg not in pending:
+        return [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
+
+    def _train(self, variants: Sequence[Variant]) -> list[Sequence[JobReturn]]:
+        """Launch the jobs that are missing; where there are none nothing is written."""
+        assert self.config is not None
+        assert self.launcher is not None
+        from synpriv.results import store
+        from synpriv.shadow import check, outputs
+
+        missing = [_missing(variant) for variant in variants]
+        check.announce(v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs)
+        for (cfg, _), jobs in zip(variants, missing, strict=True):
+            if not jobs:
                 check.confirm(cfg)
             check.warn_of_code(cfg)
-        to_run = [job for variant in variants for job in _unfinished(variant)]
-        done = sum(_trained(variant) for variant in variants)
-        if done:
-            print(f"{done} of {len(jobs)} shadow models are there already")
+            outputs.warn(cfg)
+        to_run = [job for jobs in missing for job in jobs]
+        total = sum(len(variant.seeds) for variant in variants)
+        if len(to_run) < total:
+            print(f"{total - len(to_run)} of {total} shadow models are there already")
+        if not to_run:
+            return []
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks(to_run, self.max_batch_size):
             returns.append(self.launcher.launch(batch, sum(map(len, returns))))
-        results = [result for batch in returns for result in batch]
-        failed = [result for result in results if result.status != JobStatus.COMPLETED]
-        for cfg in (variant.cfg for variant in variants if variant.cfg.partial):
-            cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-            pipeline.audit_if_complete(cfg, cell, partial=True)
-        if failed:
-            print(failures(failed))
-        configs = [variant.cfg for variant in variants]
-        print(summary.summary(configs, hints=not failed))
-        if configs[0].study:
-            print(summary.write_study(configs))
-        if failed:
-            raise HydraException(
-                f"{len(failed)} of {len(results)} jobs failed, see above; "
-                "once the cause is mended the same command runs only them"
-            )
         return returns
 
     def _variants(self, jobs: Sequence[list[str]]) -> list[Variant]:
@@ -123,21 +139,37 @@ def _check_names(configs: Sequence[DictConfig]) -> None:
 
 
 def _missing(variant: Variant) -> list[list[str]]:
-    """Jobs without intact evidence."""
-    from synpriv.results import store
+    """Jobs without intact evidence or, with `repair`, without all that they left."""
+    from synpriv.shadow.cells import cell_of
 
-    cfg = variant.cfg
-    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
-    return [job for seed, job in variant.seeds.items() if cell.problem(seed) is not None]
+    cfg, cell = variant.cfg, cell_of(variant.cfg)
+
+    def is_missing(seed: int) -> bool:
+        if cell.problem(seed) is not None:
+            return True
+        return bool(cfg.repair and cell.lost(seed, verify=cfg.verify))
+
+    return [job for seed, job in variant.seeds.items() if is_missing(seed)]
 
 
-def _trained(variant: Variant) -> int:
-    return len(variant.seeds) - len(_missing(variant))
+def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
+    """Audit what no worker has audited; returns what could not be."""
+    from synpriv import pipeline
+
+    failed = []
+    for variant in variants:
+        try:
+            pipeline.audit_if_complete(variant.cfg, partial=variant.cfg.partial)
+        except (ValueError, OSError) as error:
+            failed.append(_failed_audit(variant.cfg, error))
+    return failed
 
 
-def _unfinished(variant: Variant) -> list[list[str]]:
-    """What is missing, or a single job to bring the cell's audit up to date."""
-    return _missing(variant) or [next(iter(variant.seeds.values()))]
+def _failed_audit(cfg: DictConfig, error: Exception) -> JobReturn:
+    hint = "; reports=DIR writes it elsewhere" if isinstance(error, OSError) else ""
+    result = JobReturn(overrides=[f"audit of {cfg.cell}"], status=JobStatus.FAILED)
+    result.return_value = ValueError(f"{cli.one_line(error)}{hint}")
+    return result
 
 
 def failures(failed: Sequence[JobReturn]) -> str:

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from synpriv import audits
 from synpriv.audit.metrics import Roc
+from synpriv.cli import one_line
 from synpriv.report import figure, table, trade_off
 from synpriv.results import store
+from synpriv.results.reports import Report
 
 
-def audited(results: Path) -> list[tuple[dict, Roc]]:
-    """Report and ROC of every audit below a results folder, sorted by cell and attack."""
+def audited(results: Path) -> list[tuple[Report, Roc]]:
+    """Report and ROC of every audit below a results folder, sorted by cell and attack.
+
+    What is damaged is made again or named, report by report.
+    """
     found = []
-    for file in sorted(results.glob("*/*.json")):
-        report = store.read_report(file)
-        if report is None:
-            continue
+    notes = Counter[str]()
+    for file in sorted(results.glob("*/[!.]*.json")):
         try:
+            report, note = audits.on_disk(file)
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
                 fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            print(f"left out {file}: its npz is damaged ({error})", file=sys.stderr)
+        except (ValueError, OSError) as error:
+            print(f"left out: {one_line(error)}", file=sys.stderr)
             continue
+        notes += Counter([note] if note else [])
         found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
+    for note, count in notes.items():
+        print(f"note: {note}" + (f" ({count} reports)" if count > 1 else ""), file=sys.stderr)
     return found
 
 
@@ -36,40 +44,49 @@ def main(argv: list[str]) -> int:
     """Print and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m synpriv.report", description=__doc__)
     parser.add_argument("results", nargs="?", default="multirun", type=Path)
-    results = parser.parse_args(argv).results
-    cells = audited(results) if results.is_dir() else []
+    parser.add_argument("--out", type=Path, help="where the files go; RESULTS if it is not given")
+    given = parser.parse_args(argv)
+    cells = audited(given.results) if given.results.is_dir() else []
+    found = [report for report, _ in cells]
+    if cells:
+        print(table.text(found))
+    _print_unaudited(given.results, {report["cell"] for report in found})
     if not cells:
         print(
-            f"error: no audited cell in {results.absolute()}; "
+            f"error: no audited cell in {given.results.absolute()}; "
             "run python run.py method=distill -m seed=0..63 first",
             file=sys.stderr,
         )
         return 1
-    reports = [report for report, _ in cells]
-    print(table.text(reports))
-    _print_unaudited(results, {report["cell"] for report in reports})
     try:
-        trade_offs = trade_off.draw_groups(reports, results / "trade_off")
-        pictures = ["report.png", *(file.name for file in trade_offs)]
-        content = table.markdown(reports, pictures=pictures)
-        store.write_bytes(results / "report.md", content.encode())
-        store.write_bytes(results / "report.csv", table.as_csv(reports).encode())
-        figure.draw(cells, results / "report.png")
+        _write(cells, given.out or given.results)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {one_line(error)}; --out DIR writes elsewhere", file=sys.stderr)
         return 1
-    print(f"written: {results / 'report.md'}, report.csv, {', '.join(pictures)}")
     return 0
+
+
+def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> None:
+    """The table as Markdown and csv, all curves, and what can be compared side by side."""
+    found = [report for report, _ in cells]
+    trade_offs = trade_off.draw_groups(found, place / "trade_off")
+    pictures = ["report.png", *(file.name for file in trade_offs)]
+    content = table.markdown(found, pictures=pictures)
+    store.write_bytes(place / "report.md", content.encode())
+    store.write_bytes(place / "report.csv", table.as_csv(found).encode())
+    store.write_bytes(place / "report.png", figure.png(cells))
+    print(f"written: {place / 'report.md'}, report.csv, {', '.join(pictures)}")
 
 
 def _print_unaudited(results: Path, audited: set[str]) -> None:
     """Name cells without an audit, but for those that are only built on (proxies, teachers)."""
     models: dict[str, list[dict]] = {}
     for file in sorted(results.glob("*/*/metrics.json")):
-        try:
-            models.setdefault(file.parts[-3], []).append(json.loads(file.read_bytes()))
-        except ValueError as error:
-            print(f"left out {file}: it is damaged ({error})", file=sys.stderr)
+        content, why = store.read_metrics(file)
+        if content is None:
+            print(f"left out: {why}", file=sys.stderr)
+        else:
+            models.setdefault(file.parts[-3], []).append(content)
     runs = [run for of_cell in models.values() for run in of_cell]
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
     for cell in sorted(models.keys() - audited - used):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synpriv.audit.metrics import Roc
 from synpriv.report import names
-from synpriv.results import store
 
 
-def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
-    """Write a PNG: one curve per report, the chance line, and the smallest resolvable FPR.
+def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
+    """A PNG: one curve per report, the chance line, and the smallest resolvable FPR.
 
     The legend names a report by what tells it apart, and the variance that `auto` chose.
 
@@ -63,7 +61,7 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
     plt.close(figure)
-    store.write_bytes(file, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def labels(reports: Sequence[dict[str, Any]]) -> list[str]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from synpriv.results import store
 
 Pairs = dict[str, NDArray]  # of synpriv.shadow.visual.closest_pairs
 
@@ -28,8 +25,8 @@ def closest(runs: Sequence[tuple[int, Pairs]], num: int) -> list[tuple[int, Pair
     return list(best.values())[:num]
 
 
-def draw(runs: Sequence[tuple[int, Pairs]], file: Path, *, title: str, num: int = 10) -> None:
-    """Write a PNG: canaries in the upper row, the released image nearest to each below it."""
+def png(runs: Sequence[tuple[int, Pairs]], *, title: str, num: int = 10) -> bytes:
+    """A PNG: canaries in the upper row, the released image nearest to each below it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -56,4 +53,4 @@ def draw(runs: Sequence[tuple[int, Pairs]], file: Path, *, title: str, num: int 
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120, format="png")
     plt.close(figure)
-    store.write_bytes(file, buffer.getvalue())
+    return buffer.getvalue()

@@ -30,7 +30,6 @@ CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
 GENERATOR, RECORDS = "generator.safetensors", "records.npz"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 NOT_TRAINED = "not trained yet"
-REPORT_FORMAT = 2  # of <attack>.json; a report of another one is made again
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,11 @@ class Cell:
 
         With `artefact` it is that file of the run that must be.
         """
-        metrics = self.run(seed) / METRICS
-        if not metrics.is_file():
-            return NOT_TRAINED
-        try:
-            content = json.loads(metrics.read_bytes())
-            checksum = content.pop("metrics_sha256")
-            owner = (content["cell"], content["seed"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"{metrics} is damaged ({type(error).__name__}: {error})"
-        if json_sha256(content) != checksum:
-            return f"{metrics} is damaged (checksum differs)"
-        if owner != (self.name, seed):
-            return f"{metrics} belongs to seed {owner[1]} of {owner[0]}"
+        content, why = read_metrics(self.run(seed) / METRICS)
+        if content is None:
+            return why
+        if _owner(content) != (self.name, seed):
+            return f"{self.run(seed) / METRICS} belongs to {_in_words(content)}"
         known = {EVIDENCE: content.get("evidence_sha256"), **content.get("artefacts", {})}
         name = artefact or EVIDENCE
         file = self.run(seed) / name
@@ -88,11 +79,44 @@ class Cell:
             return f"{file} was not kept"
         if not file.is_file():
             return f"{file} is missing"
-        if hashlib.sha256(file.read_bytes()).hexdigest() != known[name]:
+        if sha256(file) != known[name]:
             return f"{file} is damaged (checksum differs)"
         return None
 
+    def check_owner(self) -> None:
+        """Raise ValueError if a folder of this cell holds an intact run of another cell or seed."""
+        for seed in self.trained():
+            content, _ = read_metrics(self.run(seed) / METRICS)
+            if content is not None and _owner(content) != (self.name, seed):
+                raise ValueError(
+                    f"{self.run(seed)}: holds {_in_words(content)}, which training would replace; "
+                    "move it away (a folder must be called as Hydra named it)"
+                )
+
+    def lost(self, seed: int, *, verify: bool = False) -> list[str]:
+        """Outputs of a finished run that are missing or damaged, in words.
+
+        A file of the recorded size that is no younger than metrics.json, which is written last, is
+        taken to be as it was, unless `verify`.
+        """
+        folder, (metrics, _) = self.run(seed), read_metrics(self.run(seed) / METRICS)
+        if metrics is None:
+            return [f"{seed}/{METRICS} is damaged"]
+        done, sizes = (folder / METRICS).stat().st_mtime_ns, metrics.get("artefact_bytes", {})
+        found = []
+        for name, checksum in metrics.get("artefacts", {}).items():
+            file = folder / name
+            if not file.is_file():
+                found.append(f"{seed}/{name} is missing")
+                continue
+            status = file.stat()
+            as_left = status.st_size == sizes.get(name) and status.st_mtime_ns <= done
+            if (verify or not as_left) and sha256(file) != checksum:
+                found.append(f"{seed}/{name} is damaged")
+        return found
+
     def metrics(self, seed: int) -> dict[str, Any]:
+        """What metrics.json of a run without a problem says."""
         return json.loads((self.run(seed) / METRICS).read_bytes())
 
     def check_data(self, sha256: str) -> None:
@@ -200,8 +224,40 @@ def save_run(
 
 
 def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Mark a run as done."""
-    write_json(folder / METRICS, metrics | {"metrics_sha256": json_sha256(metrics)})
+    """Mark a run as done: what it leaves is written already."""
+    artefacts = metrics.get("artefacts", {})
+    sizes = {name: (folder / name).stat().st_size for name in artefacts}
+    whole = metrics | {"artefact_bytes": sizes}
+    write_json(folder / METRICS, whole | {"metrics_sha256": json_sha256(whole)})
+
+
+def read_metrics(file: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """What metrics.json says if its checksum agrees, else None and why."""
+    if not file.is_file():
+        return None, NOT_TRAINED
+    try:
+        content = json.loads(file.read_bytes())
+        checksum = content.pop("metrics_sha256")
+        _owner(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return None, f"{file} is damaged ({type(error).__name__}: {error})"
+    if json_sha256(content) != checksum:
+        return None, f"{file} is damaged (checksum differs)"
+    return content, None
+
+
+def sha256(file: Path) -> str:
+    """Checksum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _owner(metrics: dict[str, Any]) -> tuple[str, int]:
+    return metrics["cell"], metrics["seed"]
+
+
+def _in_words(metrics: dict[str, Any]) -> str:
+    return f"seed {metrics['seed']} of {metrics['cell']}"
 
 
 def json_sha256(content: Any) -> str:
@@ -217,10 +273,15 @@ def npz_bytes(**arrays: NDArray) -> bytes:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Strict JSON: NaN and infinity are refused. A list of numbers takes one line."""
+    """Strict JSON: NaN and infinity are refused."""
+    write_bytes(file, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """The one way to write it: a list of numbers takes one line."""
     text = json.dumps(content, indent=1, allow_nan=False)
     text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: " ".join(numbers[0].split()), text)
-    write_bytes(file, f"{text}\n".encode())
+    return f"{text}\n".encode()
 
 
 def write_bytes(file: Path, content: bytes) -> None:
@@ -238,23 +299,6 @@ def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, file)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(file)  # "No space left on device" names no file by itself
         raise
-
-
-def read_report(file: Path) -> dict[str, Any] | None:
-    """An audit's report; None if it or a file beside it is missing, damaged or of another format.
-
-    It takes seconds to make again.
-    """
-    try:
-        report = json.loads(file.read_bytes())
-        whole = all(file.with_suffix(end).is_file() for end in (".npz", ".png"))
-        whole = whole and isinstance(report["inputs_sha256"], str)
-        return report if whole and report["format"] == REPORT_FORMAT else None
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s is not a whole report (%s)", file, error)
-        return None

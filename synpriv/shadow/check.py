@@ -6,7 +6,6 @@ Nothing here needs torch, unless a data set is torchvision's or a method is some
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from hydra.utils import get_object
 from omegaconf import DictConfig
@@ -16,7 +15,7 @@ from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
-from synpriv.results import store
+from synpriv.shadow.cells import cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
 from synpriv.shadow.recipes import check_recipes, recipes_of
 
@@ -53,12 +52,12 @@ def confirm(cfg: DictConfig) -> None:
     except ValueError as error:
         print(f"note: {cfg.cell}: finished, its data could not be compared ({error})")
     else:
-        _cell(cfg).check_data(content_sha256(pools))
+        cell_of(cfg).check_data(content_sha256(pools))
 
 
 def warn_of_code(cfg: DictConfig) -> None:
     """Name a cell whose shadow models were trained by other code than is there now."""
-    cell, now = _cell(cfg), code_sha256(cfg.method["_target_"])
+    cell, now = cell_of(cfg), code_sha256(cfg.method["_target_"])
     there = [seed for seed in cell.trained() if cell.problem(seed) is None]
     other = [seed for seed in there if cell.metrics(seed).get("code_sha256", now) != now]
     if other:
@@ -66,10 +65,6 @@ def warn_of_code(cfg: DictConfig) -> None:
             f"warning: {len(other)} of {len(there)} shadow models of {cfg.cell} were trained by "
             f"other code than is there now; move {cell.folder} away to train them again"
         )
-
-
-def _cell(cfg: DictConfig) -> store.Cell:
-    return store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
 
 
 def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
@@ -94,8 +89,9 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
             "constants, say 'dataset.mean=[0.5]' 'dataset.std=[0.25]'"
         )
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
-    seen = record(pools)
-    _cell(cfg).check_data(seen["sha256"])
+    seen, cell = record(pools), cell_of(cfg)
+    cell.check_owner()
+    cell.check_data(seen["sha256"])
     return seen
 
 

@@ -13,10 +13,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from synpriv import config, fingerprint, tracking
 from synpriv.results import store
+from synpriv.shadow.cells import (
+    DESCRIPTION,
+    PUBLIC,
+    cell_of,
+    description,
+    public_cell,
+    public_science,
+)
 from synpriv.shadow.check import check
 from synpriv.shadow.pools import load_pools
 
@@ -27,7 +35,6 @@ FILES = {
     "proxy": store.RECORDS,
     "public_model": store.GENERATOR,
 }
-PUBLIC = "public_model"
 _checked: set[tuple[str, bool]] = set()  # cells, and whether with their attack
 
 
@@ -36,9 +43,11 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
 
     attacked: by `cfg.attack`, which must fit what the method releases.
     """
-    cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
+    cell = cell_of(cfg)
     with cell.lock(cfg.seed):
         problem = cell.problem(cfg.seed) or (artefact and cell.problem(cfg.seed, artefact))
+        if not problem and cfg.repair:
+            problem = ", ".join(cell.lost(cfg.seed, verify=cfg.verify))
         if problem:
             _train(cfg, cell, problem, attacked=attacked)
             if artefact and (problem := cell.problem(cfg.seed, artefact)):
@@ -58,7 +67,7 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)
     (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
-    _write_cell_config(cell, config.science(cfg))
+    _describe(cell, config.science(cfg))
     with tracking.track(cfg, folder, job_type="train") as tracker:
         metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin(cfg))
         tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
@@ -78,27 +87,17 @@ def _basis(cfg: DictConfig) -> dict[str, Path]:
     return found
 
 
-def public_science(cfg: DictConfig) -> dict[str, Any]:
-    """What decides a model that is trained on the public pool alone."""
-    every = config.science(cfg)
-    private = ("num_train", "num_test")
-    dataset = {key: value for key, value in every["dataset"].items() if key not in private}
-    others = ("public", "method", "precision")
-    return {"dataset": dataset, **{name: every[name] for name in others if name in every}}
-
-
 def _ensure_public(cfg: DictConfig) -> Path:
     """The folder of a model trained on the public pool alone, the same for all seeds."""
-    science = public_science(cfg)
-    name = f"{cfg.method.name}-{(cfg.public or cfg.dataset).name}-{config.digest(science)}"
-    cell = store.Cell(Path(cfg.results), name, 1)
+    cell = public_cell(cfg)
+    cell.check_owner()
     with cell.lock(0):
         if problem := cell.problem(0, FILES[PUBLIC]):
             from synpriv.shadow import training
 
             log.info("%s, public model: %s, training", cfg.method.name, problem)
-            _write_cell_config(cell, science)
-            with tracking.track(cfg, cell.run(0), job_type="public", cell=name) as tracker:
+            _describe(cell, public_science(cfg))
+            with tracking.track(cfg, cell.run(0), job_type="public", cell=cell.name) as tracker:
                 training.train_public(cfg, cell, tracker, extra=_origin(cfg))
         elif cell.metrics(0)["public_sha256"] != _public_sha256(cfg):
             raise ValueError(
@@ -113,9 +112,8 @@ def _public_sha256(cfg: DictConfig) -> str | None:
     return None if public is None else public.digest()
 
 
-def _write_cell_config(cell: store.Cell, science: dict[str, Any]) -> None:
-    content = OmegaConf.to_yaml(OmegaConf.create(science))
-    store.write_bytes(cell.folder / "cell.yaml", content.encode())
+def _describe(cell: store.Cell, science: dict[str, Any]) -> None:
+    store.write_bytes(cell.folder / DESCRIPTION, description(science))
 
 
 def _origin(cfg: DictConfig) -> dict[str, str | None]:

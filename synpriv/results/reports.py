@@ -1,0 +1,207 @@
+"""Reports on disk: what an audit says, with its arrays and pictures, shown only as it was written.
+
+<attack>.json is written last. It holds checksums of itself and of the files beside it, so that a
+part which is lost, damaged or of another audit is found. A report takes seconds to make again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import numpy as np
+from annotated_types import Ge, Len
+from numpy.typing import NDArray
+from typing_extensions import TypedDict  # typing's own is too old for pydantic
+
+from synpriv.results import store
+
+FORMAT = 3  # a report of another one is made again
+NOT_MADE = "not made yet"
+CLOSEST = "visual_privacy.png"  # beside the reports of a cell whose method releases images
+Report = dict[str, Any]
+Band = Annotated[list[float], Len(2, 2)]
+Count = Annotated[int, Ge(1)]
+
+
+class Moments(TypedDict):
+    """Over shadow models."""
+
+    mean: float
+    sd: float
+
+
+class Rate(TypedDict):
+    """A true positive rate, its interval, and what chance gives."""
+
+    tpr: float
+    low: float
+    high: float
+    fpr: float
+    null_band: Band
+    above_chance: bool
+    resolvable: bool
+
+
+class Data(TypedDict):
+    """What was seen of the data."""
+
+    in_words: str
+    sha256: str
+
+
+class Heading(TypedDict):
+    """What was asked of an audit."""
+
+    cell: str
+    method: str
+    dataset: str
+    canary: str
+    attack: str
+    attack_options: dict[str, Any]
+    tuning: dict[str, Any]
+    settings: dict[str, Any]
+    seeds: list[int]
+    num_planned: int  # shadow models of the complete cell
+
+
+Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})
+
+
+class Shape(Rates, Heading):
+    """What every report holds that tables and figures read; a proven guarantee may be beside it."""
+
+    partial: bool
+    inputs_sha256: str
+    num_canaries: Count
+    num_models: Count
+    n_in: Count
+    n_out: Count
+    auc: float
+    null_auc: float
+    auc_null_band: Band
+    balanced_accuracy: float
+    epsilon_audited: float
+    epsilon_audited_largest: float
+    test_accuracy: Moments
+    train_s: Moments
+    canary_selection_rate: NotRequired[Moments]
+    provenance: list[str]
+    data: Data
+    warnings: list[str]
+    files: dict[str, str]
+    epsilon: NotRequired[float | None]
+    epsilon_tuned: NotRequired[float | None]
+
+
+def save(
+    file: Path, report: Report, arrays: Mapping[str, NDArray], pictures: Mapping[str, bytes]
+) -> Report:
+    """Write arrays (.npz) and pictures (by name), then the report; returns it with its checksums.
+
+    The archive repeats what was asked, so that either file is enough to make both again.
+    """
+    heading = np.array(json.dumps({key: report[key] for key in Heading.__annotations__}))
+    others = {f"{file.stem}.npz": store.npz_bytes(**arrays, heading=heading), **pictures}
+    for name, content in others.items():
+        store.write_bytes(file.with_name(name), content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in others.items()}
+    whole = report | {"format": FORMAT, "files": sums}
+    whole |= {"report_sha256": store.json_sha256(whole)}
+    store.write_json(file, whole)
+    return whole
+
+
+def read(file: Path) -> Report | None:
+    """A report that is whole with all its files, else None; `problem` says why."""
+    report, _ = _read(file)
+    return report
+
+
+def problem(file: Path) -> str | None:
+    """Why a report cannot be shown, None if it is whole with all its files."""
+    _, why = _read(file)
+    return why
+
+
+def heading_of(file: Path) -> Heading | None:
+    """What was asked of an audit whose report, or the archive beside it, is whole; else None."""
+    report, _ = _parse(file)
+    try:
+        if report is None:
+            with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+                report = json.loads(str(arrays["heading"]))
+        return _validator(Heading).validate_python(report, strict=True)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None  # `problem` says what is wrong with the report
+
+
+def _read(file: Path) -> tuple[Report | None, str | None]:
+    report, why = _parse(file)
+    if report is None:
+        return None, why
+    for name, checksum in report["files"].items():
+        beside = file.with_name(name)
+        try:
+            if hashlib.sha256(beside.read_bytes()).hexdigest() != checksum:
+                return None, f"{beside} is damaged or of another audit (checksum differs)"
+        except OSError as error:
+            return None, f"{beside} cannot be read ({error.strerror})"
+    return report, None
+
+
+def _parse(file: Path) -> tuple[Report | None, str | None]:
+    """The JSON alone, and why not."""
+    try:
+        written = file.read_bytes()
+    except FileNotFoundError:
+        return None, NOT_MADE
+    except OSError as error:
+        return None, f"{file} cannot be read ({error.strerror})"
+    try:
+        report = json.loads(written)
+        if isinstance(report, dict) and report.get("format") in range(FORMAT):
+            return None, f"{file} was made by an earlier version"
+        content = {key: value for key, value in report.items() if key != "report_sha256"}
+        # Byte for byte: two numbers may read alike, and of a key given twice one would be lost.
+        whole = store.json_bytes(report) == written
+        if not whole or store.json_sha256(content) != report["report_sha256"]:
+            return None, f"{file} is damaged (checksum differs)"
+        _check_shape(file, report)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return None, f"{file} is damaged or no report ({_first_line(error)})"
+    return report, None
+
+
+def _check_shape(file: Path, report: Report) -> None:
+    """ValueError for a report that was written whole, but not by this code."""
+    if report["format"] != FORMAT:
+        raise ValueError(f"format {report['format']}, must be {FORMAT}")
+    _validator(Shape).validate_python(report, strict=True)
+    if len(report["seeds"]) != report["num_models"]:
+        raise ValueError(f"{report['num_models']} shadow models, seeds {report['seeds']}")
+    beside = {f"{file.stem}.npz", f"{file.stem}.png"}
+    if not beside <= set(report["files"]) <= beside | {CLOSEST}:
+        raise ValueError(f"files {', '.join(report['files'])}")
+
+
+@functools.cache
+def _validator(shape: type) -> Any:
+    from pydantic import TypeAdapter  # only once there is a report to be read
+
+    return TypeAdapter(shape)
+
+
+def _first_line(error: BaseException) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,0 +1,52 @@
+"""Whether what finished runs left is still there: weights, synthetic sets, records, closest pairs.
+
+No figure of a report needs it, so a loss is named, and nothing is trained for it unless asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from synpriv import config
+from synpriv.results import store
+from synpriv.shadow.cells import DESCRIPTION, built_on, cell_of, description
+
+_SHOWN = 3
+
+
+def warn(cfg: DictConfig) -> None:
+    """Name outputs that are missing or damaged, of a cell and of those that it builds on."""
+    cell = cell_of(cfg)
+    finished = [seed for seed in cell.trained() if cell.problem(seed) is None]
+    if finished:
+        _describe_again(cell, description(config.science(cfg)))
+    if lost := _lost(cell, finished, verify=cfg.verify):
+        then = "they are trained again" if cfg.repair else "repair=true trains these runs again"
+        print(f"warning: {cell.folder}: {_some(lost)}; no figure needs it, {then}")
+    for own in built_on(cfg):
+        if lost := _lost(own, own.trained(), verify=cfg.verify):
+            print(f"warning: {own.folder}: {_some(lost)}; made again when a training needs it")
+
+
+def _lost(cell: store.Cell, seeds: Sequence[int], *, verify: bool) -> list[str]:
+    return [words for seed in seeds for words in cell.lost(seed, verify=verify)]
+
+
+def _describe_again(cell: store.Cell, content: bytes) -> None:
+    """Write cell.yaml again if it is not as it was."""
+    file = cell.folder / DESCRIPTION
+    if file.is_file() and file.read_bytes() == content:
+        return
+    try:
+        store.write_bytes(file, content)
+    except OSError as error:
+        print(f"warning: {file} is lost or damaged and cannot be written ({error.strerror})")
+    else:
+        print(f"note: {file} was lost or damaged and is written again")
+
+
+def _some(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more

@@ -1,0 +1,356 @@
+"""Reports on disk: whatever happened to one of its files, no wrong figure is shown."""
+
+import functools
+import itertools
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synpriv import audits
+from synpriv.report.__main__ import main
+from synpriv.results import reports, store
+from synpriv.results.reports import Heading
+
+C, S = 12, 6
+NAME = "undefended-digits-mislabelled-0123abcd"
+THRESHOLD = {
+    "_target_": "synpriv.audit.attacks.threshold.threshold",
+    "name": "threshold",
+    "score": "hinge",
+}
+
+
+def heading(**others: Any) -> Heading:
+    whole = {
+        "cell": NAME,
+        "method": "undefended",
+        "dataset": "digits",
+        "canary": "mislabelled",
+        "attack": "threshold",
+        "attack_options": THRESHOLD,
+        "tuning": {"num_trials": 1, "distribution": "logarithmic"},
+        "settings": {"method.name": "undefended"},
+        "seeds": list(range(S)),
+        "num_planned": S,
+    }
+    return whole | others  # type: ignore[return-value]
+
+
+def save_runs(results: Path, *, leak: float = 2.0, seeds: range = range(S)) -> store.Cell:
+    """Shadow models in which every other canary is a member."""
+    cell = store.Cell(results, NAME, S)
+    data = {"in_words": "few", "sha256": "0", "warnings": [], "class_sizes": [6, 6]}
+    for seed in seeds:
+        member = (np.arange(C) + seed) % 2 == 0
+        logits = np.random.default_rng(seed).normal(size=(C, 1, 3)).astype(np.float32)
+        logits[:, 0, 0] += leak * member
+        about = {"cell": NAME, "seed": seed, "canaries_sha256": "0", "test_accuracy": 0.9}
+        about |= {"train_s": 1.0, "provenance": ["pixels"], "builds_on": {}}
+        save = functools.partial(store.save_run, cell.run(seed), logits=logits, member=member)
+        save(
+            labels=np.zeros(C, np.int64),
+            true_labels=np.ones(C, np.int64),
+            metrics=about | {"data": data | {"num_private": C}},
+        )
+    return cell
+
+
+@functools.cache
+def made() -> Path:
+    """A cell with its report, made once."""
+    import tempfile
+
+    results = Path(tempfile.mkdtemp(prefix="synpriv-test-"))
+    cell = save_runs(results)
+    audits.make(audits.Request(cell, cell, heading()))
+    return results
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    shutil.rmtree(made())
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made(), tmp_path / "r"))
+
+
+def report_file(results: Path) -> Path:
+    return results / NAME / "threshold.json"
+
+
+def content(results: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in (results / NAME).glob("threshold.*")}
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A report with something else in it and a checksum that agrees."""
+    report = json.loads(file.read_bytes())
+    del report["report_sha256"]
+    change(report)
+    store.write_json(file, report | {"report_sha256": store.json_sha256(report)})
+
+
+def test_a_report_reads_back_and_one_that_is_not_there_is_not_made_yet(results: Path) -> None:
+    report = reports.read(report_file(results))
+    assert report is not None
+    assert report["auc"] > 0.8
+    assert report["files"].keys() == {"threshold.npz", "threshold.png"}
+    assert reports.problem(report_file(results)) is None
+    assert reports.problem(results / NAME / "lira.json") == reports.NOT_MADE
+    assert reports.read(results / NAME / "lira.json") is None
+
+
+def test_one_changed_digit_of_the_auc_is_not_shown(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, before = report_file(results), content(results)
+    auc = f'"auc": {json.loads(file.read_bytes())["auc"]}'.encode()
+    assert before["threshold.json"].count(auc) == 1
+    file.write_bytes(before["threshold.json"].replace(auc, b'"auc": 0.5'))
+    assert reports.read(file) is None
+    assert main([str(results), "--out", str(results / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "0.500" not in printed.out
+    assert f"made again: {file} is damaged (checksum differs)" in printed.err
+    assert content(results) == before
+
+
+@pytest.mark.parametrize("name", ["threshold.json", "threshold.npz", "threshold.png"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "flipped", "foreign"])
+def test_a_damaged_part_of_a_report_is_made_again(
+    results: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, before = results / NAME / name, content(results)
+    whole = bytearray(before[name])
+    whole[len(whole) // 2] ^= 4
+    new = {"cut": whole[:100], "emptied": b"", "flipped": whole, "foreign": b'["x"]'}
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(new[damage])
+    if file.suffix == ".json" and damage == "gone":
+        assert main([str(results)]) == 1  # it was not made yet
+        assert f"not audited: {results / NAME}" in capsys.readouterr().out
+        return
+    assert main([str(results), "--out", str(results / "out")]) == 0
+    assert "made again" in capsys.readouterr().err
+    assert content(results) == before
+
+
+def test_a_picture_of_another_audit_is_found(results: Path) -> None:
+    """A kill between the arrays and the report of other options leaves files of both."""
+    file, before = report_file(results), content(results)
+    cell = store.Cell(results, NAME, S)
+    options = THRESHOLD | {"score": "logit"}
+    audits.make(audits.Request(cell, cell, heading(attack_options=options)))
+    assert content(results)["threshold.npz"] != before["threshold.npz"]
+    file.write_bytes(before["threshold.json"])
+    assert "of another audit" in str(reports.problem(file))
+    request = audits.Request(cell, cell, heading())
+    assert audits.current(request) is None
+    audits.on_disk(file)
+    assert content(results) == before
+
+
+def test_a_report_and_its_arrays_damaged_at_once_are_named(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for end in ("json", "npz"):
+        report_file(results).with_suffix(f".{end}").write_bytes(b"{")
+    assert main([str(results)]) == 1
+    printed = capsys.readouterr()
+    assert "left out" in printed.err
+    assert "the command of its sweep makes it again" in printed.err
+    assert f"not audited: {results / NAME}" in printed.out
+
+
+def _put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        *path, last = key.split("/")
+        node: Any = report
+        for part in path:
+            node = node[part]
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _put("auc", None),
+        _put("auc", "0.9"),
+        _put("auc", True),
+        _put("n_out", 0),
+        _put("auc_null_band", [0.4]),
+        _put("tpr@fpr=0.001", None),
+        _put("tpr@fpr=0.01/tpr", "all"),
+        _put("tpr@fpr=0.01/null_band", [1, 2, 3]),
+        _put("warnings", "none"),
+        _put("test_accuracy", 0.9),
+        _put("data/in_words", None),
+        _put("seeds", [0, 1]),
+        _put("format", 2),
+        _put("format", 4),
+        _put("format", "3"),
+        _put("files/threshold.png", None),
+        _put("files/..", "0"),
+        _put("files/other.png", "0"),
+    ],
+)
+def test_a_key_that_is_missing_or_of_another_type_is_made_again(
+    results: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    file, before = report_file(results), content(results)
+    rewritten(file, change)
+    assert reports.read(file) is None
+    assert reports.problem(file) is not None
+    report, note = audits.on_disk(file)
+    assert note is not None
+    assert report == reports.read(file)
+    assert content(results) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"{}", b"[]", b"null", b"3", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"format": 2}'],
+)
+def test_what_is_no_report_at_all_is_no_traceback(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "x" / "threshold.json"
+    file.parent.mkdir()
+    file.write_bytes(text)
+    assert reports.read(file) is None
+    assert str(file) in str(reports.problem(file))
+    assert main([str(tmp_path)]) == 1
+
+
+def test_a_key_given_twice_is_damage(results: Path) -> None:
+    file = report_file(results)
+    text = file.read_bytes().replace(b'{\n "cell"', b'{\n "auc": 0.99,\n "cell"', 1)
+    file.write_bytes(text)
+    assert json.loads(text)["auc"] != 0.99  # the later one counts, in Python
+    assert reports.read(file) is None
+
+
+def test_a_report_of_models_that_were_trained_again_is_made_again(results: Path) -> None:
+    save_runs(results, leak=0.0)
+    report, note = audits.on_disk(report_file(results))
+    assert "is not of the shadow models that are there" in str(note)
+    assert report["auc"] < 0.8
+
+
+def test_a_report_whose_models_are_gone_stays(results: Path) -> None:
+    for seed in range(S):
+        shutil.rmtree(results / NAME / str(seed))
+    report, note = audits.on_disk(report_file(results))
+    assert report["auc"] > 0.8
+    assert "they are not beside it" in str(note)
+
+
+def test_a_damaged_model_is_named_beside_its_report(results: Path) -> None:
+    (results / NAME / "3" / store.EVIDENCE).write_bytes(b"")
+    _, note = audits.on_disk(report_file(results))
+    assert "3/evidence.npz is damaged" in str(note)
+
+
+def test_a_renamed_folder_does_not_show_another_cell_s_figures(results: Path) -> None:
+    (results / NAME).rename(results / "dpsgd-digits-mislabelled-0123abcd")
+    with pytest.raises(ValueError, match=f"is threshold of {NAME}; name it as it was"):
+        audits.on_disk(results / "dpsgd-digits-mislabelled-0123abcd" / "threshold.json")
+
+
+def test_a_copied_report_does_not_pass_for_another_attack(results: Path) -> None:
+    for end in ("json", "npz", "png"):
+        shutil.copy(report_file(results).with_suffix(f".{end}"), results / NAME / f"lira.{end}")
+    assert reports.read(results / NAME / "lira.json") is None
+    with pytest.raises(ValueError, match=f"is threshold of {NAME}; name it as it was"):
+        audits.on_disk(results / NAME / "lira.json")
+
+
+def test_a_report_file_does_not_decide_which_code_runs(results: Path) -> None:
+    file = report_file(results)
+    options = {"_target_": "os.mkdir", "path": str(results / "boom"), "name": "threshold"}
+    rewritten(file, lambda report: report.update(attack_options=options, inputs_sha256="0"))
+    with pytest.raises(ValueError, match=r"its attack os\.mkdir is not one of ours"):
+        audits.on_disk(file)
+    assert not (results / "boom").exists()
+
+
+def test_arrays_hold_no_pickle_and_say_what_was_asked(results: Path) -> None:
+    archive = report_file(results).with_suffix(".npz")
+    with np.load(archive, allow_pickle=False) as arrays:
+        assert json.loads(str(arrays["heading"])) == heading()
+    assert zipfile.ZipFile(archive).testzip() is None
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the process runs after it."""
+
+
+def _killed_after(steps: int, work: Callable[[], object]) -> bool:
+    """Run `work` in a process that dies after so many instructions in results/; whether it died."""
+    left = steps
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if "/synpriv/results/" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                os._exit(9)
+        return trace
+
+    child = os.fork()
+    if child == 0:
+        try:
+            sys.settrace(trace)
+            work()
+        finally:  # never back into pytest
+            os._exit(0 if sys.exc_info()[0] is None else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def test_a_report_killed_at_any_point_of_its_writing_is_the_old_one_the_new_one_or_none(
+    results: Path,
+) -> None:
+    file, before = report_file(results), content(results)
+    old = reports.read(file)
+    assert old is not None
+    arrays = {"statistic": np.zeros((C, S)), "roc_fpr": np.ones(3), "roc_tpr": np.ones(3)}
+    new = {key: value for key, value in old.items() if key != "report_sha256"} | {"auc": 0.25}
+    work = functools.partial(reports.save, file, new, arrays, {"threshold.png": b"other"})
+    seen = []
+    for steps in itertools.count(0, 97):
+        for name, text in before.items():
+            (results / NAME / name).write_bytes(text)
+        died = _killed_after(steps, work)
+        got = reports.read(file)
+        if got is not None:
+            assert got["auc"] in (old["auc"], 0.25)
+            beside = file.with_suffix(".png").read_bytes() == b"other"
+            assert beside == (got["auc"] == 0.25)
+        seen.append(None if got is None else got["auc"])
+        if not died:
+            break
+    assert seen[0] == old["auc"]
+    assert seen[-1] == 0.25
+    assert None in seen
+    assert len(seen) > 100
