@@ -129,9 +129,7 @@ def test_one_changed_digit_of_the_auc_is_not_shown(
 
 @pytest.mark.parametrize("name", ["threshold.json", "threshold.npz", "threshold.png"])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "flipped", "foreign"])
-def test_a_damaged_part_of_a_report_is_made_again(
-    results: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_part_of_a_report_is_made_again(results: Path, name: str, damage: str) -> None:
     file, before = results / NAME / name, content(results)
     whole = bytearray(before[name])
     whole[len(whole) // 2] ^= 4
@@ -139,13 +137,18 @@ def test_a_damaged_part_of_a_report_is_made_again(
     file.unlink()
     if damage != "gone":
         file.write_bytes(new[damage])
-    if file.suffix == ".json" and damage == "gone":
-        assert main([str(results)]) == 1  # it was not made yet
-        assert f"not audited: {results / NAME}" in capsys.readouterr().out
-        return
-    assert main([str(results), "--out", str(results / "out")]) == 0
-    assert "made again" in capsys.readouterr().err
+    assert reports.read(report_file(results)) is None
+    _, note = audits.on_disk(report_file(results))
+    assert str(note).startswith("made again: ")
     assert content(results) == before
+
+
+def test_a_cell_whose_report_is_gone_is_not_audited(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_file(results).unlink()
+    assert main([str(results)]) == 1
+    assert f"not audited: {results / NAME}" in capsys.readouterr().out
 
 
 def test_a_picture_of_another_audit_is_found(results: Path) -> None:
@@ -212,17 +215,12 @@ def _put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         _put("files/other.png", "0"),
     ],
 )
-def test_a_key_that_is_missing_or_of_another_type_is_made_again(
+def test_a_key_that_is_missing_or_of_another_type_is_no_report(
     results: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    file, before = report_file(results), content(results)
-    rewritten(file, change)
-    assert reports.read(file) is None
-    assert reports.problem(file) is not None
-    report, note = audits.on_disk(file)
-    assert note is not None
-    assert report == reports.read(file)
-    assert content(results) == before
+    rewritten(report_file(results), change)
+    assert reports.read(report_file(results)) is None
+    assert reports.problem(report_file(results)) is not None
 
 
 @pytest.mark.parametrize(
@@ -338,7 +336,7 @@ def test_a_report_killed_at_any_point_of_its_writing_is_the_old_one_the_new_one_
     new = {key: value for key, value in old.items() if key != "report_sha256"} | {"auc": 0.25}
     work = functools.partial(reports.save, file, new, arrays, {"threshold.png": b"other"})
     seen = []
-    for steps in itertools.count(0, 97):
+    for steps in itertools.count(0, 7):
         for name, text in before.items():
             (results / NAME / name).write_bytes(text)
         died = _killed_after(steps, work)

@@ -1,6 +1,5 @@
 """Results on disk: written whole, checked when read, never unpickled."""
 
-import json
 import os
 import shutil
 import subprocess
