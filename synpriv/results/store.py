@@ -72,14 +72,13 @@ class Cell:
             return why
         if _owner(content) != (self.name, seed):
             return f"{self.run(seed) / METRICS} belongs to {_in_words(content)}"
-        known = {EVIDENCE: content.get("evidence_sha256"), **content.get("artefacts", {})}
         name = artefact or EVIDENCE
-        file = self.run(seed) / name
-        if known.get(name) is None:
+        file, checksum = self.run(seed) / name, _checksums(content).get(name)
+        if checksum is None:
             return f"{file} was not kept"
         if not file.is_file():
             return f"{file} is missing"
-        if sha256(file) != known[name]:
+        if sha256(file) != checksum:
             return f"{file} is damaged (checksum differs)"
         return None
 
@@ -104,7 +103,7 @@ class Cell:
             return [f"{seed}/{METRICS} is damaged"]
         done, sizes = (folder / METRICS).stat().st_mtime_ns, metrics.get("artefact_bytes", {})
         found = []
-        for name, checksum in metrics.get("artefacts", {}).items():
+        for name, checksum in _checksums(metrics).items():
             file = folder / name
             if not file.is_file():
                 found.append(f"{seed}/{name} is missing")
@@ -254,6 +253,12 @@ def sha256(file: Path) -> str:
 
 def _owner(metrics: dict[str, Any]) -> tuple[str, int]:
     return metrics["cell"], metrics["seed"]
+
+
+def _checksums(metrics: dict[str, Any]) -> dict[str, str]:
+    """Of all that a run left; one on public data alone has no evidence."""
+    evidence = {EVIDENCE: metrics["evidence_sha256"]} if "evidence_sha256" in metrics else {}
+    return evidence | metrics.get("artefacts", {})
 
 
 def _in_words(metrics: dict[str, Any]) -> str:

@@ -35,11 +35,14 @@ def public_cell(cfg: DictConfig) -> store.Cell:
     return store.Cell(Path(cfg.results), f"{cfg.method.name}-{pool}-{digest}", 1)
 
 
-def built_on(cfg: DictConfig) -> Iterator[store.Cell]:
-    """The cells of teachers, proxies and public models, those that they build on included."""
+def built_on(cfg: DictConfig) -> Iterator[tuple[store.Cell, dict[str, Any]]]:
+    """The cells of teachers, proxies and public models, and theirs, each with what decides it."""
     for name in config.prerequisites(cfg.method):
         own = config.of_prerequisite(cfg, name)
-        yield public_cell(own) if name == PUBLIC else cell_of(own)
+        if name == PUBLIC:
+            yield public_cell(own), public_science(own)
+        else:
+            yield cell_of(own), config.science(own)
         yield from built_on(own)
 
 

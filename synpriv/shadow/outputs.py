@@ -6,6 +6,7 @@ No figure of a report needs it, so a loss is named, and nothing is trained for i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -20,12 +21,12 @@ def warn(cfg: DictConfig) -> None:
     """Name outputs that are missing or damaged, of a cell and of those that it builds on."""
     cell = cell_of(cfg)
     finished = [seed for seed in cell.trained() if cell.problem(seed) is None]
-    if finished:
-        _describe_again(cell, description(config.science(cfg)))
+    _describe_again(cell, config.science(cfg))
     if lost := _lost(cell, finished, verify=cfg.verify):
         then = "they are trained again" if cfg.repair else "repair=true trains these runs again"
         print(f"warning: {cell.folder}: {_some(lost)}; no figure needs it, {then}")
-    for own in built_on(cfg):
+    for own, science in built_on(cfg):
+        _describe_again(own, science)
         if lost := _lost(own, own.trained(), verify=cfg.verify):
             print(f"warning: {own.folder}: {_some(lost)}; made again when a training needs it")
 
@@ -34,10 +35,10 @@ def _lost(cell: store.Cell, seeds: Sequence[int], *, verify: bool) -> list[str]:
     return [words for seed in seeds for words in cell.lost(seed, verify=verify)]
 
 
-def _describe_again(cell: store.Cell, content: bytes) -> None:
-    """Write cell.yaml again if it is not as it was."""
-    file = cell.folder / DESCRIPTION
-    if file.is_file() and file.read_bytes() == content:
+def _describe_again(cell: store.Cell, science: dict[str, Any]) -> None:
+    """Write cell.yaml of a cell with finished runs again if it is not as it was."""
+    file, content = cell.folder / DESCRIPTION, description(science)
+    if not cell.trained() or (file.is_file() and file.read_bytes() == content):
         return
     try:
         store.write_bytes(file, content)
