@@ -146,14 +146,22 @@ def _read(file: Path) -> tuple[Report | None, str | None]:
     report, why = _parse(file)
     if report is None:
         return None, why
-    for name, checksum in report["files"].items():
-        beside = file.with_name(name)
-        try:
-            if hashlib.sha256(beside.read_bytes()).hexdigest() != checksum:
-                return None, f"{beside} is damaged or of another audit (checksum differs)"
-        except OSError as error:
-            return None, f"{beside} cannot be read ({error.strerror})"
+    wrong = [
+        file.with_name(name)
+        for name, checksum in report["files"].items()
+        if _checksum(file.with_name(name)) != checksum
+    ]
+    if wrong:
+        return None, f"{', '.join(map(str, wrong))} damaged, gone or of another audit"
     return report, None
+
+
+def _checksum(file: Path) -> str | None:
+    """None for a file that is not there or cannot be read."""
+    try:
+        return store.sha256(file)
+    except OSError:
+        return None
 
 
 def _parse(file: Path) -> tuple[Report | None, str | None]:
