@@ -21,6 +21,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from synpriv import terminal
+
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc"),
@@ -44,6 +46,7 @@ _PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_I
 
 def call(main: Callable[[], object]) -> None:
     """Run Hydra's `main` on the normalised command line."""
+    terminal.never_fail()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own several lines and exits
     os.environ["SYNPRIV_COMMAND"] = shlex.join(["python", *sys.argv])
     with errors_in_one_line():

@@ -14,7 +14,7 @@ from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
 from synpriv.data.draws import membership
-from synpriv.report import figure, pairs, table, trade_off
+from synpriv.report import content, figure, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 from synpriv.results import store
 
@@ -337,3 +337,22 @@ def test_pairs_show_each_canary_once_the_closest_first(tmp_path: Path) -> None:
     assert len(pairs.closest(runs, 10)) == 3
     pairs.draw(runs, tmp_path / "pairs.png", title="x")
     assert (tmp_path / "pairs.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dashboard_sees_what_is_no_evidence() -> None:
+    leak, none = report_of(3.0, "undefended")[0], report_of(0.0, "distill_dm")[0]
+    none["partial"] = True
+    for report, found in ((leak, 1), (none, 0)):
+        flat = content.flatten(report)
+        assert all(type(value) in (int, float) for value in flat.values())
+        for key in ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"):
+            assert flat[f"{key}/above_chance"] == found
+            assert flat[f"{key}/resolvable"] == 1
+            assert [flat[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
+                "null_band"
+            ]
+            assert (flat[key] > flat[f"{key}/null_high"]) == found
+        assert [flat["auc/null_low"], flat["auc/null_high"]] == report["auc_null_band"]
+        assert flat["auc/above_chance"] == found
+        assert flat["partial"] == 1 - found
+        assert content.objective(report, "auc") == report["auc"]

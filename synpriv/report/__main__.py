@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synpriv import terminal
 from synpriv.audit.metrics import Roc
 from synpriv.report import figure, table, trade_off
 from synpriv.results import store
@@ -34,6 +35,7 @@ def audited(results: Path) -> list[tuple[dict, Roc]]:
 
 def main(argv: list[str]) -> int:
     """Print and write the report; returns the exit code."""
+    terminal.never_fail()
     parser = argparse.ArgumentParser(prog="python -m synpriv.report", description=__doc__)
     parser.add_argument("results", nargs="?", default="multirun", type=Path)
     results = parser.parse_args(argv).results

@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from synpriv import config
+from synpriv import config, tracking
 from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
@@ -47,6 +47,7 @@ def confirm(cfg: DictConfig) -> None:
 
     Data that are not there any more are no reason to hide a result, but that is said too.
     """
+    tracking.check(cfg)
     check_attack(cfg)
     try:
         pools = load_pools_on_disk(cfg)
@@ -79,6 +80,7 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
     complete is not begun. attacked: by `cfg.attack`.
     """
     config.validate(cfg)
+    tracking.check(cfg)
     if cfg.trainer.accelerator == "gpu":
         from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
 
