@@ -23,7 +23,8 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+    byte = ord(char) - 0xDC00  # of a file's name that is not of the locale's encoding
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
 
 
 codecs.register_error("synpriv_spell", _spell)
@@ -41,8 +42,13 @@ def never_fail() -> None:
 
 def one_line(text: str) -> str:
     """Without what could steer a terminal, end a line or reverse what is read."""
-    plain = " ".join(text.split())
-    return "".join(_escaped(c) if unicodedata.category(c) in _ACTIVE else c for c in plain)
+    return "".join(map(_plain, text)).strip()
+
+
+def _plain(char: str) -> str:
+    if char in "\t\n\r\v\f":
+        return " "
+    return _escaped(char) if unicodedata.category(char) in _ACTIVE else char
 
 
 def shown(text: str) -> str:

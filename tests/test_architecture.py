@@ -116,8 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("terminal", "guarantee", "audit", "results", "tracking"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
-        "recipe",
-        "fingerprint",
+        *("recipe", "fingerprint", "terminal"),
     ),
     "pipeline": ("audit", "config", "report", "results", "shadow", "tracking"),
     "summary": ("pipeline", "report", "results"),

@@ -214,10 +214,10 @@ def test_the_variance_that_auto_chose_is_said_once_per_kind_and_in_the_legend(
 ) -> None:
     auto = {"attack_options": {"variance": "auto"}, "variance": "pooled", "num_models": 6}
     reports = [report | auto for report in twins(results)]
-    assert table.notes(reports).count("of 6 shadow models used variance=pooled") == 1
+    assert "".join(table.notes(reports)).count("of 6 shadow models used variance=pooled") == 1
     assert all(label.endswith("(pooled variance)") for label in figure.labels(reports))
     explicit = [report | {"attack_options": {"variance": "pooled"}} for report in reports]
-    assert "variance" not in table.notes(explicit) + "".join(figure.labels(explicit))
+    assert "variance" not in "".join(table.notes(explicit) + figure.labels(explicit))
 
 
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(

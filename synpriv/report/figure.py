@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from synpriv.audit.metrics import Roc
-from synpriv.report import names
+from synpriv.report import inert, names
 from synpriv.results import store
 
 
@@ -42,7 +42,7 @@ def draw(cells: Sequence[tuple[dict[str, Any], Roc]], file: Path) -> None:
             np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
             where="post",
             linewidth=1.6,
-            label=label,
+            label=inert.label(label),
         )
     axes.axvline(floor, color="0.3", linestyle=":", linewidth=1)
     axes.annotate(

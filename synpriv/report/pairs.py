@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.report import inert
 from synpriv.results import store
 
 Pairs = dict[str, NDArray]  # of synpriv.shadow.visual.closest_pairs
@@ -49,8 +50,9 @@ def draw(runs: Sequence[tuple[int, Pairs]], file: Path, *, title: str, num: int 
         caption = f"L2 {pair['distance']:.2f}\n{pair['closer']:.0%} closer"
         column[1].set_title(caption, fontsize=8)
     figure.suptitle(
-        f"Visual privacy (no measure of membership): {title}\nabove: canaries, below: the nearest "
-        "released image; closer: share of the held-out images of its class that have a nearer one",
+        f"Visual privacy (no measure of membership): {inert.label(title)}\n"
+        "above: canaries, below: the nearest released image; closer: share of the held-out images "
+        "of its class that have a nearer one",
         fontsize=9,
     )
     buffer = io.BytesIO()

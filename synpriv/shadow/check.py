@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from synpriv import config, tracking
+from synpriv import config, terminal, tracking
 from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
@@ -35,9 +35,9 @@ def announce(configs: Iterable[DictConfig]) -> None:
             raise ValueError(f"{error}{where}") from error
         if seen["sha256"] not in printed:
             printed.add(seen["sha256"])
-            print(f"data: {seen['in_words']}")
+            print(f"data: {terminal.one_line(seen['in_words'])}")
             for warning in (*seen["warnings"], *_about_canaries(cfg, seen)):
-                print(f"warning: {warning}")
+                print(f"warning: {terminal.one_line(warning)}")
         if cfg.check:
             print(f"checked, nothing was trained: {in_words(cfg)}")
 
