@@ -109,6 +109,8 @@ def _init(**arguments: Any) -> Any:
     import wandb
 
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+    if _decided[-1] == "offline":  # of the whole process: its telemetry would wait at every exit
+        wandb.setup(wandb.Settings(mode="offline"))
     options: dict[str, Any] = {"finish_timeout": FINISH_TIMEOUT_S}  # of newer versions
     known = {name: value for name, value in options.items() if name in wandb.Settings.model_fields}
     settings = wandb.Settings(

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import wandb
-from conftest import Compose
+from conftest import ROOT, Compose
 from google.protobuf import json_format
 from wandb.proto import wandb_internal_pb2
 
@@ -321,6 +321,25 @@ def test_when_online_fails_the_run_is_offline_complete_and_alone(
         run = records(folder)
         assert items(run, "history", "item")["fit/loss"] == loss
         assert any("exit" in record for record in run)  # it was finished, not cut off
+
+
+BEGINS = """
+import sys
+from synpriv import wandb_session
+for name in ("a", "b"):
+    run = wandb_session.begin(id=name, dir=sys.argv[1], project="p")
+    run.log({"loss": 0.5})
+    run.finish()
+"""
+
+
+def test_a_process_that_is_offline_sends_no_telemetry_at_its_end(tmp_path: Path) -> None:
+    with Server(401, 200) as server:
+        keys = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+        command = [sys.executable, "-c", BEGINS, str(tmp_path)]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, **keys}, check=True, timeout=60)
+        assert len(server.asked) == 1
+    assert runs_in(tmp_path) == ["offline-run-a", "offline-run-b"]
 
 
 def test_a_seed_that_was_interrupted_leaves_no_second_run(compose: Compose, tmp_path: Path) -> None:
