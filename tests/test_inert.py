@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Compose
+from conftest import ROOT, Compose, RunPy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synpriv import cli, terminal
 from synpriv.audit.metrics import Roc
 from synpriv.report import figure, inert, pairs, table, trade_off
+from synpriv.results import store
 from synpriv.shadow import check
 
 HOSTILE = [
@@ -230,6 +232,7 @@ def test_a_picture_lies_in_the_folder_whatever_the_report_calls_itself(
     assert sorted(p for p in tmp_path.rglob("*.png")) == sorted(drawn)
 
 
+C_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 PRINTS = """
 import json, sys
 from synpriv import cli
@@ -248,7 +251,7 @@ cli.call(main)
     "env",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        C_LOCALE,
         {"PYTHONIOENCODING": "latin-1"},
         {"PYTHONIOENCODING": "utf-8"},
     ],
@@ -275,3 +278,46 @@ def test_no_line_is_lost_to_the_encoding_of_a_terminal(env: dict[str, str]) -> N
     assert lines[-1].startswith("folder m")
     assert answer.stderr.decode(encoding).splitlines()[-1] == lines[-1]
     assert "Logging error" not in answer.stderr.decode(encoding)
+
+
+ODD = "m\u00fcll, a=b [x] \u2026"
+
+
+@pytest.mark.parametrize("env", [{}, C_LOCALE], ids=["utf-8", "C"])
+def test_a_results_folder_of_any_name_is_checked(
+    env: dict[str, str], tmp_path: Path, run_py: RunPy
+) -> None:
+    answer = run_py("check=true", f"results={tmp_path / ODD}", "logger=none", env=env)
+    assert answer.returncode == 0, answer.stderr
+    assert "checked, nothing was trained" in answer.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_is_written_into_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / ODD / "cell"
+    report = a_report("plain") | {"format": store.REPORT_FORMAT, "inputs_sha256": "0"}
+    store.write_json(folder / "lira.json", report)
+    curve = {"roc_fpr": np.array([0.0, 1.0]), "roc_tpr": np.array([0.0, 1.0])}
+    store.write_bytes(folder / "lira.npz", store.npz_bytes(**curve))
+    store.write_bytes(folder / "lira.png", b"")
+    answer = subprocess.run(
+        [sys.executable, "-m", "synpriv.report", str(folder.parent)],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **C_LOCALE},
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert b"written: " in answer.stdout
+    assert (folder.parent / "report.md").is_file()
+
+
+def test_the_log_of_a_run_is_utf_8_whatever_the_locale(compose: Compose, tmp_path: Path) -> None:
+    cfg = compose("seed=0", return_hydra_config=True)
+    handler = cfg.hydra.job_logging.handlers.file
+    options = {"encoding": handler.encoding, "errors": handler.errors}
+    file = logging.FileHandler(tmp_path / "run.log", **options)
+    file.emit(logging.LogRecord("x", 20, "x", 1, "m\u00fcll \udcff", None, None))
+    file.close()
+    assert (tmp_path / "run.log").read_bytes() == b"m\xc3\xbcll \\udcff\n"
