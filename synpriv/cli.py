@@ -21,6 +21,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from synpriv import terminal
+
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc"),
@@ -44,6 +46,7 @@ _PART_OF_RANGE = re.compile(rf"(?=.*\d)(?:{_INT})?\.\.+(?:{_INT})?(?:\.\.+(?:{_I
 
 def call(main: Callable[[], object]) -> None:
     """Run Hydra's `main` on the normalised command line."""
+    terminal.never_fail()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own several lines and exits
     os.environ["SYNPRIV_COMMAND"] = shlex.join(["python", *sys.argv])
     with errors_in_one_line():
@@ -202,7 +205,12 @@ def _bounds(text: str, key: str) -> tuple[int, int, int]:
 
 
 def one_line(error: BaseException) -> str:
-    """What was wrong and what would be right, without Hydra's and OmegaConf's extra lines."""
+    """What was wrong and what would be right, in what a terminal shows as one line."""
+    return terminal.one_line(_in_words(error))
+
+
+def _in_words(error: BaseException) -> str:
+    """Without Hydra's and OmegaConf's extra lines."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         hint = _did_you_mean(choice, list(error.options))
@@ -213,7 +221,7 @@ def one_line(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
-        return one_line(cause)
+        return _in_words(cause)
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(error)
     if isinstance(error, InterpolationResolutionError) and _FROM_RESOLVER in str(error):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from synpriv import audits, pipeline
+from synpriv import audits, pipeline, terminal
 from synpriv.report import names, table, trade_off
 from synpriv.results import store
 from synpriv.results.reports import Report
@@ -78,7 +78,8 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     for place in dict.fromkeys(Path(cfg.results) for cfg in configs):
         if not place.is_absolute():  # it follows the folder that the command was started in
             lines.append(f"{place} is {place.absolute()}")
-    return "\n".join(["", *([table.text(reports)] if reports else []), *lines])
+    plain = [terminal.one_line(line) for text in lines for line in text.splitlines()]
+    return "\n".join(["", *([table.text(reports)] if reports else []), *plain])
 
 
 def write_study(configs: Sequence[DictConfig]) -> str:

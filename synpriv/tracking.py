@@ -1,35 +1,27 @@
 """A mirror of runs and audits in W&B (or a csv file): never blocks, prompts or stops a run.
 
-Local files are the source of truth. This is the only file that imports wandb.
+Local files are the source of truth.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
-import http.client
 import io
 import logging
-import netrc
 import os
-import threading
-import urllib.error
-import urllib.request
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from omegaconf import DictConfig
 
-from synpriv import config
+from synpriv import config, wandb_session
 from synpriv.results import store
 
 log = logging.getLogger(__name__)
-PROBE_TIMEOUT_S = 2.0
-INIT_TIMEOUT_S = 8.0
 
 
 class Tracker(ABC):
@@ -86,10 +78,13 @@ class CsvTracker(NoTracker):
 
 
 class WandbTracker(Tracker):
-    """A W&B run. The first failure is reported once and ends the mirroring of this run."""
+    """A W&B run. The first failure is reported once and ends the mirroring of this run.
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
+    replaces: folders of offline runs that this one makes obsolete, removed when it is complete.
+    """
+
+    def __init__(self, run: Any, replaces: Sequence[Path] = ()) -> None:
+        self._run, self._replaces = run, replaces
 
     def _guard(self, call: Callable[[Any], object]) -> None:
         if self._run is None:
@@ -107,15 +102,23 @@ class WandbTracker(Tracker):
         self._guard(lambda run: run.summary.update(values))
 
     def picture(self, key: str, file: Path) -> None:
-        def send(run: Any) -> None:
-            import wandb
-
-            run.log({key: wandb.Image(str(file))})
-
-        self._guard(send)
+        self._guard(lambda run: run.log({key: wandb_session.image(file)}))
 
     def finish(self, *, failed: bool = False) -> None:
         self._guard(lambda run: run.finish(exit_code=int(failed)))
+        if self._run is not None and not failed:
+            for folder in self._replaces:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def place(self) -> str | None:
+        """The address of the run, or the folder of an offline one; None if nothing is mirrored."""
+        return self._run and (self._run.url or str(Path(self._run.dir).parent))
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse, before anything is trained, an environment with which nothing would be mirrored."""
+    if cfg.logger.name == "wandb":
+        wandb_session.check()
 
 
 @contextmanager
@@ -140,98 +143,79 @@ def _start(cfg: DictConfig, folder: Path, job_type: str, cell: str) -> Tracker:
         return CsvTracker(folder / "history.csv")
     if cfg.logger.name != "wandb" or (job_type != "audit" and not cfg.logger.per_seed):
         return NoTracker()
-    content = config.science(cfg) | {"cell": cell}
-    content |= {"attack": config.plain(cfg.attack)} if job_type == "audit" else {"seed": cfg.seed}
-    member = {"train": cfg.seed, "audit": cfg.attack.name, "public": "public"}[job_type]
-    return WandbTracker(
-        _init(
-            project=cfg.logger.project,
-            entity=cfg.logger.entity,
-            id=f"{cell}-{member}",  # deterministic: a resumed sweep makes no duplicates
-            name=f"{cell}-{member}",
-            group=cell,
-            job_type=job_type,
-            config=content,
-            dir=cfg.results,
-        )
+    account = {"project": cfg.logger.project, "entity": cfg.logger.entity}
+    content, results = config.science(cfg), Path(cfg.results)
+    if job_type == "audit":
+        place = Path(cfg.reports or cfg.results)
+        return _audit(cell, content, config.plain(cfg.attack), place, account)
+    return _open(
+        f"{cell}-{'public' if job_type == 'public' else cfg.seed}",
+        {"group": cell, "job_type": job_type, "config": content | {"cell": cell, "seed": cfg.seed}},
+        results,
+        account,
     )
 
 
-def _init(**arguments: Any) -> Any:
-    """An online run if W&B can be reached with a key, else an offline one, else None."""
-    try:
-        import wandb
-    except ImportError as error:
-        log.warning("W&B cannot be imported (%s): nothing is mirrored", error)
-        return None
-    settings = wandb.Settings(
-        console="off",
-        silent=True,
-        init_timeout=INIT_TIMEOUT_S,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        disable_git=True,
-        disable_code=True,
-    )
-    for mode in _modes():
-        more: dict[str, Any] = {"mode": mode, "reinit": "finish_previous", "settings": settings}
-        if mode == "online":
-            more["resume"] = "allow"
-        try:
-            Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-            return wandb.init(**more, **arguments)
-        except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
-            log.warning("W&B %s mode failed: %s", mode, str(error).partition("\n")[0])
-            _give_up_online()
-    return None
+def mirror(
+    report: Mapping[str, Any],
+    *,
+    summary: Mapping[str, Any],
+    pictures: Mapping[str, Path],
+    results: Path,
+    project: str | None = None,
+    entity: str | None = None,
+) -> str | None:
+    """Mirror an audit that is on disk, as the run that its sweep would have made of it.
 
-
-def _modes() -> list[str]:
-    """Modes to try in turn; the user's WANDB_MODE decides if it is set."""
-    chosen = os.environ.get("WANDB_MODE")
-    if chosen in ("offline", "disabled", "dryrun"):
-        return [chosen if chosen != "dryrun" else "offline"]
-    return ["online", "offline"] if reachable() and not _gave_up else ["offline"]
-
-
-_gave_up: list[bool] = []
-
-
-def _give_up_online() -> None:
-    """After one failure this process stays offline: a slow server must not delay every run."""
-    _gave_up.append(True)
-
-
-@functools.cache
-def reachable() -> bool:
-    """Whether a W&B key is set and its server answers at all; asked once per process.
-
-    `wandb.init` would wait over a minute for a server that does not. Name resolution has no time
-    limit of its own, hence the thread.
+    Returns where it is: an address, or the folder of an offline run. None: nothing was mirrored, a
+    warning has said why. summary: flat; pictures: by key. Project and entity are those of
+    WANDB_PROJECT and WANDB_ENTITY by default.
     """
-    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    if not (os.environ.get("WANDB_API_KEY") or _in_netrc(urlparse(url).hostname or "")):
-        return False
-    connected = threading.Event()
-
-    def probe() -> None:
-        try:
-            urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_S).close()
-            connected.set()
-        except urllib.error.HTTPError:  # an answer, if not to this question
-            connected.set()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            log.info("W&B at %s cannot be reached (%s): offline", url, error)
-
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(PROBE_TIMEOUT_S)
-    return connected.is_set()
+    wandb_session.check()
+    account = {
+        "project": project or os.environ.get("WANDB_PROJECT") or config.Logger.project,
+        "entity": entity,
+    }
+    science = _nested(report["settings"])
+    tracker = _audit(report["cell"], science, report["attack_options"], results, account)
+    tracker.summary(dict(summary))
+    for key, file in pictures.items():
+        tracker.picture(key, file)
+    tracker.finish()
+    return tracker.place()
 
 
-def _in_netrc(host: str) -> bool:
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested settings."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        node = found
+        for part in path:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"settings of the report: {key} is within a value")
+        node[last] = value
+    return found
+
+
+def _audit(
+    cell: str,
+    science: dict[str, Any],
+    attack: dict[str, Any],
+    results: Path,
+    account: dict[str, Any],
+) -> WandbTracker:
+    return _open(
+        f"{cell}-{attack['name']}",
+        {"group": cell, "job_type": "audit", "config": science | {"cell": cell, "attack": attack}},
+        results,
+        account,
+    )
+
+
+def _open(name: str, about: dict[str, Any], results: Path, account: dict[str, Any]) -> WandbTracker:
+    """A run whose id is its name: a resumed sweep makes no duplicates."""
+    obsolete = wandb_session.folders(results, name, "offline-run")
+    run = wandb_session.begin(id=name, name=name, dir=str(results), **about, **account)
+    return WandbTracker(run, obsolete)

@@ -3,41 +3,60 @@
 import contextlib
 import csv
 import http.server
+import io
 import json
 import logging
+import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+import typing
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from conftest import Compose
+import wandb
+from conftest import ROOT, Compose
+from google.protobuf import json_format
+from wandb.proto import wandb_internal_pb2
 
-from synpriv import tracking
+from synpriv import config, probe, tracking, wandb_session
+from synpriv.report import names
+from synpriv.shadow import check
 
 WANDB = Path(sys.executable).with_name("wandb")
 
 
+KEY = "0" * 40
+
+
 @pytest.fixture(autouse=True)
-def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """No key in the environment or in ~/.netrc, nothing remembered from another test."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "http_proxy", "https_proxy"):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)  # ./wandb/settings
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("http_proxy", "https_proxy", "NETRC"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(tracking, "_gave_up", [])
-    tracking.reachable.cache_clear()
-    yield
-    tracking.reachable.cache_clear()
+    monkeypatch.setattr(wandb_session, "_decided", [])
+    wandb.teardown()  # W&B keeps the settings that it has read
+    yield home
+    wandb.teardown()
 
 
 def with_key(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", url)
 
 
@@ -48,42 +67,75 @@ def refused_port() -> int:
         return free.getsockname()[1]
 
 
+class Server:
+    """What answers in W&B's place: to the question for the user, then to all others.
+
+    None: it never answers.
+    """
+
+    def __init__(self, viewer: int | None, others: int | None) -> None:
+        self.asked: list[bytes] = []
+        self.over = threading.Event()
+        answers = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                question = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answers.asked.append(question)
+                status = viewer if b"viewer" in question else others
+                if status is None:
+                    answers.over.wait(30)
+                    return
+                content = b'{"data": {"viewer": {"id": "u"}}}'
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> "Server":
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def decided(tmp_path: Path) -> str | None:
+    """How a fresh process would mirror."""
+    return wandb_session._decide(tmp_path)
+
+
 def test_without_a_key_nothing_is_asked_and_runs_are_offline(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("a server was asked")
 
     monkeypatch.setattr(urllib.request, "urlopen", asked)
-    assert not tracking.reachable()
-    assert tracking._modes() == ["offline"]
+    with caplog.at_level(logging.INFO):
+        assert decided(tmp_path) == "offline"
+    assert wandb.setup().settings.base_url in caplog.text
 
 
-def test_a_refused_connection_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_key(monkeypatch, f"http://127.0.0.1:{refused_port()}")
+def test_a_refused_connection_is_known_at_once() -> None:
     start = time.monotonic()
-    assert not tracking.reachable()
-    assert time.monotonic() - start < 1
-    assert tracking._modes() == ["offline"]
-
-
-def test_a_server_that_accepts_and_says_nothing_costs_two_seconds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        with_key(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        start = time.monotonic()
-        assert not tracking.reachable()
-        assert tracking._modes() == ["offline"]  # asked once per process
-        assert time.monotonic() - start < 5
+    assert "refused" in str(probe.refusal(f"http://127.0.0.1:{refused_port()}", KEY)).lower()
+    assert time.monotonic() - start < 1.5
 
 
 def test_a_name_that_takes_long_to_resolve_costs_two_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with_key(monkeypatch, "http://wandb.invalid")
     done = threading.Event()
 
     def slow(*_: object, **__: object) -> None:
@@ -92,59 +144,221 @@ def test_a_name_that_takes_long_to_resolve_costs_two_seconds(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     start = time.monotonic()
-    assert not tracking.reachable()
+    assert probe.refusal("http://wandb.invalid", KEY) == "no answer within 2 s"
     assert time.monotonic() - start < 5
     done.set()
 
 
-@pytest.mark.parametrize("status", [200, 404, 500])
-def test_any_answer_means_reachable(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        with_key(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        assert tracking.reachable()
-        assert tracking._modes() == ["online", "offline"]
-        tracking._give_up_online()
-        assert tracking._modes() == ["offline"]
-    finally:
-        server.shutdown()
-        server.server_close()
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (200, None),
+        (429, None),
+        (401, "HTTP 401, the key is not accepted"),
+        (500, "HTTP 500"),
+        (404, "HTTP 404"),
+    ],
+)
+def test_what_a_server_answers_decides(status: int, problem: str | None) -> None:
+    with Server(status, status) as server:
+        assert probe.refusal(server.url, KEY) == problem
+    assert probe._of_status(401, None) is None  # without a key it was not meant to be answered
 
 
-def test_a_malformed_address_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in ("wandb.example", "http://", "nonsense://x", "http://[::1"):
-        with_key(monkeypatch, url)
-        tracking.reachable.cache_clear()
-        assert not tracking.reachable()
+@pytest.mark.parametrize(
+    "body", [b"<html>log in to this network", b"[]", b'{"errors": []}', b'{"data": null}']
+)
+def test_what_is_not_w_and_b_is_not_taken_for_it(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(body))
+    assert probe.refusal("http://127.0.0.1", KEY) == "it does not answer as W&B does"
 
 
-def test_a_key_in_netrc_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{refused_port()}")
-    home = tmp_path / "home"
-    home.mkdir()
-    assert not tracking._in_netrc("127.0.0.1")
-    (home / ".netrc").write_text("machine 127.0.0.1 login user password key\n")
-    (home / ".netrc").chmod(0o600)
-    assert tracking._in_netrc("127.0.0.1")
-    (home / ".netrc").write_text("what is this\n")
-    assert not tracking._in_netrc("127.0.0.1")
+def test_a_user_whom_the_server_does_not_know_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"data": {"viewer": null}}'
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(body))
+    assert probe.refusal("http://127.0.0.1", KEY) == "the key is not accepted"
+    assert probe.refusal("http://127.0.0.1", None) is None
 
 
-@pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_the_user_s_wandb_mode_decides(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_address_is_no_crash() -> None:
+    for url in ("wandb.example", "http://", "nonsense://x", "http://[::1", "http://a b"):
+        assert probe.refusal(url, KEY) is not None
+
+
+def write_netrc(machine: str) -> None:
+    file = Path("~/.netrc").expanduser()
+    file.write_text(f"machine {machine} login user password {KEY}\n")
+    file.chmod(0o600)
+
+
+def test_a_login_counts_whatever_its_port_and_default_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(probe, "refusal", lambda *words: asked.append(words))
+    default = wandb.Settings().base_url
+    for url in ("http://127.0.0.1:8123", default):
+        wandb.teardown()
+        write_netrc(urlsplit(url).netloc)  # as `wandb login` does
+        if url != default:
+            monkeypatch.setenv("WANDB_BASE_URL", url)
+        else:
+            monkeypatch.delenv("WANDB_BASE_URL")
+        assert decided(tmp_path) == "online"
+    assert asked == [("http://127.0.0.1:8123", KEY), (default, KEY)]
+
+
+@pytest.mark.parametrize("place", ["wandb/settings", ".config/wandb/settings"])
+def test_the_settings_files_of_w_and_b_count(
+    place: str, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(probe, "refusal", lambda *words: asked.append(words))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    file = home / place
+    file.parent.mkdir(parents=True)
+    file.write_text("[default]\nbase_url = http://127.0.0.1:8124\n")
+    assert decided(tmp_path) == "online"
+    assert asked == [("http://127.0.0.1:8124", KEY)]
+    wandb.teardown()
+    file.write_text("[default]\nmode = offline\n")  # `wandb offline`
+    assert decided(tmp_path) == "offline"
+
+
+def test_a_version_that_keeps_keys_elsewhere_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wandb_session, "_KEY_LOOKUPS", (("wandb.no_such_module", str),))
+    assert decided(tmp_path) == "offline"
+    assert "set WANDB_API_KEY" in caplog.text
+
+
+def test_every_mode_of_w_and_b_is_known_and_no_other() -> None:
+    theirs = typing.get_args(wandb.Settings.model_fields["mode"].annotation)
+    assert set(wandb_session._MEANT) == set(theirs)
+
+
+@pytest.mark.parametrize(
+    ("mode", "meant"),
+    [
+        *(("offline", "offline"), ("dryrun", "offline"), ("disabled", None)),
+        *(("online", "online"), ("run", "online"), ("shared", "shared")),
+    ],
+)
+def test_the_user_s_wandb_mode_decides(
+    mode: str, meant: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
-    assert tracking._modes() == [mode]
+    with Server(200, 200) as server:
+        with_key(monkeypatch, server.url)
+        assert decided(tmp_path) == meant
+        assert bool(server.asked) == (meant not in ("offline", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WANDB_MODE", "ofline"), ("WANDB_MODE", "")]
+    + [("WANDB_BASE_URL", url) for url in ("wandb.example", "http://", "ftp://x", "http://x:y")],
+)
+def test_a_wrong_environment_is_refused_before_a_training(
+    name: str, value: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"^{name}={re.escape(value)}: must be .*or unset$"):
+        check.check(compose("logger=wandb"))
+    with pytest.raises(ValueError, match=f"^{name}="):
+        check.confirm(compose("logger=wandb"))
+    check.check(compose("logger=csv"))
+
+
+def runs_in(results: Path) -> list[str]:
+    """Folders of runs, without their time."""
+    found = [folder.name for folder in results.glob("wandb/*run-*") if folder.is_dir()]
+    return sorted(re.sub(r"run-\d+_\d+-", "run-", name) for name in found if name != "latest-run")
+
+
+@pytest.mark.parametrize(
+    ("viewer", "others", "said"),
+    [
+        (401, 401, "HTTP 401, the key is not accepted"),
+        (500, 500, "HTTP 500"),
+        (None, None, "no answer within 2 s"),
+        (200, 401, "W&B at"),  # what follows is in W&B's own words
+        (200, None, "W&B at"),
+    ],
+)
+def test_when_online_fails_the_run_is_offline_complete_and_alone(
+    viewer: int | None,
+    others: int | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    compose: Compose,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = compose("logger=wandb", f"results={tmp_path}")
+    with Server(viewer, others) as server:
+        with_key(monkeypatch, server.url)
+        start = time.monotonic()
+        with tracking.track(cfg, tmp_path, job_type="train") as tracker:
+            tracker.log({"fit/loss": 0.625}, 0)
+        assert time.monotonic() - start < 10
+        num_asked = len(server.asked)
+        cfg.seed = 1
+        with tracking.track(cfg, tmp_path, job_type="train") as tracker:
+            tracker.log({"fit/loss": 0.375}, 0)
+        assert not [words for words in server.asked[num_asked:] if b"query" in words]
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert f"W&B at {server.url}: " in warnings[0]
+    assert said in warnings[0]
+    assert f"wandb sync {tmp_path}/wandb/offline-run-*" in warnings[0]
+    assert runs_in(tmp_path) == [f"offline-run-{cfg.cell}-{seed}" for seed in (0, 1)]
+    for seed, loss in ((0, 0.625), (1, 0.375)):
+        (folder,) = tmp_path.glob(f"wandb/offline-run-*-{cfg.cell}-{seed}")
+        run = records(folder)
+        assert items(run, "history", "item")["fit/loss"] == loss
+        assert any("exit" in record for record in run)  # it was finished, not cut off
+
+
+BEGINS = """
+import sys
+from synpriv import wandb_session
+for name in ("a", "b"):
+    run = wandb_session.begin(id=name, dir=sys.argv[1], project="p")
+    run.log({"loss": 0.5})
+    run.finish()
+"""
+
+
+def test_a_process_that_is_offline_sends_no_telemetry_at_its_end(tmp_path: Path) -> None:
+    with Server(401, 200) as server:
+        keys = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+        command = [sys.executable, "-c", BEGINS, str(tmp_path)]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, **keys}, check=True, timeout=60)
+        assert len(server.asked) == 1
+    assert runs_in(tmp_path) == ["offline-run-a", "offline-run-b"]
+
+
+def test_a_seed_that_was_interrupted_leaves_no_second_run(compose: Compose, tmp_path: Path) -> None:
+    cfg = compose("logger=wandb", f"results={tmp_path}")
+    for _ in range(2):
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            tracking.track(cfg, tmp_path, job_type="train"),
+        ):
+            raise KeyboardInterrupt
+        time.sleep(1)  # the folders' names count seconds
+    assert len(runs_in(tmp_path)) == 2
+    other = tmp_path / "wandb" / f"offline-run-20260101_000000-x-{cfg.cell}-0"
+    other.mkdir()
+    with tracking.track(cfg, tmp_path, job_type="train") as tracker:
+        tracker.log({"fit/loss": 0.5}, 0)
+    assert runs_in(tmp_path) == sorted([f"offline-run-{cfg.cell}-0", f"offline-run-x-{cfg.cell}-0"])
+    (folder,) = tmp_path.glob(f"wandb/offline-run-*_*-{cfg.cell}-0/files")
+    assert folder.parent != other
 
 
 class Broken:
@@ -189,8 +403,6 @@ def test_an_init_that_fails_is_no_tracker(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    import wandb
-
     def fails(**_: Any) -> None:
         raise wandb.errors.CommError("")  # an error without a text
 
@@ -246,8 +458,8 @@ def test_runs_per_seed_can_be_left_out(compose: Compose, tmp_path: Path) -> None
         assert isinstance(tracker, tracking.NoTracker)
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """What an offline run holds, read by W&B's own program."""
+def inspected(folder: Path) -> str:
+    """What an offline run holds, as W&B's own program shows it (it takes seconds to start)."""
     answer = subprocess.run(
         [WANDB, "leet", "inspect", "--json", str(folder)],
         capture_output=True,
@@ -255,7 +467,40 @@ def records(folder: Path) -> list[dict[str, Any]]:
         check=True,
         timeout=60,
     )
-    return [json.loads(line) for line in answer.stdout.splitlines()]
+    return answer.stdout
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The same, read here: LevelDB's log format behind seven bytes, one protocol buffer each."""
+    wandb.teardown()  # its service writes the last records when the run is finished already
+    (file,) = folder.glob("run-*.wandb")
+    content, place, part = file.read_bytes(), 7, b""
+    found = []
+    while place + 7 <= len(content):
+        if 2**15 - place % 2**15 < 7:  # no header fits into the rest of the block
+            place += 2**15 - place % 2**15
+            continue
+        size, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        part += content[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            message = wandb_internal_pb2.Record.FromString(part)
+            found.append(json_format.MessageToDict(message, preserving_proto_field_name=True))
+            part = b""
+    return found
+
+
+def items(run: Sequence[dict[str, Any]], *path: str) -> dict[str, Any]:
+    """Keys and values of one kind of record, nested keys with dots."""
+    found: dict[str, Any] = {}
+    for node in run:
+        inner: Any = node
+        for name in path:
+            inner = inner.get(name, {})
+        for item in inner or []:
+            key = item.get("key") or ".".join(item["nested_key"])
+            found[key] = json.loads(item["value_json"])
+    return found
 
 
 def test_an_offline_run_holds_what_was_logged(compose: Compose, tmp_path: Path) -> None:
@@ -266,10 +511,79 @@ def test_an_offline_run_holds_what_was_logged(compose: Compose, tmp_path: Path) 
         tracker.summary({"tpr@fpr=0.001": 0.0123456, "tpr@fpr=0.001/low": 0.01})
     (train,) = tmp_path.glob(f"wandb/offline-run-*-{cfg.cell}-3")
     (audit,) = tmp_path.glob(f"wandb/offline-run-*-{cfg.cell}-lira")
-    text = json.dumps(records(train))
+    text = inspected(train)
     assert "0.625" in text
     assert cfg.cell in text  # the group
-    text = json.dumps(records(audit))
+    assert items(records(train), "history", "item")["fit/loss"] == 0.625
+    text = inspected(audit)
     assert "0.0123456" in text
     assert "tpr@fpr=0.001" in text
-    assert '"job_type": "audit"' in text or '"jobType": "audit"' in text
+    assert "audit" in [
+        json.loads(line).get("run", {}).get("job_type") for line in text.splitlines()
+    ]
+
+
+def test_an_audit_is_mirrored_later_as_its_sweep_would_have(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    monkeypatch.setenv("WANDB_PROJECT", "leaks")
+    picture = tmp_path / "lira.png"
+    Image.new("L", (4, 4)).save(picture)
+    summary = {"tpr@fpr=0.001": 0.0123456, "tpr@fpr=0.001/above_chance": 1}
+    cfg = compose("logger=wandb", "logger.project=leaks")  # others are cached without the variable
+    cfg.results = str(tmp_path / "sweep")
+    with tracking.track(cfg, tmp_path, job_type="audit") as tracker:
+        tracker.summary(summary)
+        tracker.picture("roc", picture)
+    attack = config.plain(cfg.attack)
+    report = {"cell": cfg.cell, "settings": names.flat(config.science(cfg))}
+    place = tracking.mirror(
+        report | {"attack_options": attack},
+        summary=summary,
+        pictures={"roc": picture},
+        results=tmp_path / "later",
+    )
+    (swept,) = (tmp_path / "sweep").glob("wandb/offline-run-*")
+    (later,) = (tmp_path / "later").glob("wandb/offline-run-*")
+    assert place == str(later)
+    one, other = records(swept), records(later)
+    told = [next(record["run"] for record in run if "run" in record) for run in (one, other)]
+    for run in told:
+        content = {i["key"]: json.loads(i["value_json"]) for i in run["config"]["update"]}
+        content.pop("_wandb", None)
+        assert content == config.science(cfg) | {"cell": cfg.cell, "attack": attack}
+        assert run["run_id"] == f"{cfg.cell}-{cfg.attack.name}"
+        assert (run["run_group"], run["job_type"]) == (cfg.cell, "audit")
+        assert (run["entity"], run["project"]) == ("team", "leaks")
+    for run in (one, other):
+        assert summary.items() <= items(run, "summary", "update").items()
+    keys = [items(run, "history", "item").keys() for run in (one, other)]
+    assert keys[0] == keys[1]
+    assert any(key.startswith("roc") for key in keys[0])
+    for folder in (swept, later):
+        (sent,) = folder.glob("files/media/images/roc*.png")
+        assert sent.read_bytes() == picture.read_bytes()
+
+
+def test_a_project_of_the_environment_is_the_default(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compose("logger=wandb", "seed=5").logger.project == "synpriv"
+    monkeypatch.setenv("WANDB_PROJECT", "leaks")
+    assert compose("logger=wandb", "seed=6").logger.project == "leaks"
+
+
+def test_mirroring_asks_for_a_sound_environment_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ValueError, match="WANDB_MODE=ofline: must be one of online"):
+        tracking.mirror({}, summary={}, pictures={}, results=tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    report = {"cell": "c", "settings": {"a": 1, "b.c": 2}, "attack_options": {"name": "lira"}}
+    assert tracking.mirror(report, summary={}, pictures={}, results=tmp_path) is None
+    with pytest.raises(ValueError, match=r"a\.b is within a value"):
+        tracking._nested({"a": 1, "a.b": 2})

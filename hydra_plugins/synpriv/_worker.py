@@ -30,6 +30,8 @@ from hydra.core.utils import (
 )
 from omegaconf import open_dict
 
+from synpriv import terminal
+
 _THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -53,6 +55,7 @@ _state: dict[str, Any] = {}
 
 def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
     """Take a slot, see only its GPU, use one thread, and go when the parent goes."""
+    terminal.never_fail()
     _state["slot"], gpu = _take_slot(slots, folder)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

@@ -114,11 +114,21 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def flatten(report: dict[str, Any]) -> dict[str, Any]:
-    """What a dashboard compares: one flat number per key."""
+    """What a dashboard compares: one flat number per key, 0 or 1 for what is true or not.
+
+    `above_chance` and `null_high` belong beside every rate: without them one without any leak reads
+    as a finding.
+    """
+    low, high = report["auc_null_band"]
     flat: dict[str, Any] = {"auc": report["auc"], "balanced_accuracy": report["balanced_accuracy"]}
+    flat |= {"auc/null_low": low, "auc/null_high": high}
+    flat |= {"auc/above_chance": int(report["auc"] > high), "partial": int(report["partial"])}
     for key in (name for name in report if name.startswith("tpr@")):
-        flat |= {key: report[key]["tpr"]}
-        flat |= {f"{key}/{end}": report[key][end] for end in ("low", "high", "fpr")}
+        rate = report[key]
+        flat |= {key: rate["tpr"]}
+        flat |= {f"{key}/{end}": rate[end] for end in ("low", "high", "fpr")}
+        flat |= dict(zip((f"{key}/null_low", f"{key}/null_high"), rate["null_band"], strict=True))
+        flat |= {f"{key}/{end}": int(rate[end]) for end in ("above_chance", "resolvable")}
     for key in ("test_accuracy", "train_s"):
         flat[key] = report[key]["mean"]
     proven = {key: report.get(key) for key in ("epsilon", "epsilon_tuned")}

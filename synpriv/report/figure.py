@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synpriv.audit.metrics import Roc
-from synpriv.report import names
+from synpriv.report import inert, names
 
 
 def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
@@ -40,7 +40,7 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
             np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
             where="post",
             linewidth=1.6,
-            label=label,
+            label=inert.label(label),
         )
     axes.axvline(floor, color="0.3", linestyle=":", linewidth=1)
     axes.annotate(

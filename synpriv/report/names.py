@@ -91,7 +91,7 @@ def _options(report: Report) -> dict[str, str]:
 
 def _written(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _columns(options: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.report import inert
+
 Pairs = dict[str, NDArray]  # of synpriv.shadow.visual.closest_pairs
 
 
@@ -46,8 +48,9 @@ def png(runs: Sequence[tuple[int, Pairs]], *, title: str, num: int = 10) -> byte
         caption = f"L2 {pair['distance']:.2f}\n{pair['closer']:.0%} closer"
         column[1].set_title(caption, fontsize=8)
     figure.suptitle(
-        f"Visual privacy (no measure of membership): {title}\nabove: canaries, below: the nearest "
-        "released image; closer: share of the held-out images of its class that have a nearer one",
+        f"Visual privacy (no measure of membership): {inert.label(title)}\n"
+        "above: canaries, below: the nearest released image; closer: share of the held-out images "
+        "of its class that have a nearer one",
         fontsize=9,
     )
     buffer = io.BytesIO()

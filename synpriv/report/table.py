@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from synpriv.report import names
+from synpriv import terminal
+from synpriv.report import inert, names
 
 Report = dict[str, Any]
 
@@ -20,6 +22,7 @@ LEGEND = (
     "of the most that this audit can show; s/model: wall seconds of training, teacher and proxy\n"
     "included; selected: share of the member canaries that is released; more: docs/glossary.md"
 )
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
 HEADER = [
     *("method", "dataset", "canary", "attack", "test accuracy"),
@@ -41,7 +44,7 @@ def row(report: Report, name: str) -> list[str]:
         report["dataset"],
         report["canary"],
         report["attack"],
-        f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f}",
+        f"{accuracy['mean']:.3f} {PLUS_MINUS} {accuracy['sd']:.3f}",
         _rate(report["tpr@fpr=0.001"], report["n_out"]),
         _rate(report["tpr@fpr=0.01"], report["n_out"]),
         _auc(report["auc"], *report["auc_null_band"]),
@@ -105,7 +108,7 @@ def text(reports: Sequence[Report]) -> str:
 
     What all rows share is left out, and what only the files hold: channels, counts, cells' names.
     """
-    rows = [HEADER, *rows_of(reports)]
+    rows = [HEADER, *([terminal.shown(word) for word in words] for words in rows_of(reports))]
     columns = [column for column in zip(*rows, strict=True) if _is_printed(column)]
     widths = [max(map(len, column)) for column in columns]
     lines = [
@@ -113,7 +116,8 @@ def text(reports: Sequence[Report]) -> str:
         for words in zip(*columns, strict=True)
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(line.rstrip() for line in lines) + f"\n{LEGEND}\n{notes(reports)}"
+    table = "\n".join(line.rstrip() for line in lines)
+    return f"{table}\n{LEGEND}\n{_listed(notes(reports), terminal.shown)}"
 
 
 def _is_printed(column: Sequence[str]) -> bool:
@@ -127,27 +131,33 @@ def _is_printed(column: Sequence[str]) -> bool:
 
 def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
     """A Markdown table, pictures and warnings below."""
-    rows = [HEADER, ["---"] * len(HEADER), *rows_of(reports)]
-    table = "\n".join("| " + " | ".join(words) + " |" for words in rows)
-    shown = "\n\n".join(f"![{Path(name).stem}]({name})" for name in pictures)
+    rows = [[inert.markdown(word) for word in words] for words in rows_of(reports)]
+    every = [HEADER, ["---"] * len(HEADER), *rows]
+    table = "\n".join("| " + " | ".join(words) + " |" for words in every)
+    shown = "\n\n".join(f"![{inert.markdown(Path(n).stem)}]({quote(n)})" for n in pictures)
     legend = LEGEND.replace("*", r"\*")
-    return f"{table}\n\n{legend}\n\n{shown}\n\n{notes(reports)}{about_data(reports)}"
+    below = _listed([*notes(reports), *about_data(reports)], inert.markdown)
+    return f"{table}\n\n{legend}\n\n{shown}\n\n{below}"
 
 
-def notes(reports: Sequence[Report]) -> str:
-    """What the marked rows warn of and which variance `auto` chose, one line each."""
-    lines = [
+def _listed(lines: Sequence[str], made_inert: Callable[[str], str]) -> str:
+    return "".join(f"- {made_inert(line)}\n" for line in lines)
+
+
+def notes(reports: Sequence[Report]) -> list[str]:
+    """What the marked rows warn of and which variance `auto` chose."""
+    warned = [
         f"{name}: {warning}"
         for name, report in zip(names.distinct_names(reports), reports, strict=True)
         for warning in report["warnings"]
     ]
-    return "".join(f"- {line}\n" for line in [*lines, *_variances(reports)])
+    return [*warned, *_variances(reports)]
 
 
-def about_data(reports: Sequence[Report]) -> str:
-    """What was seen of each data set, one line each."""
-    seen = {f"- {report['dataset']}: {report['data']['in_words']}\n": None for report in reports}
-    return "".join(seen)
+def about_data(reports: Sequence[Report]) -> list[str]:
+    """What was seen of each data set."""
+    seen = {f"{report['dataset']}: {report['data']['in_words']}": None for report in reports}
+    return list(seen)
 
 
 def _variances(reports: Sequence[Report]) -> list[str]:
@@ -179,8 +189,8 @@ def as_csv(reports: Sequence[Report]) -> str:
     columns += ["epsilon", "epsilon_tuned", "num_trials", "delta"]
     columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
     columns += ["canary_selection_rate", "provenance"]
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.DictWriter(buffer, columns)
+    writer.writerow({key: inert.cell(key) for key in columns})
     for report, name in zip(reports, names.distinct_methods(reports), strict=True):
         flat = report | {"name": name}
         if "epsilon" in report and report["epsilon"] is None:
@@ -195,5 +205,5 @@ def as_csv(reports: Sequence[Report]) -> str:
             rate = report[key]
             flat |= {key: rate["tpr"], f"{key}/low": rate["low"], f"{key}/high": rate["high"]}
             flat[f"{key}/null_high"] = rate["null_band"][1]
-        writer.writerow(flat)
+        writer.writerow({key: inert.cell(flat.get(key)) for key in columns})
     return buffer.getvalue()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synpriv.report import names
+from synpriv.report import inert, names
 from synpriv.results import store
 
 Report = dict[str, Any]
@@ -37,7 +37,11 @@ def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> l
     for kind, group in groups.items():
         if len(group) == 1:
             continue
-        name = file.name if len(groups) == 1 else "-".join([file.name, *kind[:-1]])
+        name = (
+            file.name
+            if len(groups) == 1
+            else "-".join([file.name, *map(inert.file_name, kind[:-1])])
+        )
         used[name] += 1  # groups may differ in the attack's options alone
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
         draw(group, target, missing=missing)
@@ -94,10 +98,13 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
     variance = names.chosen_variance(first)
     used = f" ({variance} variance)" if variance else ""
-    figure.suptitle(
+    about = (
         f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}{used}; "
-        f"area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}\n"
+        f"{first['num_models']} shadow models, {first['attack']}{used}"
+    )
+    figure.suptitle(
+        f"{inert.label(about)}; area: seconds per model, largest {slowest:.0f} s; "
+        f"line: DP-SGD{lack}\n"
         "grey band, hollow markers: no evidence of a leak at this FPR",
         fontsize=9,
     )
@@ -177,7 +184,7 @@ def _point(axes: Any, report: Report, key: str, name: str, *, floor: float, slow
         zorder=3,
     )
     return axes.annotate(
-        name,
+        inert.label(name),
         (accuracy["mean"], height),
         xytext=CORNERS[0],
         textcoords="offset points",

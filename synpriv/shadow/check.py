@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from synpriv import config
+from synpriv import config, terminal, tracking
 from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
@@ -34,9 +34,9 @@ def announce(configs: Iterable[DictConfig]) -> None:
             raise ValueError(f"{error}{where}") from error
         if seen["sha256"] not in printed:
             printed.add(seen["sha256"])
-            print(f"data: {seen['in_words']}")
+            print(f"data: {terminal.one_line(seen['in_words'])}")
             for warning in (*seen["warnings"], *_about_canaries(cfg, seen)):
-                print(f"warning: {warning}")
+                print(f"warning: {terminal.one_line(warning)}")
         if cfg.check:
             print(f"checked, nothing was trained: {in_words(cfg)}")
 
@@ -46,6 +46,7 @@ def confirm(cfg: DictConfig) -> None:
 
     Data that are not there any more are no reason to hide a result, but that is said too.
     """
+    tracking.check(cfg)
     check_attack(cfg)
     try:
         pools = load_pools_on_disk(cfg)
@@ -74,6 +75,7 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
     complete is not begun. attacked: by `cfg.attack`.
     """
     config.validate(cfg)
+    tracking.check(cfg)
     if cfg.trainer.accelerator == "gpu":
         from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
 

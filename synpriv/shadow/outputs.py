@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from synpriv import config
+from synpriv import config, terminal
 from synpriv.results import store
 from synpriv.shadow.cells import DESCRIPTION, built_on, cell_of, description
 
@@ -24,11 +24,11 @@ def warn(cfg: DictConfig) -> None:
     _describe_again(cell, config.science(cfg))
     if lost := _lost(cell, finished, verify=cfg.verify):
         then = "they are trained again" if cfg.repair else "repair=true trains these runs again"
-        print(f"warning: {cell.folder}: {_some(lost)}; no figure needs it, {then}")
+        _say(f"warning: {cell.folder}: {_some(lost)}; no figure needs it, {then}")
     for own, science in built_on(cfg):
         _describe_again(own, science)
         if lost := _lost(own, own.trained(), verify=cfg.verify):
-            print(f"warning: {own.folder}: {_some(lost)}; made again when a training needs it")
+            _say(f"warning: {own.folder}: {_some(lost)}; made again when a training needs it")
 
 
 def _lost(cell: store.Cell, seeds: Sequence[int], *, verify: bool) -> list[str]:
@@ -43,9 +43,13 @@ def _describe_again(cell: store.Cell, science: dict[str, Any]) -> None:
     try:
         store.write_bytes(file, content)
     except OSError as error:
-        print(f"warning: {file} is lost or damaged and cannot be written ({error.strerror})")
+        _say(f"warning: {file} is lost or damaged and cannot be written ({error.strerror})")
     else:
-        print(f"note: {file} was lost or damaged and is written again")
+        _say(f"note: {file} was lost or damaged and is written again")
+
+
+def _say(line: str) -> None:
+    print(terminal.one_line(line))
 
 
 def _some(words: Sequence[str]) -> str:

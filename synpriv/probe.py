@@ -1,0 +1,60 @@
+"""Whether a W&B server takes a key, known within two seconds."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import threading
+import urllib.error
+import urllib.request
+
+TIMEOUT_S = 2.0
+_QUERY = b'{"query": "query { viewer { id } }"}'
+_LONGEST = 1 << 16  # bytes of an answer that are read
+_KEY_REFUSED = "the key is not accepted"
+_SILENT = f"no answer within {TIMEOUT_S:g} s"
+
+
+def refusal(url: str, key: str | None) -> str | None:
+    """Why nothing can be uploaded there, in words; None if it can, or if only W&B itself can tell.
+
+    `wandb.init` would wait longer and say less. Name resolution has no time limit of its own, hence
+    the thread. key: None if the user identifies himself in another way.
+    """
+    answers: list[str | None] = []
+    thread = threading.Thread(target=lambda: answers.append(_ask(url, key)), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    return answers[0] if answers else _SILENT
+
+
+def _ask(url: str, key: str | None) -> str | None:
+    headers = {"Content-Type": "application/json"}
+    if key is not None:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"api:{key}".encode()).decode()
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/graphql", _QUERY, headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as stream:
+            answer = json.loads(stream.read(_LONGEST))
+    except urllib.error.HTTPError as error:
+        return _of_status(error.code, key)
+    except ValueError:  # no URL, or no JSON
+        return "it does not answer as W&B does"
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return _SILENT
+        # W&B may know certificates that Python does not.
+        return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, dict):
+        return "it does not answer as W&B does"
+    return _KEY_REFUSED if key is not None and not data.get("viewer") else None
+
+
+def _of_status(status: int, key: str | None) -> str | None:
+    if status in (401, 403):
+        return None if key is None else f"HTTP {status}, {_KEY_REFUSED}"
+    return None if status == 429 else f"HTTP {status}"

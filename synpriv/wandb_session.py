@@ -1,0 +1,177 @@
+"""W&B as this process reaches it: settings, key, mode; the only file that imports wandb.
+
+Importing it takes most of a second, so that is done when a run begins.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from synpriv import probe
+
+log = logging.getLogger(__name__)
+INIT_TIMEOUT_S = 3.0  # of a server that has answered already; giving up takes 2 s more
+FINISH_TIMEOUT_S = 60.0  # of uploading what is left; the rest stays for `wandb sync`
+Mode = Literal["online", "shared", "offline"]
+# Of WANDB_MODE and of W&B's settings files; None mirrors nothing.
+_MEANT: dict[str, Mode | None] = {
+    **{"online": "online", "run": "online", "shared": "shared"},
+    **{"offline": "offline", "dryrun": "offline", "disabled": None},
+}
+# Where W&B looks up what `wandb login` stored: it has moved from version to version.
+_KEY_LOOKUPS: tuple[tuple[str, Callable[[Any, Any], str | None]], ...] = (
+    ("wandb.sdk.lib.wbauth", lambda module, its: module.read_netrc_auth(host=its.base_url)),
+    ("wandb.sdk.lib.apikey", lambda module, its: module.api_key(its)),
+)
+_decided: list[Mode | None] = []  # how this process mirrors, None: not at all; the last counts
+
+
+def check() -> None:
+    """Refuse, before anything is trained, an environment with which W&B would mirror nothing."""
+    mode, url = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_BASE_URL")
+    if mode is not None and mode not in _MEANT:
+        raise ValueError(f"WANDB_MODE={mode}: must be one of {', '.join(_MEANT)}, or unset")
+    if url is not None and not _is_url(url):
+        raise ValueError(f"WANDB_BASE_URL={url}: must be https://HOST or http://HOST, or unset")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def folders(results: Path, name: str, kind: str) -> list[Path]:
+    """What W&B has written of a run, one folder per start."""
+    ours = re.compile(rf"{kind}-\d+_\d+-{re.escape(name)}")
+    return [folder for folder in results.glob("wandb/*run-*") if ours.fullmatch(folder.name)]
+
+
+def image(file: Path) -> Any:
+    """A picture as W&B logs it."""
+    import wandb
+
+    return wandb.Image(str(file))
+
+
+def begin(**arguments: Any) -> Any:
+    """An online run if W&B can be reached with a key, else an offline one, else None."""
+    try:
+        return _begin(**arguments)
+    except ImportError as error:
+        log.warning("W&B cannot be imported (%s): nothing is mirrored", error)
+    except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
+        log.warning("W&B mirrors nothing: %s", _in_one_line(error))
+    return None
+
+
+def _begin(**arguments: Any) -> Any:
+    if not _decided:
+        _decided.append(_decide(Path(arguments["dir"])))
+    if _decided[-1] in ("online", "shared"):
+        run = _online(**arguments)
+        if run is not None:
+            return run
+    return None if _decided[-1] is None else _init(**arguments)
+
+
+def _online(**arguments: Any) -> Any:
+    """A run on the server, else None: what the attempt has written is removed again."""
+    import wandb
+
+    results, name = Path(arguments["dir"]), arguments["id"]
+    there = folders(results, name, "run")
+    try:
+        return _init(resume="allow", **arguments)
+    except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
+        _decided.append("offline")  # a slow server must not delay every run of this process
+        url = wandb.setup().settings.base_url
+        wandb.teardown()  # until then the id is in use
+        _say_offline(url, str(error).partition("\n")[0], results)
+    for folder in set(folders(results, name, "run")) - set(there):
+        shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _init(**arguments: Any) -> Any:
+    import wandb
+
+    Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+    if _decided[-1] == "offline":  # of the whole process: its telemetry would wait at every exit
+        wandb.setup(wandb.Settings(mode="offline"))
+    options: dict[str, Any] = {"finish_timeout": FINISH_TIMEOUT_S}  # of newer versions
+    known = {name: value for name, value in options.items() if name in wandb.Settings.model_fields}
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        init_timeout=INIT_TIMEOUT_S,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        disable_git=True,
+        disable_code=True,
+        **known,
+    )
+    return wandb.init(mode=_decided[-1], reinit="finish_previous", settings=settings, **arguments)
+
+
+def _decide(results: Path) -> Mode | None:
+    """What W&B's own settings ask for, offline if its server does not take the key."""
+    import wandb
+
+    try:
+        settings: Any = wandb.setup().settings
+        mode = _MEANT[settings.mode]
+        if mode is None or mode == "offline":
+            return mode
+        url, key = settings.base_url, _key(settings)
+    except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
+        log.warning("W&B mirrors nothing, it cannot be set up: %s", _in_one_line(error))
+        return None
+    if key is None and not getattr(settings, "identity_token_file", None):
+        log.info("W&B has no key for %s: offline (`wandb login` stores one)", url)
+        return "offline"
+    problem = probe.refusal(url, key)
+    if problem is None:
+        return mode
+    _say_offline(url, problem, results)
+    return "offline"
+
+
+def _key(settings: Any) -> str | None:
+    """The key that the installed W&B would use."""
+    if settings.api_key:
+        return settings.api_key
+    for name, look_up in _KEY_LOOKUPS:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        return look_up(module, settings)
+    log.warning("what `wandb login` stored is not found in this version: set WANDB_API_KEY")
+    return None
+
+
+def _say_offline(url: str, problem: str, results: Path) -> None:
+    log.warning(
+        "W&B at %s: %s; this process goes on offline. Upload later: wandb sync %s/offline-run-*",
+        url,
+        problem or "refused the run",
+        shlex.quote(str(results.absolute() / "wandb")),
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
