@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+from synpriv import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()  # the imports below take a second
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -24,7 +29,7 @@ def main(cfg: DictConfig) -> float | None:
 def alone(cfg: DictConfig) -> float | None:
     """Check, train and audit a single run."""
     # Imported after Hydra has parsed: --help and typing errors stay instant.
-    from synpriv.results import store
+    from synpriv.results import locks, store
     from synpriv.shadow import check
 
     cell = store.Cell(Path(cfg.results), cfg.cell, cfg.num_models)
@@ -43,6 +48,7 @@ def alone(cfg: DictConfig) -> float | None:
         return None
     from synpriv import pipeline, summary
 
+    locks.sweep_up_all(Path(cfg.results))
     objective = pipeline.run(cfg)
     print(summary.summary([cfg]))
     return objective

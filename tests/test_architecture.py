@@ -97,14 +97,16 @@ def test_attacks_and_statistics_are_numpy_only(package: str) -> None:
 
 # What a wing may import of the others; nothing below may know what is above it.
 BELOW: dict[str, tuple[str, ...]] = {
-    "cli": (),
+    "interrupts": (),
+    "hardware": (),
+    "cli": ("interrupts",),
     "signatures": (),
     "guarantee": (),
     "fingerprint": (),
     "recipe": ("signatures",),
     "architectures": ("signatures", "recipe"),
     "models": ("architectures",),
-    "data": ("signatures",),
+    "data": ("signatures", "hardware"),
     "methods": ("signatures", "recipe", "guarantee", "models", "data"),
     "audit": (),
     "results": ("methods", "audit"),
@@ -114,7 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         "recipe",
-        "fingerprint",
+        *("fingerprint", "hardware"),
     ),
     "pipeline": ("audit", "config", "report", "results", "shadow", "tracking"),
     "summary": ("pipeline", "report", "results"),

@@ -41,7 +41,7 @@ class RangeSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         from synpriv import pipeline, summary
-        from synpriv.results import store
+        from synpriv.results import locks, store
         from synpriv.shadow import check
 
         if self.max_batch_size is not None and self.max_batch_size < 1:
@@ -61,6 +61,8 @@ class RangeSweeper(BasicSweeper):
             if cfg not in pending:
                 check.confirm(cfg)
             check.warn_of_code(cfg)
+        for folder in {variant.cfg.results for variant in variants}:
+            locks.sweep_up_all(Path(folder))
         to_run = [job for variant in variants for job in _unfinished(variant)]
         done = sum(_trained(variant) for variant in variants)
         if done:
