@@ -25,25 +25,38 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 def exit_at_once() -> None:
     """Print the line and exit on a signal: while imports run there is nothing to tidy up."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        os.write(2, f"{LINE}\n".encode())
-        os._exit(128 + number)
-
-    _handle(leave)
+    _handle(_leave)
 
 
 def raise_in_main() -> None:
-    """Raise KeyboardInterrupt or Terminated on a signal, once for one that is repeated at once."""
+    """Raise KeyboardInterrupt or Terminated on a signal, once for one that is repeated at once.
+
+    Later imports are still left at once: torch imports Python from C++, which an exception aborts.
+    """
     last = -_REPEAT_S
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
+        if _is_importing(frame):
+            _leave(number, frame)
         before, last = last, time.monotonic()
         if last - before >= _REPEAT_S:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     _handle(stop)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    os.write(2, f"{LINE}\n".encode())
+    os._exit(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
