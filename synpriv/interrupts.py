@@ -73,12 +73,14 @@ def deaf_children() -> Iterator[None]:
     end of the block: an interrupted start would leave a process that nobody knows.
     """
     came: list[int] = []
-    handler = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    _handle(lambda number, _: came.append(number))  # a mask leaves them to some library's thread
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if came:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(came[0])
