@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import _worker, pool, sweeper
 from synpriv.results import store
@@ -328,32 +327,6 @@ def test_progress_tells_the_time_that_is_left() -> None:
     assert progress.line(0, 0, 3.0) == "0/10 jobs, 3s elapsed, ETA ?"
     assert progress.line(4, 0, 60.0) == "4/10 jobs, 1m00s elapsed, ETA 1m30s"
     assert progress.line(5, 2, 7200.0) == "5/10 jobs, 2 failed, 2h00m elapsed, ETA 2h00m"
-
-
-@pytest.mark.parametrize(
-    ("visible", "gpus"), [("", []), ("-1", []), ("0", ["0"]), ("2, 3", ["2", "3"])]
-)
-def test_cuda_visible_devices_decides(
-    visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert pool.visible_gpus() == gpus
-
-
-def test_a_worker_per_slot_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-
-    def slots(**options: Any) -> list[str | None]:
-        launcher = pool.PoolLauncher(**options)
-        launcher.config = OmegaConf.create()
-        return launcher.slots()
-
-    assert slots() == ["0", "1"]
-    assert slots(jobs_per_device=2) == ["0", "0", "1", "1"]
-    assert slots(devices=[3]) == ["3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert slots(num_workers=3) == [None] * 3
-    assert slots() == [None] * len(os.sched_getaffinity(0))
 
 
 def test_a_slot_is_taken_once_and_freed_with_its_holder(tmp_path: Path) -> None:
