@@ -88,12 +88,12 @@ def gpus() -> Gpus:
         if not offered:
             return Gpus([])
         raise ValueError(
-            f"{where}: names {len(offered)} GPUs, but torch cannot use them ({why}); mend that, "
-            "or train on the CPU with trainer=cpu"
+            f"{where}: GPUs are there ({len(offered)}), but torch cannot use them ({why}); "
+            "mend that, or train on the CPU with trainer=cpu"
         )
     mig = any(name.startswith("MIG-") for name in named or [])  # a process sees one slice only
     if chosen and named and not mig and count != len(named):
-        raise ValueError(f"{where}: names {len(named)} GPUs, but torch finds {count}")
+        raise ValueError(f"{where}: names {len(named)} GPUs, torch finds {count} of them")
     return Gpus(named or [str(i) for i in range(count)], free)
 
 

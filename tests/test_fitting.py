@@ -14,7 +14,7 @@ from synpriv.methods.classifier import Classifier
 from synpriv.report import content
 from synpriv.shadow import cuda, fitting, training
 
-OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040)."
+OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040)"
 
 
 def trainer(accelerator: str = "cpu") -> DictConfig:
@@ -92,7 +92,7 @@ def old_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hardware, "_torch", lambda: (0, 0, OLD_DRIVER))
 
     def init() -> None:
-        raise RuntimeError(f"{OLD_DRIVER}\nUpdate it.")
+        raise RuntimeError(f"{OLD_DRIVER}. Please update it.\nAlternatively ...")
 
     monkeypatch.setattr(torch.cuda, "init", init)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -103,7 +103,7 @@ def test_a_gpu_that_torch_cannot_use_is_one_line_and_never_the_cpu(old_driver: N
     assert cuda.why_not() == OLD_DRIVER
     with pytest.raises(ValueError, match=r"^trainer\.accelerator=gpu: .*too old.*trainer=auto"):
         fitting.device_of(trainer("gpu"))
-    with pytest.raises(ValueError, match=r"^/dev: names 1 GPUs, but .*too old.*; .*trainer=cpu$"):
+    with pytest.raises(ValueError, match=r"^/dev: GPUs are .*too old.*; .*trainer=cpu$"):
         fitting.device_of(trainer("auto"))
     assert fitting.device_of(trainer("cpu")).type == "cpu"
 

@@ -130,10 +130,10 @@ def test_a_slow_nvidia_smi_is_not_a_machine_without_gpus(
 @pytest.mark.parametrize(
     ("smi", "code", "dev", "visible", "where"),
     [
-        (TWO, 0, (), None, "nvidia-smi: names 2 GPUs"),
-        (TWO, 0, (), "0", "CUDA_VISIBLE_DEVICES=0: names 1 GPUs"),
-        (None, 0, ("nvidia0",), None, "/dev: names 1 GPUs"),
-        ("", 9, ("nvidia0",), None, "/dev: names 1 GPUs"),
+        (TWO, 0, (), None, "nvidia-smi: GPUs are there (2)"),
+        (TWO, 0, (), "0", "CUDA_VISIBLE_DEVICES=0: GPUs are there (1)"),
+        (None, 0, ("nvidia0",), None, "/dev: GPUs are there (1)"),
+        ("", 9, ("nvidia0",), None, "/dev: GPUs are there (1)"),
     ],
 )
 def test_gpus_that_torch_cannot_use_are_never_the_cpu_in_silence(
@@ -166,7 +166,7 @@ def test_a_torch_that_breaks_is_quoted(machine: Machine, tmp_path: Path) -> None
 
 def test_a_device_out_of_range_in_the_environment_is_one_line(machine: Machine) -> None:
     machine(TWO, torch=(1, 0, ""), visible="0,9")
-    with pytest.raises(ValueError, match=r"=0,9: names 2 GPUs, but torch finds 1$"):
+    with pytest.raises(ValueError, match=r"=0,9: names 2 GPUs, torch finds 1 of them$"):
         slots()
 
 

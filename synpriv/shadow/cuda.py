@@ -17,7 +17,7 @@ def why_not() -> str:
         try:
             torch.cuda.init()
         except (RuntimeError, AssertionError) as error:
-            return str(error).partition("\n")[0]
+            return str(error).partition("\n")[0].partition(". ")[0].removesuffix(".")
     return "no reason given"
 
 
