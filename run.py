@@ -1,5 +1,10 @@
 """Train the shadow models of a cell and audit it: `python run.py method=distill -m seed=0..63`."""
 
+from synpriv import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()  # the imports below take a second
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -22,7 +27,7 @@ def main(cfg: DictConfig) -> float | None:
 def alone(cfg: DictConfig) -> float | None:
     """Check, train and audit a single run."""
     # Imported after Hydra has parsed: --help and typing errors stay instant.
-    from synpriv.results import store
+    from synpriv.results import locks, store
     from synpriv.shadow import check, outputs
     from synpriv.shadow.cells import cell_of
 
@@ -43,6 +48,7 @@ def alone(cfg: DictConfig) -> float | None:
         return None
     from synpriv import pipeline, summary
 
+    locks.sweep_up_all(cell.results)
     objective = pipeline.run(cfg)
     print(summary.summary([cfg]))
     return objective

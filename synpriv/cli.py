@@ -21,7 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from synpriv import terminal
+from synpriv import interrupts, terminal
 
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -50,6 +50,7 @@ def call(main: Callable[[], object]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own several lines and exits
     os.environ["SYNPRIV_COMMAND"] = shlex.join(["python", *sys.argv])
     with errors_in_one_line():
+        interrupts.raise_in_main()
         sys.argv[1:] = normalise(sys.argv[1:])
         main()
 
@@ -59,9 +60,9 @@ def errors_in_one_line() -> Iterator[None]:
     """Exit with one line for a user's mistake, with the traceback if HYDRA_FULL_ERROR=1."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept, the same command continues", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print(interrupts.LINE, file=sys.stderr)
+        sys.exit(interrupts.exit_code(stop))
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if SHOW_TRACEBACK:
             raise

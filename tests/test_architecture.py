@@ -97,15 +97,17 @@ def test_attacks_and_statistics_are_numpy_only(package: str) -> None:
 
 # What a wing may import of the others; nothing below may know what is above it.
 BELOW: dict[str, tuple[str, ...]] = {
+    "interrupts": (),
+    "hardware": (),
     "terminal": (),
-    "cli": ("terminal",),
+    "cli": ("interrupts", "terminal"),
     "signatures": (),
     "guarantee": (),
     "fingerprint": (),
     "recipe": ("signatures",),
     "architectures": ("signatures", "recipe"),
     "models": ("architectures",),
-    "data": ("signatures",),
+    "data": ("signatures", "hardware"),
     "methods": ("signatures", "recipe", "guarantee", "models", "data"),
     "audit": (),
     "results": ("methods", "audit"),
@@ -116,7 +118,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("terminal", "guarantee", "audit", "results"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
-        *("recipe", "fingerprint", "terminal"),
+        *("recipe", "fingerprint", "terminal", "hardware"),
     ),
     "audits": ("audit", "config", "report", "results"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import _worker, pool, sweeper
+from synpriv import interrupts
 from synpriv.results import store
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -173,8 +173,9 @@ def test_a_killed_worker_fails_its_job_only(
 
 @pytest.mark.slow
 def test_an_interrupted_and_a_killed_sweep_continue_to_the_same_report(
-    whole: tuple[Path, str], begin: Start, run_py: RunPy, tmp_path: Path
-) -> None:
+    whole: tuple[Path, str], begin: Start, run_py: RunPy, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     def done() -> int:
         return len(list(tmp_path.glob(f"*/*/{store.METRICS}")))
 
@@ -192,12 +193,14 @@ def test_an_interrupted_and_a_killed_sweep_continue_to_the_same_report(
     kept = files(tmp_path)
     assert 1 <= done() < 6
 
-    # SIGKILL of the parent alone: its workers must go by themselves.
+    # SIGKILL of the parent alone: its workers must go by themselves, and tidy up for it.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     second = begin(*DISTILL, f"results={tmp_path}")
     before = done()
     until(lambda: done() > before, second)
     os.kill(second.pid, signal.SIGKILL)
     assert all_gone(second.pid)
+    assert not list(tmp_path.glob("synpriv-slots-*"))
     second.communicate()
 
     third = run_py(*DISTILL, f"results={tmp_path}", timeout=TIMEOUT)
@@ -208,6 +211,45 @@ def test_an_interrupted_and_a_killed_sweep_continue_to_the_same_report(
     assert not list(tmp_path.rglob("*.tmp"))
     assert evidence(tmp_path) == evidence(whole[0])
     assert report(tmp_path) == report(whole[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0, 3.0, 5.0])
+def test_a_signal_at_any_early_moment_is_one_line(
+    begin: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    number: int, code: int, after_s: float,
+) -> None:  # fmt: skip
+    # Workers that were still importing printed their tracebacks.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    sweep = begin(*DISTILL, f"results={tmp_path / 'r'}")
+    time.sleep(after_s)  # whichever moment of the start this is
+    os.killpg(sweep.pid, number)
+    _, error = sweep.communicate(timeout=60)
+    assert sweep.returncode == code
+    assert error == f"{interrupts.LINE}\n"
+    assert all_gone(sweep.pid)
+    assert not list(tmp_path.glob("synpriv-slots-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [False, True])
+def test_sigterm_to_the_parent_ends_all_as_ctrl_c_does(
+    begin: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = ["method.num_epochs=5000", "-m", "seed=0..3"][: 1 if alone else 3]
+    command = [*(w for w in UNDEFENDED if not w.startswith("method.num_epochs")), *command]
+    run = begin(*command, f"results={tmp_path / 'r'}")
+    log = "not trained yet, training"
+    until(lambda: any(log in f.read_text() for f in tmp_path.glob("r/*/*/run.log")), run)
+    os.kill(run.pid, signal.SIGTERM)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert error == f"{interrupts.LINE}\n"
+    assert all_gone(run.pid)
+    assert not list(tmp_path.glob("synpriv-slots-*"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 @pytest.mark.slow
@@ -328,32 +370,6 @@ def test_progress_tells_the_time_that_is_left() -> None:
     assert progress.line(0, 0, 3.0) == "0/10 jobs, 3s elapsed, ETA ?"
     assert progress.line(4, 0, 60.0) == "4/10 jobs, 1m00s elapsed, ETA 1m30s"
     assert progress.line(5, 2, 7200.0) == "5/10 jobs, 2 failed, 2h00m elapsed, ETA 2h00m"
-
-
-@pytest.mark.parametrize(
-    ("visible", "gpus"), [("", []), ("-1", []), ("0", ["0"]), ("2, 3", ["2", "3"])]
-)
-def test_cuda_visible_devices_decides(
-    visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert pool.visible_gpus() == gpus
-
-
-def test_a_worker_per_slot_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-
-    def slots(**options: Any) -> list[str | None]:
-        launcher = pool.PoolLauncher(**options)
-        launcher.config = OmegaConf.create()
-        return launcher.slots()
-
-    assert slots() == ["0", "1"]
-    assert slots(jobs_per_device=2) == ["0", "0", "1", "1"]
-    assert slots(devices=[3]) == ["3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert slots(num_workers=3) == [None] * 3
-    assert slots() == [None] * len(os.sched_getaffinity(0))
 
 
 def test_a_slot_is_taken_once_and_freed_with_its_holder(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ time, which would empty `_state`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,16 +31,11 @@ from hydra.core.utils import (
     run_job,
     setup_globals,
 )
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from synpriv import terminal
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
+LOST_ITS_GPU = 86  # exit code of a worker whose CUDA context is of no more use
 
 
 class JobFailed(Exception):
@@ -50,29 +48,34 @@ def failed(overrides: Sequence[str], reason: str) -> JobReturn:
     return result
 
 
-_state: dict[str, Any] = {}
+_state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared
 
 
 def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
-    """Take a slot, see only its GPU, use one thread, and go when the parent goes."""
+    """Take a slot, see only its GPU, and go when the parent goes."""
     terminal.never_fail()
     _state["slot"], gpu = _take_slot(slots, folder)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    else:
-        for name in _THREADS:
-            os.environ.setdefault(name, "1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
+    _state["accelerator"] = "cpu" if gpu is None else "gpu"
+    _state["folder"] = Path(folder)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def leave_with_parent() -> None:
         parent.join()
+        shutil.rmtree(folder, ignore_errors=True)  # if the parent was killed, it could not
         os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _state["shared"] = shared
+
+
+def _leave(*_: object) -> None:
+    """Unwind, so that temporary files are removed; once, whoever repeats the signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _take_slot(slots: Sequence[str | None], folder: str) -> tuple[FileLock, str | None]:
@@ -89,7 +92,28 @@ def _take_slot(slots: Sequence[str | None], folder: str) -> tuple[FileLock, str 
 
 
 def work(overrides: list[str], number: int) -> bytes:
-    """Run one job as Hydra's own launcher does; whatever goes wrong comes back as its result."""
+    """Run one job as Hydra's own launcher does; whatever goes wrong comes back as its result.
+
+    A CUDA error stays in its process and would fail every later job there: the worker leaves word
+    of it and ends. Full memory is first emptied and the job tried once more.
+    """
+    outcome = _attempt(overrides, number)
+    if isinstance(outcome, Exception) and _is_full(outcome):
+        _explained(overrides, outcome)
+        _empty(outcome)
+        outcome = _attempt(overrides, number)
+    if isinstance(outcome, JobReturn):
+        return cloudpickle.dumps(outcome)
+    explained = _explained(overrides, outcome)
+    if _is_full(outcome) or _is_of_cuda(outcome):
+        word = str(explained._return_value)
+        _word_of_loss(_state["folder"], number).write_text(word, "utf-8")
+        os._exit(LOST_ITS_GPU)
+    return cloudpickle.dumps(explained)
+
+
+def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
+    """The completed job, or why it is not."""
     context, task, config, singletons = cloudpickle.loads(_state["shared"])
     setup_globals()
     Singleton.set_state(singletons)
@@ -99,6 +123,8 @@ def work(overrides: list[str], number: int) -> bytes:
         with open_dict(job):
             job.hydra.job.id = number
             job.hydra.job.num = number
+            if OmegaConf.select(job, "trainer.accelerator") == "auto":
+                job.trainer.accelerator = _state["accelerator"]  # never the CPU in a GPU's slot
         HydraConfig.instance().set_config(job)
         log_file = _redirect_stderr(Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir / "run.log")
         result = run_job(
@@ -108,18 +134,48 @@ def work(overrides: list[str], number: int) -> bytes:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-    except SystemExit as stop:  # the launcher's SIGTERM; pebble would take it for a job's result
+    except SystemExit as stop:  # a SIGTERM; pebble would take it for a job's result
         os._exit(stop.code if isinstance(stop.code, int) else 1)
     except Exception as error:  # noqa: BLE001 - one job must not end the sweep
-        return cloudpickle.dumps(_explained(overrides, error))
+        return error
     finally:
         if log_file is not None:
             os.close(log_file)
     if result.status != JobStatus.COMPLETED:
-        return cloudpickle.dumps(_explained(overrides, result._return_value))
+        return result._return_value
     slim = JobReturn(overrides=filter_overrides(overrides), cfg=result.cfg, status=result.status)
     slim.return_value = result.return_value
-    return cloudpickle.dumps(slim)
+    return slim
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a GPU's memory did not suffice; told by name, as torch may never be imported."""
+    return type(error).__name__ == "OutOfMemoryError" or "cuda out of memory" in str(error).lower()
+
+
+def _is_of_cuda(error: BaseException) -> bool:
+    """Whether the process's CUDA context is lost, so far as one can tell."""
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    words = ("cuda error", "cublas", "cudnn")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+
+
+def _empty(error: BaseException) -> None:
+    """Give back the memory that a failed job held."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def _word_of_loss(folder: Path, number: int) -> Path:
+    return folder / f"{number}.lost"
+
+
+def reason_of_loss(folder: Path, number: int) -> str:
+    """Why the worker of a job ended itself, in one line."""
+    return _word_of_loss(folder, number).read_text("utf-8")
 
 
 def _explained(overrides: list[str], error: BaseException) -> JobReturn:

@@ -81,7 +81,7 @@ class RangeSweeper(BasicSweeper):
         """Launch the jobs that are missing; where there are none nothing is written."""
         assert self.config is not None
         assert self.launcher is not None
-        from synpriv.results import store
+        from synpriv.results import locks, store
         from synpriv.shadow import check, outputs
 
         missing = [_missing(variant) for variant in variants]
@@ -91,6 +91,8 @@ class RangeSweeper(BasicSweeper):
                 check.confirm(cfg)
             check.warn_of_code(cfg)
             outputs.warn(cfg)
+        for folder in {variant.cfg.results for variant in variants}:
+            locks.sweep_up_all(Path(folder))
         to_run = [job for jobs in missing for job in jobs]
         total = sum(len(variant.seeds) for variant in variants)
         if len(to_run) < total:

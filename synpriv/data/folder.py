@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.hardware import usable_cores
 from synpriv.signatures import require
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def read(
         except Exception as error:  # noqa: BLE001 - decoders raise anything; all are named below
             return f"{file.path.relative_to(root)} ({str(error).partition(': ')[0]})"
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         every = list(pool.map(try_one, files))
     bad = [one for one in every if isinstance(one, str)]
     if bad:

@@ -35,6 +35,12 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:
         found.append(f"the shadow models started from {len(starts)} different public models")
+    on_cpu = [run["seed"] for run in runs if run.get("device") == "cpu"]
+    if 0 < len(on_cpu) < len(runs):
+        found.append(
+            f"{len(on_cpu)} of {len(runs)} shadow models were trained on a CPU (seeds "
+            f"{_some(on_cpu)}), the others on a GPU: their arithmetic differs in the last bits"
+        )
     versions: dict[str | None, list[int]] = {}
     for run in runs:
         versions.setdefault(run.get("code_sha256"), []).append(run["seed"])

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from synpriv.audit.evidence import Evidence
+from synpriv.results import locks
 
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE = "metrics.json", "evidence.npz"
@@ -55,11 +55,8 @@ class Cell:
         The lock dies with its process. Whoever holds it may sweep up what a killed one left.
         """
         folder = self.folder if seed is None else self.run(seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            for left in folder.glob(".*.tmp"):
-                if not _alive(int(left.suffixes[-2][1:])):  # the writer's process id
-                    left.unlink(missing_ok=True)
+        what = f"the audits of {self.name}" if seed is None else f"seed {seed} of {self.name}"
+        with locks.held(folder, what):
             yield
 
     def problem(self, seed: int, artefact: str | None = None) -> str | None:
@@ -170,16 +167,6 @@ class Cell:
                 else None
             ),
         )
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def remove_unused(run: Path) -> None:

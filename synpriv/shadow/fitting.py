@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
+from synpriv import hardware
 from synpriv.methods.base import Method, Release
+from synpriv.shadow import cuda
 from synpriv.tracking import Tracker
 
 
@@ -44,8 +48,10 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
         method.to(memory_format=torch.channels_last)
     loop = lightning.Trainer(
         max_epochs=method.max_epochs,
-        accelerator=trainer.accelerator,
+        accelerator=device_of(trainer).type,
         devices=1,
+        # Else Slurm's variables make it expect other tasks of this job, and requeue it by itself.
+        plugins=[LightningEnvironment()],
         precision=trainer.precision,
         logger=_Forward(tracker, stage),
         log_every_n_steps=1,  # of Lightning's steps, each of which is a chunk of ours
@@ -56,18 +62,50 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
     try:
         loop.fit(method)
     except SystemExit as stop:
-        if stop.code == 1 and loop.interrupted:  # Lightning's way to pass Ctrl-C on
-            raise KeyboardInterrupt from stop
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way to pass it on
+            raise stop.__context__ from None
         raise
     return method.release()
 
 
 def device_of(trainer: DictConfig) -> torch.device:
-    """Where Lightning trains; it leaves the module on the CPU afterwards."""
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu: no CUDA device here; use trainer=auto or cpu")
-    on_gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
+    """Where Lightning trains; it leaves the module on the CPU afterwards.
+
+    Never the CPU in silence: ValueError where a GPU is asked for or there, but torch cannot use it.
+    """
+    if trainer.accelerator == "cpu":
+        return torch.device("cpu")
+    if not (why := cuda.why_not()):
+        return torch.device("cuda")
+    if trainer.accelerator == "gpu":
+        raise ValueError(
+            f"trainer.accelerator=gpu: no CUDA device here ({why}); use trainer=auto or cpu"
+        )
+    _refuse_unusable_gpus()
+    return torch.device("cpu")
+
+
+@functools.cache
+def _refuse_unusable_gpus() -> None:
+    hardware.gpus()  # seconds, where something hints at a GPU
+
+
+def no_tf32() -> None:
+    """Make 32-true what it says: torch by default runs a GPU's convolutions in TF32 (10 bits).
+
+    In matrix products, where DP-SGD measures and clips norms, TF32 would exceed the clipping bound.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def arithmetic(trainer: DictConfig) -> dict[str, str | bool]:
+    """What numbers are computed in; TF32 concerns GPUs alone."""
+    return {
+        "precision": trainer.precision,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+    }
 
 
 def quieten() -> None:

@@ -27,7 +27,7 @@ from synpriv.results import store
 from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
 from synpriv.shadow import query, visual
 from synpriv.shadow.costs import Costs
-from synpriv.shadow.fitting import device_of, fit, quieten
+from synpriv.shadow.fitting import arithmetic, device_of, fit, no_tf32, quieten
 from synpriv.shadow.offering import (
     make_method,
     network_factory,
@@ -139,6 +139,7 @@ def train_run(
         "provenance": [*method.provenance, *CONSTANTS[: int(pools.own_constants)]],
         **costs.summary(basis),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "arithmetic": arithmetic(cfg.trainer),
         "data": record(pools),
         "canaries_sha256": split.canaries.digest(),
         "versions": versions(),
@@ -174,6 +175,7 @@ def _visual(
 def _prepare(cfg: DictConfig) -> torch.device:
     quieten()
     torch.set_num_threads(cfg.trainer.num_threads)
+    no_tf32()
     return device_of(cfg.trainer)
 
 
@@ -193,7 +195,8 @@ def versions() -> dict[str, str]:
 
     from synpriv import __version__
 
-    return {
+    cuda = {} if torch.version.cuda is None else {"cuda": torch.version.cuda}
+    return cuda | {
         "synpriv": __version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,

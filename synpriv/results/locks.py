@@ -1,0 +1,96 @@
+"""Who works on a folder: locks that die with their process, and what killed processes left.
+
+Beside a held lock lies who holds it, for those who wait. Only the lock itself counts: a killed
+holder's word may be left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+LOCK, HOLDER = ".lock", ".lock.holder"
+_SILENT_S = 2.0  # of waiting
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # store.write's, with the writer's process id
+_OLD_S = 60.0  # without a write
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Keep all others out of a folder, and sweep up in it. `what` it is about, in words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=_SILENT_S)
+    except Timeout:
+        log.warning("waiting for %s: %s works on it", what, _holder(folder))
+        lock.acquire()
+    holder = folder / HOLDER
+    try:
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
+        holder.write_text(json.dumps(about), "utf-8")
+        sweep_up(folder)
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        about = json.loads((folder / HOLDER).read_text("utf-8"))
+        return f"process {about['pid']} on {about['host']}, since {about['since']},"
+    except (OSError, ValueError, KeyError, TypeError):  # it is just taking the lock
+        return "another process"
+
+
+def sweep_up(folder: Path, *, quiet_s: float = 0.0) -> None:
+    """Remove temporary files of dead writers that nobody wrote to for so long, under the lock."""
+    for file in stale(folder, ".*.tmp", quiet_s):
+        file.unlink(missing_ok=True)
+
+
+def sweep_up_all(results: Path) -> None:
+    """Remove what killed processes left in the results folder, in cells and in runs.
+
+    A few files of the results folder and of cells are written without its lock: what was written
+    to within a minute stays, as a writer on another machine cannot be asked whether it lives.
+    """
+    patterns = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp")
+    found = {f.parent for pattern in patterns for f in stale(results, pattern, _OLD_S)}
+    for folder in found:
+        # Somebody works on it, or it is read-only: no reason not to go on.
+        with contextlib.suppress(OSError), FileLock(folder / LOCK, timeout=0):
+            sweep_up(folder, quiet_s=_OLD_S)
+
+
+def stale(folder: Path, pattern: str, quiet_s: float) -> list[Path]:
+    """Temporary files of `store.write`, and of nobody else, whose writers are dead."""
+    found = []
+    for file in folder.glob(pattern):
+        ours = _TEMPORARY.fullmatch(file.name)
+        with contextlib.suppress(FileNotFoundError):  # it got its name meanwhile
+            if ours and not _alive(int(ours[2])) and time.time() - file.stat().st_mtime >= quiet_s:
+                found.append(file)
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,192 @@
+"""What a job's worker does when its GPU fails: simulated errors, no torch, no GPU."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from hydra_plugins.synpriv import _worker
+
+ROOT = Path(__file__).parents[1]
+CONFIG = f"""
+defaults: [override hydra/launcher: pool, _self_]
+seed: 0
+trainer: {{accelerator: auto}}
+hydra:
+  searchpath: ["file://{ROOT / "conf"}"]
+  sweep: {{dir: out, subdir: "${{seed}}"}}
+"""
+# A task that leaves a line per attempt: seed, process, what it did.
+TASK = """
+import os, sys
+import hydra
+
+def note(seed, what):
+    fields = [str(seed), str(os.getpid()), what, os.environ["CUDA_VISIBLE_DEVICES"] or "-",
+              os.environ["OPENBLAS_NUM_THREADS"]]
+    with open("notes", "a") as file:
+        file.write(" ".join(fields) + "\\n")
+
+def attempts(seed):
+    with open("notes", "a+") as file:
+        file.seek(0)
+        return sum(line.split()[0] == str(seed) for line in file)
+
+class AcceleratorError(RuntimeError): pass
+class OutOfMemoryError(RuntimeError): pass
+
+FAIL
+
+@hydra.main(version_base="1.3", config_path=".", config_name="config")
+def main(cfg):
+    before = attempts(cfg.seed)
+    try:
+        if hasattr(sys, "poisoned"):  # what stays in a process; every job unpickles its own globals
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        fail(cfg.seed, before)
+    except Exception as error:
+        if not isinstance(error, OutOfMemoryError):
+            sys.poisoned = True
+        note(cfg.seed, type(error).__name__)
+        raise
+    note(cfg.seed, f"done-{cfg.trainer.accelerator}")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def sweep(folder: Path, fail: str, seeds: str, **env: str) -> tuple[list[list[str]], str]:
+    """Run `fail(seed, attempts before)` for all seeds in one worker: its notes, all output."""
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "task.py").write_text(TASK.replace("FAIL", textwrap.dedent(fail)))
+    inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    command = [sys.executable, "task.py", "-m", f"seed={seeds}", "hydra.launcher.num_workers=1"]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(ROOT)} | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    notes = [line.split() for line in (folder / "notes").read_text().splitlines()]
+    return notes, done.stdout + done.stderr
+
+
+def test_a_cuda_error_costs_its_worker_and_no_other_job(tmp_path: Path) -> None:
+    # It stays in its process: 11 of 12 jobs failed within a second.
+    notes, out = sweep(
+        tmp_path,
+        """
+        def fail(seed, before):
+            if seed == 1 and before == 0:
+                raise AcceleratorError("CUDA error: an illegal memory access\\\\nmay be reported")
+        """,
+        "0,1,2,3",
+    )
+    assert [(seed, what) for seed, _, what, *_ in notes] == [
+        ("0", "done-cpu"),
+        ("1", "AcceleratorError"),
+        ("2", "done-cpu"),
+        ("3", "done-cpu"),
+        ("1", "done-cpu"),
+    ]
+    processes = [process for _, process, *_ in notes]
+    assert processes[0] == processes[1] != processes[2] == processes[3]
+    assert re.search(r"^seed=1: AcceleratorError: CUDA error: an illegal .*tried again$", out, re.M)
+    assert "CUDA error" in (tmp_path / "out" / "1" / "task.log").read_text()
+
+
+def test_a_job_that_loses_its_gpu_twice_fails_with_its_reason(tmp_path: Path) -> None:
+    notes, out = sweep(
+        tmp_path,
+        """
+        def fail(seed, before):
+            if seed == 0:
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR")
+        """,
+        "0,1",
+    )
+    assert [(seed, what) for seed, _, what, *_ in notes] == [
+        ("0", "RuntimeError"),
+        ("1", "done-cpu"),
+        ("0", "RuntimeError"),
+    ]
+    assert "JobFailed: RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR" in out
+
+
+def test_full_memory_is_emptied_before_the_job_is_tried_again(tmp_path: Path) -> None:
+    notes, out = sweep(
+        tmp_path,
+        """
+        import weakref
+        class Tensor: pass
+        def fail(seed, before):
+            tensor = Tensor()
+            tensor.itself = tensor  # freed by a collection only
+            if seed == 0 and before == 0:
+                sys.held = weakref.ref(tensor)
+                raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            assert sys.held() is None
+        """,
+        "0,1",
+    )
+    assert [(seed, what) for seed, _, what, *_ in notes] == [
+        ("0", "OutOfMemoryError"),
+        ("0", "done-cpu"),
+        ("1", "done-cpu"),
+    ]
+    assert len({process for _, process, *_ in notes}) == 1
+    assert "tried again" not in out
+
+
+@pytest.fixture
+def machine_with_two_gpus(tmp_path: Path) -> dict[str, str]:
+    """The environment of one, as nvidia-smi says and a stub of torch."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    is_available = lambda: True\n"
+        "    device_count = lambda: 2\n"
+        "    mem_get_info = lambda i: (8, 9)\n"
+    )
+    return {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        "CUDA_VISIBLE_DEVICES": "4,GPU-aa",
+    }
+
+
+def test_a_worker_sees_its_gpu_alone_and_trains_on_it_with_one_blas_thread(
+    tmp_path: Path, machine_with_two_gpus: dict[str, str]
+) -> None:
+    fail = "fail = lambda seed, before: None\n"
+    notes, out = sweep(tmp_path, fail, "0,1", **machine_with_two_gpus)
+    assert "jobs: 2, GPU workers: 2" in out
+    assert {(what, *rest) for _, _, what, *rest in notes} <= {
+        ("done-gpu", "4", "1"),
+        ("done-gpu", "GPU-aa", "1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "full", "lost"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED"), False, True),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), True, False),
+        (type("AcceleratorError", (RuntimeError,), {})("illegal"), False, True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("x"), True, False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, False),
+        (ValueError("trainer.accelerator=gpu: no CUDA device here"), False, False),
+    ],
+)
+def test_lost_gpus_are_told_from_other_errors(error: Exception, full: bool, lost: bool) -> None:
+    assert (_worker._is_full(error), _worker._is_of_cuda(error)) == (full, lost)
