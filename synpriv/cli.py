@@ -21,6 +21,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from synpriv import errors
+
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc"),
@@ -53,13 +55,13 @@ def call(main: Callable[[], object]) -> None:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Exit with one line for a user's mistake, with the traceback if HYDRA_FULL_ERROR=1."""
+    """Exit with one line whatever goes wrong, with the traceback if HYDRA_FULL_ERROR=1."""
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept, the same command continues", file=sys.stderr)
         sys.exit(130)
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+    except Exception as error:
         if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
@@ -201,7 +203,10 @@ def _bounds(text: str, key: str) -> tuple[int, int, int]:
 
 
 def one_line(error: BaseException) -> str:
-    """What was wrong and what would be right, without Hydra's and OmegaConf's extra lines."""
+    """What was wrong and what would be right, without Hydra's and OmegaConf's extra lines.
+
+    An error that is no refused value begins with its class and ends with where it was raised.
+    """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         hint = _did_you_mean(choice, list(error.options))
@@ -216,8 +221,13 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(error)
     if isinstance(error, InterpolationResolutionError) and _FROM_RESOLVER in str(error):
-        # Of a resolver's own error OmegaConf keeps only the text.
+        if (own := _raised_in_resolver(error)) is not None:
+            return one_line(own)
+        # Of an error in a nested resolver OmegaConf keeps only the text.
         return str(error).partition(_FROM_RESOLVER)[2].partition("\n")[0]
+    said_by_others = isinstance(error, HydraException | OmegaConfBaseException)
+    if not said_by_others and not errors.is_foreseen(error):
+        return errors.unforeseen(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
     text = "; ".join(
@@ -226,6 +236,14 @@ def one_line(error: BaseException) -> str:
         if not x.startswith(("full_key:", "object_type=", "reference_type=", "See"))
     )
     return f"{keys[0]}: {text}" if keys else text or type(error).__name__
+
+
+def _raised_in_resolver(error: BaseException) -> BaseException | None:
+    """The error that a resolver raised itself, behind those that OmegaConf made of it."""
+    inner: BaseException | None = error
+    while isinstance(inner, OmegaConfBaseException):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
