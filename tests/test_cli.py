@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from synpriv import cli
-from synpriv.data.content import file_sha256
 from synpriv.signatures import require
 
 PARSER = OverridesParser.create()
@@ -248,9 +247,9 @@ def test_a_refused_value_needs_no_place_and_a_value_that_a_library_refused_does(
         require(False, "x=3", "1 or 2")
     assert cli.one_line(ours.value) == "x=3: must be 1 or 2"
     with pytest.raises(TypeError) as theirs:
-        file_sha256(None)  # type: ignore[arg-type]
+        cli.path(None, "x")  # type: ignore[arg-type]
     assert cli.one_line(theirs.value).startswith("TypeError: ")
-    assert "synpriv/data/content.py:" in cli.one_line(theirs.value)
+    assert "synpriv/cli.py:" in cli.one_line(theirs.value)
 
 
 # What is mistyped, and the words that say what was wrong and what would be right.
