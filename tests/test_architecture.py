@@ -115,6 +115,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         "recipe",
+        "architectures",
         "fingerprint",
     ),
     "pipeline": ("audit", "config", "report", "results", "shadow", "tracking"),
