@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from synpriv import cli
+from synpriv import cli, errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -49,4 +49,5 @@ def alone(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    errors.make_printable()
     cli.call(main)

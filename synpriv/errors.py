@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
@@ -11,6 +13,12 @@ _LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "pureli
 _LONGEST = 300  # characters of a message
 # What torch says of memory, of whichever device: it raises a RuntimeError.
 _OUT_OF_MEMORY = ("allocate memory", "out of memory")
+
+
+def make_printable() -> None:
+    """Let stdout escape what its encoding lacks, as stderr does: names of classes may be any."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def is_foreseen(error: BaseException) -> bool:

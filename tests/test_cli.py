@@ -1,6 +1,7 @@
 """The command line: flags anywhere, inclusive ranges, and one line for every mistake."""
 
 import importlib
+import io
 import logging
 import runpy
 import subprocess
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from synpriv import cli
+from synpriv import cli, errors
 from synpriv.signatures import require
 
 PARSER = OverridesParser.create()
@@ -240,6 +241,15 @@ def test_the_traceback_of_any_error_is_there_for_who_asks(monkeypatch: pytest.Mo
     monkeypatch.setattr(cli, "SHOW_TRACEBACK", True)
     with pytest.raises(KeyError), cli.errors_in_one_line():
         raise KeyError("bug")
+
+
+def test_stdout_that_lacks_a_letter_escapes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    errors.make_printable()
+    print("caf\N{LATIN SMALL LETTER E WITH ACUTE}")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"caf\\xe9\n"  # type: ignore[attr-defined]
 
 
 def test_a_refused_value_needs_no_place_and_a_value_that_a_library_refused_does() -> None:

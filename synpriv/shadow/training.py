@@ -41,6 +41,7 @@ from synpriv.shadow.offering import (
 )
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
 from synpriv.shadow.recipes import audited_model, construct
+from synpriv.signatures import require
 from synpriv.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ def obtain(
         lightning.seed_everything(seed, verbose=False)
         method = make_method(cfg, offered, facts)
         release = fit(method, cfg.trainer, tracker, "fit")
+    given = f"{type(method).__name__}.release() is a {type(release).__name__}"
+    require(isinstance(release, Release), given, "a synpriv.methods.base.Release")
     if release.classifier is None:
         with costs.stage("student"):
             lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
