@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -21,7 +22,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from synpriv import interrupts, terminal
+from synpriv import errors, interrupts, terminal
 
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -57,13 +58,13 @@ def call(main: Callable[[], object]) -> None:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Exit with one line for a user's mistake, with the traceback if HYDRA_FULL_ERROR=1."""
+    """Exit with one line whatever goes wrong, with the traceback if HYDRA_FULL_ERROR=1."""
     try:
         yield
     except KeyboardInterrupt as stop:
         print(interrupts.LINE, file=sys.stderr)
         sys.exit(interrupts.exit_code(stop))
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+    except Exception as error:
         if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
@@ -211,14 +212,17 @@ def one_line(error: BaseException) -> str:
 
 
 def _in_words(error: BaseException) -> str:
-    """Without Hydra's and OmegaConf's extra lines."""
+    """Without Hydra's and OmegaConf's extra lines.
+
+    An error that is no refused value begins with its class and ends with where it was raised.
+    """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         hint = _did_you_mean(choice, list(error.options))
         options = f"; must be one of {', '.join(sorted(error.options))}"
         short = not hint or len(error.options) <= _SHORT_LIST
         return f"{group}={choice}: no such {group}{hint}{options if short else ''}"
-    if isinstance(error, OSError) and error.filename:
+    if _names_a_file(error):
         return f"{error.filename}: {error.strerror}"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
@@ -226,8 +230,15 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(error)
     if isinstance(error, InterpolationResolutionError) and _FROM_RESOLVER in str(error):
-        # Of a resolver's own error OmegaConf keeps only the text.
+        if (own := _raised_in_resolver(error)) is not None:
+            return one_line(own)
+        # Of an error in a nested resolver OmegaConf keeps only the text.
         return str(error).partition(_FROM_RESOLVER)[2].partition("\n")[0]
+    said_by_others = isinstance(error, HydraException | OmegaConfBaseException)
+    if said_by_others and isinstance(cause, ValueError) and errors.is_foreseen(cause):
+        return _in_words(cause)  # of a launcher's own options
+    if not said_by_others and not errors.is_foreseen(error):
+        return _in_words(cause) if _names_a_file(cause) else errors.unforeseen(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")]
     text = "; ".join(
@@ -236,6 +247,18 @@ def _in_words(error: BaseException) -> str:
         if not x.startswith(("full_key:", "object_type=", "reference_type=", "See"))
     )
     return f"{keys[0]}: {text}" if keys else text or type(error).__name__
+
+
+def _names_a_file(error: BaseException | None) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and bool(error.filename)
+
+
+def _raised_in_resolver(error: BaseException) -> BaseException | None:
+    """The error that a resolver raised itself, behind those that OmegaConf made of it."""
+    inner: BaseException | None = error
+    while isinstance(inner, OmegaConfBaseException):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
-from synpriv.signatures import check_arguments, no_such_option, require
+from synpriv.signatures import check_arguments, no_such_option, require, target_of
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -137,8 +138,12 @@ def validate(cfg: DictConfig) -> None:
         fits = value is None or (type(value) is int and value >= 1)
         require(fits, f"{key}={value}", "an integer of at least 1, or null")
     for name in (*STAGES, "student", "embedder"):
-        there = name not in cfg.method or cfg.method[name] is not None
-        require(there, f"method.{name}=null", f"what {cfg.method.name} brings; do not set it")
+        there = name not in cfg.method or OmegaConf.is_dict(cfg.method[name])
+        given = f"method.{name}={cfg.method.get(name) or 'null'}"
+        require(there, given, f"what {cfg.method.name} brings; do not set it")
+    for name in ("dataset", *(["public"] if cfg.public is not None else [])):
+        load = cfg[name].get("load")
+        require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
@@ -158,15 +163,14 @@ def validate(cfg: DictConfig) -> None:
         require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
     for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name, cfg.study or "none"):
         require(
-            re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
+            isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
             f"name={name}",
             "letters, digits, '_' and '.': it becomes part of a file name",
         )
     check_attack(cfg)
     if raw["cell"] != COMPUTED_NAME:
-        name = _name(cfg)
-        right = f"{name}, the name of what is configured; leave it out"
-        require(raw["cell"] == name, f"cell={raw['cell']}", right)
+        right = f"{_name(cfg)}, the name of what is configured; leave it out"
+        require(raw["cell"] == _name(cfg), f"cell={raw['cell']}", right)
 
 
 def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
@@ -174,6 +178,11 @@ def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
 
     images: whether the method releases a synthetic set.
     """
+    target = target_of(cfg.attack, "attack")
+    first = next(iter(inspect.signature(target).parameters.values()), None)
+    takes = first is not None and "evidence" in f"{first.name} {first.annotation}".lower()
+    right = "a function of the evidence, as synpriv.audit.attacks.lira.lira"
+    require(takes, f"attack._target_={cfg.attack['_target_']}", right)
     num_views = 18 if cfg.dataset.flip else 9
     _try_attack(json.dumps(plain(cfg.attack)), cfg.num_models, num_views, images)
 

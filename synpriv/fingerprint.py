@@ -90,7 +90,7 @@ def _own_sha256(target: str, where: str) -> str:
         return hashlib.sha256(" ".join(map(_sha256, files)).encode()).hexdigest()
     try:
         return importlib.metadata.version(first)
-    except importlib.metadata.PackageNotFoundError as error:
+    except (importlib.metadata.PackageNotFoundError, ValueError) as error:  # no name at all
         right = "module.Class, the module a file on the Python path"
         raise ValueError(f"{where}._target_={target}: must be {right}") from error
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
+import pkgutil
 import types
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-from hydra.utils import get_object
 
 
 def check_arguments(arguments: dict[str, Any], where: str) -> None:
     """Compare a node's values with the annotations of its `_target_`."""
-    target = get_object(arguments["_target_"])
+    target = target_of(arguments, where)
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     parameters = inspect.signature(target).parameters
     known = {name for name in parameters if not _is_handed_over(hints.get(name, Any))}
@@ -25,6 +25,24 @@ def check_arguments(arguments: dict[str, Any], where: str) -> None:
             raise ValueError(no_such_option(f"{where}.{name}", known))
         hint = hints.get(name, Any)
         require(_fits(value, hint), f"{where}.{name}={value!r}", _readable(hint))
+
+
+def target_of(node: Mapping[str, Any], where: str) -> Any:
+    """What a node's `_target_` names, imported but not called; ValueError if it is nothing to call.
+
+    hydra.utils.get_object would also log several lines.
+    """
+    name = node.get("_target_")
+    key, right = f"{where}._target_={name}", "module.Class or module.function that can be called"
+    require(isinstance(name, str) and "." in name.strip("."), key, right)
+    assert isinstance(name, str)
+    try:
+        found = pkgutil.resolve_name(name)
+        inspect.signature(found)
+    except (Exception, SystemExit) as error:  # importing a module runs whatever is in it
+        why = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"{key}: must be {right} ({type(error).__name__}: {why})") from error
+    return found
 
 
 def no_such_option(key: str, known: Collection[str]) -> str:
@@ -55,15 +73,25 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Sequence:
         inner = typing.get_args(hint)[0]
         return isinstance(value, list) and all(_fits(item, inner) for item in value)
+    if origin is Mapping:
+        inner = typing.get_args(hint)[1]
+        return isinstance(value, dict) and all(_fits(item, inner) for item in value.values())
     if hint in (int, float):
         numbers = (int, float) if hint is float else int
-        return isinstance(value, numbers) and not isinstance(value, bool)
+        number = isinstance(value, numbers) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     return isinstance(value, hint) if hint in (str, bool, type(None)) else True
 
 
 def _readable(hint: Any) -> str:
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     words = {int: "an integer", float: "a number", str: "a word", bool: "true or false"}
-    words |= {o: "a list" for o in options if typing.get_origin(o) is Sequence}
+    many = {int: "integers", float: "numbers", str: "words"}
+    words |= {
+        o: f"a list of {many.get(typing.get_args(o)[0], 'values')}"
+        for o in options
+        if typing.get_origin(o) is Sequence
+    }
+    words |= {o: "names with numbers" for o in options if typing.get_origin(o) is Mapping}
     words[type(None)] = "null"
     return " or ".join(words.get(o, getattr(o, "__name__", str(o))) for o in options)

@@ -19,6 +19,7 @@ from synpriv.guarantee import from_renyi
 from synpriv.methods.dpsgd.accounting import (
     LARGEST_FOR_PRV,
     ORDERS,
+    SMALLEST_FOR_PRV,
     epsilon,
     guarantee,
     noise_for,
@@ -252,6 +253,18 @@ def test_targets_out_of_reach_are_refused_in_one_line(
 
 
 # --- metrics.json --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delta", [1e-14, 1e-30, 5e-324])
+def test_a_delta_too_small_for_prv_is_accounted_by_renyi_and_says_so(delta: float) -> None:
+    # Opacus's prv raises for these: "Floating point errors will dominate".
+    found, used = spent((4.0, 0.064, 400, delta), "prv")
+    accountant = RdpAccountant(list(ORDERS))
+    accountant.compose(event((4.0, 0.064, 400, delta)))
+    assert used == "rdp"
+    assert found == pytest.approx(accountant.get_epsilon(delta), rel=0.02)
+    assert found > spent((4.0, 0.064, 400, SMALLEST_FOR_PRV), "prv")[0]
+    assert spent((4.0, 0.064, 400, SMALLEST_FOR_PRV), "prv")[1] == "prv"
 
 
 @by_both

@@ -100,7 +100,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "interrupts": (),
     "hardware": (),
     "terminal": (),
-    "cli": ("interrupts", "terminal"),
+    "errors": (),
+    "cli": ("interrupts", "terminal", "errors"),
     "signatures": (),
     "guarantee": (),
     "fingerprint": (),
@@ -118,7 +119,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("terminal", "guarantee", "audit", "results"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
-        *("recipe", "fingerprint", "terminal", "hardware"),
+        *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
     ),
     "audits": ("audit", "config", "report", "results"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),

@@ -1,5 +1,6 @@
 """The command line: flags anywhere, inclusive ranges, and one line for every mistake."""
 
+import importlib
 import logging
 import runpy
 import subprocess
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from synpriv import cli
+from synpriv.signatures import require
 
 PARSER = OverridesParser.create()
 
@@ -200,9 +202,54 @@ def test_ctrl_c_ends_with_130_and_one_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_programming_error_keeps_its_traceback() -> None:
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("{}['missing']", "KeyError: 'missing' ({file}:3)"),
+        ("assert 1 == 2", "AssertionError: assert 1 == 2 ({file}:3)"),
+        ("fail()", "RecursionError: maximum recursion depth exceeded ({file}:3)"),
+        ("raise MemoryError", "not enough memory: raise MemoryError ({file}:3)"),
+        (
+            "raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory')",
+            "not enough memory: DefaultCPUAllocator: can't allocate memory ({file}:3)",
+        ),
+        ("class Odd(Exception): ...; raise Odd('a\\n b')", "Odd: a; b ({file}:3)"),
+        ("import json; json.loads('{')", "JSONDecodeError: Expecting property name"),
+        ("int('x')", "ValueError: invalid literal for int() with base 10: 'x' ({file}:3)"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_one_line_with_class_and_place(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own_method.py"
+    file.write_text(
+        "def fail():\n    if True:\n        " + code.replace("; raise", "\n        raise")
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_method", raising=False)
+    own = importlib.import_module("own_method")
+    with pytest.raises(SystemExit) as stop, cli.errors_in_one_line():
+        own.fail()
+    line = str(stop.value.code)
+    assert line.startswith("error: " + said.partition(" ({file}")[0])
+    assert f"{file}:" in line
+    assert "\n" not in line
+
+
+def test_the_traceback_of_any_error_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "SHOW_TRACEBACK", True)
     with pytest.raises(KeyError), cli.errors_in_one_line():
         raise KeyError("bug")
+
+
+def test_a_refused_value_needs_no_place_and_a_value_that_a_library_refused_does() -> None:
+    with pytest.raises(ValueError, match="must be 1 or 2") as ours:
+        require(False, "x=3", "1 or 2")
+    assert cli.one_line(ours.value) == "x=3: must be 1 or 2"
+    with pytest.raises(TypeError) as theirs:
+        cli.path(None, "x")  # type: ignore[arg-type]
+    assert cli.one_line(theirs.value).startswith("TypeError: ")
+    assert "synpriv/cli.py:" in cli.one_line(theirs.value)
 
 
 # What is mistyped, and the words that say what was wrong and what would be right.

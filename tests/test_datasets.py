@@ -263,6 +263,16 @@ def idx(path: Path, values: NDArray[np.uint8]) -> None:
     path.write_bytes(header + values.tobytes())
 
 
+def test_damaged_files_of_torchvision_are_one_line(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"\0\0")  # an assert without a message
+    with pytest.raises(ValueError, match=r"MNIST: no data in .* damaged .*\(AssertionError\)"):
+        datasets.from_torchvision("MNIST", root=str(tmp_path), download=False)
+
+
 def test_torchvision_files_are_read_from_their_folder(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)

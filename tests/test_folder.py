@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synpriv.data import datasets
-from synpriv.data.content import folder_sha256
+from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.data.datasets import Source
 from synpriv.data.folder import listing
 
@@ -308,6 +309,48 @@ def test_a_decoder_s_own_error_does_not_hide_the_others(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # 36 pixels are a "bomb" then
     with pytest.raises(ValueError, match=r"10 of 10 images cannot be used: cat/0\.png"):
         folder(tmp_path)
+
+
+def test_an_image_bomb_that_pillow_only_warns_of_is_refused_without_its_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # of 36, below twice that: a warning
+    with warnings.catch_warnings(record=True) as said, pytest.raises(ValueError) as error:  # noqa: PT011
+        folder(tmp_path)
+    assert "cat/0.png (36 pixels, more than 30)" in str(error.value)
+    assert not said
+
+
+def test_a_link_to_itself_is_named_with_the_images(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    (tmp_path / "cat" / "loop.png").symlink_to("loop.png")
+    with pytest.raises(ValueError, match=r"1 of 11 images cannot be used: cat/loop\.png"):
+        folder_sha256(str(tmp_path))
+
+
+def test_an_empty_file_is_named_once(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    (tmp_path / "cat" / "none.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r": cat/none\.png \(cannot identify image file\); mend"):
+        folder(tmp_path)
+
+
+def test_a_class_name_that_is_no_utf_8_is_refused_and_a_file_s_is_not(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    known = folder_sha256(str(tmp_path))
+    os.rename(tmp_path / "cat" / "4.png", os.fsencode(tmp_path / "cat") + b"/4\xe9.png")
+    assert folder_sha256(str(tmp_path)) == known
+    os.rename(tmp_path / "cat", os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"class folder b'caf\\xe9': must have a UTF-8 name"):
+        folder_sha256(str(tmp_path))
+
+
+def test_a_path_that_is_no_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="path=None: must be the name of a folder"):
+        folder_sha256(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="path=3: must be the name of an npz archive"):
+        file_sha256(3)  # type: ignore[arg-type]
 
 
 def test_a_folder_one_level_too_low_gets_a_hint(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from synpriv import cli, terminal
 from synpriv.audit.metrics import Roc
 from synpriv.report import figure, inert, pairs, table, trade_off
-from synpriv.results import store
+from synpriv.results import reports
 from synpriv.shadow import check
 
 HOSTILE = [
@@ -83,6 +83,8 @@ def a_report(text: str, cell: str = "cell") -> dict:
         **dict.fromkeys(("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"), rate),
         "data": {"in_words": text, "warnings": [], "sha256": text},
         "warnings": [text],
+        "tuning": {"num_trials": 1, "distribution": text},
+        **{"seeds": [0, 1, 2, 3], "num_planned": 4, "null_auc": 0.5, "inputs_sha256": text},
     }
 
 
@@ -188,18 +190,18 @@ def test_a_formula_in_a_name_is_drawn_as_it_is_written(
     drawn: list[plt.Figure] = []
     monkeypatch.setattr(plt, "close", drawn.append)
     names = [r"$\undefined{$", r"a\$b$", "_hidden $x$"]
-    reports = [a_report(name, f"cell{i}") for i, name in enumerate(names)]
+    audits = [a_report(name, f"cell{i}") for i, name in enumerate(names)]
     curve = Roc(*[np.array([0.0, 0.5, 1.0])] * 3)
-    figure.draw([(report, curve) for report in reports], tmp_path / "roc.png")
-    trade_off.draw(reports, tmp_path / "trade_off")
+    figure.png([(report, curve) for report in audits])
+    trade_off.draw(audits, tmp_path / "trade_off")
     image = np.zeros((1, 1, 2, 2), dtype=np.uint8)
     pair = {"images": image, "synthetic": image, "canary": np.zeros(1, int)}
     pair |= {"distance": np.ones(1), "closer": np.ones(1)}
-    pairs.draw([(0, pair)], tmp_path / "pairs.png", title=names[0], num=1)
+    pairs.png([(0, pair)], title=names[0], num=1)
     (legend,) = drawn[0].legends
     # mathtext has its own parser: what it leaves alone is text
     texts = [text.get_text() for text in legend.get_texts()]
-    assert len(texts) == len(reports) + 1
+    assert len(texts) == len(audits) + 1
     for name, text in zip(names, texts[1:], strict=True):
         assert matplotlib_shows(text).strip().startswith(name)
     labels = [label.get_text() for label in drawn[1].axes[0].texts]
@@ -295,11 +297,9 @@ def test_a_results_folder_of_any_name_is_checked(
 
 def test_a_report_is_written_into_a_folder_of_any_name(tmp_path: Path) -> None:
     folder = tmp_path / ODD / "cell"
-    report = a_report("plain") | {"format": store.REPORT_FORMAT, "inputs_sha256": "0"}
-    store.write_json(folder / "lira.json", report)
     curve = {"roc_fpr": np.array([0.0, 1.0]), "roc_tpr": np.array([0.0, 1.0])}
-    store.write_bytes(folder / "lira.npz", store.npz_bytes(**curve))
-    store.write_bytes(folder / "lira.png", b"")
+    report = a_report("plain") | {"attack": "lira"}
+    reports.save(folder / "lira.json", report, curve, {"lira.png": b""})
     answer = subprocess.run(
         [sys.executable, "-m", "synpriv.report", str(folder.parent)],
         capture_output=True,

@@ -8,17 +8,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, Compose, facts_like
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from synpriv import architectures, config
-from synpriv.methods.base import Method
+from synpriv.cli import one_line
+from synpriv.data.images import StepChunks
+from synpriv.methods.base import Method, Release
 from synpriv.methods.dpsgd.recipe import DPSGD
 from synpriv.methods.recipe import Classifier
 from synpriv.recipe import Facts, Recipe
+from synpriv.shadow.check import check
 from synpriv.shadow.recipes import (
     check_recipes,
     configured_facts,
@@ -209,6 +214,12 @@ class Mine(Method):
         super().__init__(private=None, model=model)
         self.strength = strength
 
+    def train_dataloader(self) -> StepChunks:
+        return StepChunks(1)
+
+    def release(self) -> Release:
+        return Release()
+
 
 def test_a_method_without_a_recipe_is_its_own_target(compose: Compose) -> None:
     cfg = compose()
@@ -231,3 +242,87 @@ def test_a_part_of_its_own_architecture_leaves_the_others(compose: Compose) -> N
     assert recipes["method.teacher.model"] == architectures.resnet18(width=64)
     assert isinstance(recipes["method.teacher"], Classifier)
     assert all(isinstance(recipe, Recipe) for recipe in recipes.values())
+
+
+VENDOR = """
+print("imported")
+from synpriv.methods.base import Method
+class Abstract(Method):
+    pass
+def function():
+    raise AssertionError("called")
+"""
+NO_METHOD = "a method: a recipe of one, or a class derived from synpriv.methods.base.Method"
+NO_CALL = "module.Class or module.function that can be called"
+TARGETS = {
+    "method._target_=synpriv.architectures.convnet": NO_METHOD,
+    "method._target_=synpriv.audit.attacks.lira.lira": NO_METHOD,
+    "method._target_=synpriv.methods.nothing.X": f"{NO_CALL} (AttributeError: module",
+    "method._target_=synpriv.methods.recipe.Clasifier": f"{NO_CALL} (AttributeError: module",
+    "method._target_=synpriv.methods.recipe": f"{NO_CALL} (TypeError:",
+    "method._target_=subprocess.call": NO_METHOD,
+    "method._target_=math.pi": NO_CALL,
+    "method._target_=own_vendor.Abstract": NO_METHOD,
+    "method._target_=own_vendor.function": NO_METHOD,
+    "method._target_=own_broken.X": f"{NO_CALL} (ModuleNotFoundError: No module named 'not_there')",
+    "method._target_=own_syntax.X": f"{NO_CALL} (SyntaxError:",
+    "method._target_=own_exit.X": f"{NO_CALL} (SystemExit: 3)",
+    "model._target_=synpriv.methods.recipe.Classifier": "a network: a recipe in",
+    "model._target_=own_vendor.function": "what takes channels, size, num_classes, mean, std",
+    "dataset.load._target_=own_vendor.function": "to return a synpriv.data.datasets.Source",
+    "dataset.load._target_=synpriv.audit.attacks.lira.lira": "to return a synpriv.data",
+    "dataset.load._target_=math.pi": NO_CALL,
+    "attack._target_=os.system": "a function of the evidence",
+    "attack._target_=synpriv.nothing.lira": NO_CALL,
+    "attack._target_=null": NO_CALL,
+}
+
+
+@pytest.mark.parametrize("typed", TARGETS)
+def test_a_target_of_the_wrong_kind_is_one_line_and_is_not_called(
+    typed: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = {"vendor": VENDOR, "broken": "import not_there", "exit": "raise SystemExit(3)"}
+    for name, content in (modules | {"syntax": "def x(:"}).items():
+        (tmp_path / f"own_{name}.py").write_text(content)
+        monkeypatch.delitem(sys.modules, f"own_{name}", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    key, _, value = typed.partition("=")
+    more = {"attack": ["num_models=6"]}.get(key.partition(".")[0], [])
+    with pytest.raises((ValueError, InterpolationResolutionError)) as error:
+        check(compose(typed, *more))
+    line = one_line(error.value)
+    right = TARGETS[typed]
+    named = f"{key}={'None' if value == 'null' else value}: must be "
+    assert line.startswith(named)
+    assert right in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("method.lr=inf", "method.lr=inf: must be a number"),
+        ("method.milestones=[x]", "method.milestones=['x']: must be a list of numbers"),
+        ("dataset.mean=[nan]", "dataset.mean=[nan]: must be one number"),
+        ("method.name=3", "name=3: must be letters"),
+        ("~dataset.load", "dataset.load=None: must be a node with a _target_"),
+    ],
+)
+def test_numbers_that_are_none_and_nodes_that_are_none_are_refused(
+    typed: str, right: str, compose: Compose
+) -> None:
+    with pytest.raises((ValueError, InterpolationResolutionError)) as error:
+        check(compose(typed))
+    assert one_line(error.value).startswith(right)
+
+
+def test_losses_that_are_no_mapping_and_parts_that_are_no_node_are_refused(
+    compose: Compose,
+) -> None:
+    with pytest.raises(ValueError, match=r"method\.losses=3: must be names with numbers"):
+        check(compose("method=dfkd", "method.losses=3"))
+    with pytest.raises(
+        (ValueError, InterpolationResolutionError), match=r"method\.student=3: must"
+    ):
+        check(compose("method=distill", "method.student=3"))

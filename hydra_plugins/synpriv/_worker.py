@@ -183,9 +183,7 @@ def _explained(overrides: list[str], error: BaseException) -> JobReturn:
     from synpriv.cli import one_line
 
     logging.getLogger("synpriv").error("job failed", exc_info=error)
-    known = isinstance(error, ValueError | OSError)
-    reason = one_line(error)
-    return failed(overrides, reason if known else f"{type(error).__name__}: {reason}")
+    return failed(overrides, one_line(error))
 
 
 def _redirect_stderr(file: Path) -> int:

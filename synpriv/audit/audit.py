@@ -73,7 +73,8 @@ def audit(
             "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         },
     }
-    return report | {"warnings": findings.warnings_of(report)}, statistic
+    warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
+    return report | {"warnings": warnings}, statistic
 
 
 def _finite(statistic: Floats) -> Floats:

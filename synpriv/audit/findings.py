@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from synpriv.audit.evidence import Evidence
+
 Report = dict[str, Any]
 
 
@@ -28,6 +30,21 @@ def warnings_of(report: Report) -> list[str]:
             "statistics are not finite (too few shadow models on a side?) and left out of the ROC"
         )
     return found
+
+
+def warnings_of_copies(evidence: Evidence) -> list[str]:
+    """Released images that are canaries which the shadow model was not given."""
+    if evidence.nearest is None:
+        return []
+    outside = ~evidence.member
+    copies = int(((evidence.nearest == 0) & outside).sum())
+    if not copies:
+        return []
+    return [
+        f"{copies} of {outside.sum()} non-members (canary x model) lie in the released images bit "
+        "for bit: the generator saw what it was not given (all private data, or one set for all "
+        "seeds), or the data hold copies; a copy of everything reads as no evidence of a leak"
+    ]
 
 
 def _unresolved(report: Report, keys: list[str]) -> list[str]:

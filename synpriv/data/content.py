@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 
 from synpriv.data.folder import File, listing
+from synpriv.signatures import require
 
 
 def file_sha256(path: str) -> str:
     """Content hash of a user's file, read again only when the file has changed."""
+    require(isinstance(path, str), f"path={path}", "the name of an npz archive")
     file = Path(path).expanduser()
     if file.is_dir():
         raise ValueError(f"{file.absolute()}: is a folder; for one of images write dataset=folder")
@@ -37,6 +39,7 @@ def folder_sha256(path: str) -> str:
 
     What is left out does not count, nor does where an image lies or what its file is called.
     """
+    require(isinstance(path, str), f"path={path}", "the name of a folder")
     root = Path(path).expanduser()
     found = listing(root)
     _refuse_unreadable(root, [*found.private, *(found.test or [])])

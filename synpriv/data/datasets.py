@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import zipfile
-import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.data import archive, pixels
 from synpriv.data import folder as folders
 from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.data.pool import Pool, rank_in_class
 from synpriv.signatures import require
 
+ARRAYS = ("images", "labels", "test_images", "test_labels")  # of an npz archive
 TEST_RATE = 0.2  # share of each class that is held out where there is no test set
 
 
@@ -81,9 +82,10 @@ def from_torchvision(dataset: str, *, root: str, download: bool) -> Source:
                 getattr(datasets, dataset)(folder, download=download, **which)
                 for which in parts.values()
             )
-    except (RuntimeError, OSError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(_not_found(dataset, folder, f"or could not be fetched ({why})")) from error
+    except Exception as error:
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        state = f"or they are damaged or could not be fetched ({why})"
+        raise ValueError(_not_found(dataset, folder, state)) from error
     return Source(_from_arrays(train), _from_arrays(test))
 
 
@@ -111,37 +113,35 @@ def npz(path: str, *, test_rate: float = TEST_RATE, sha256: str | None = None) -
     file = Path(path).expanduser().absolute()
     if sha256 is not None and sha256 != file_sha256(str(file)):
         raise ValueError(f"{file}: changed while the sweep was running; start the sweep again")
-    arrays = _arrays(file)
-    if not {"images", "labels"} <= set(arrays):
-        raise ValueError(f"{file}: has arrays {sorted(arrays)}; needs 'images' and 'labels'")
-    private = labelled(arrays["images"], arrays["labels"], where=str(file))
-    given = {"test_images", "test_labels"} & set(arrays)
-    _refuse_unused(test_rate, file, bool(given))
-    unread = sorted(set(arrays) - {"images", "labels", *given})
-    notes = (f"arrays left out: {', '.join(unread)}",) if unread else ()
-    if not given:
-        return hold_out(Source(private, private, notes=notes), test_rate)
+    found = archive.headers(file, ARRAYS)
+    known = {name: header for name, header in found.items() if header is not None}
+    given = {"test_images", "test_labels"} & set(known)
+    if not {"images", "labels"} <= set(known):
+        raise ValueError(f"{file}: has arrays {sorted(found)}; needs 'images' and 'labels'")
     if len(given) == 1:
         raise ValueError(f"{file}: has {given.pop()} alone; needs test_images and test_labels")
-    test = labelled(arrays["test_images"], arrays["test_labels"], where=str(file))
+    parts = ("", "test_") if given else ("",)
+    for part in parts:
+        check_layout(known[f"{part}images"], known[f"{part}labels"], where=str(file))
+    _refuse_unused(test_rate, file, bool(given))
+    size = sum(header.num_bytes for header in known.values())
+    archive.refuse_too_large(size, f"{file}: its arrays take")
+    arrays = archive.read(file, known)
+    private, *tests = (
+        labelled(arrays[f"{part}images"], arrays[f"{part}labels"], where=str(file))
+        for part in parts
+    )
+    unread = sorted(set(found) - set(known))
+    notes = (f"arrays left out: {', '.join(unread)}",) if unread else ()
+    if not tests:
+        return hold_out(Source(private, private, notes=notes), test_rate)
+    (test,) = tests
     if test.images.shape[1:] != private.images.shape[1:]:
         raise ValueError(
             f"{file}: test images are {tuple(test.images.shape[1:])}, "
             f"images {tuple(private.images.shape[1:])}; they must agree"
         )
     return Source(private, test, notes=notes)
-
-
-def _arrays(file: Path) -> dict[str, NDArray]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (
-        *(OSError, ValueError, AttributeError, TypeError),  # a single array is no archive
-        *(EOFError, zipfile.BadZipFile, zlib.error),
-    ) as error:
-        why = "it holds Python objects" if "pickle" in str(error) else error
-        raise ValueError(f"{file}: not a readable npz archive ({why})") from error
 
 
 def folder(
@@ -153,7 +153,7 @@ def folder(
     test_rate: float = TEST_RATE,
     sha256: str | None = None,
 ) -> Source:
-    """A user's images, one sub-folder per class, scaled to `size` x `size` (folder.read).
+    """A user's images, one sub-folder per class, scaled to `size` x `size` (pixels.read).
 
     With sub-folders `train` and `test` (or `val`) these are the two sets; otherwise a seeded share
     `test_rate` of each class is held out.
@@ -163,7 +163,7 @@ def folder(
     if sha256 is not None and sha256 != folder_sha256(path):
         raise ValueError(f"{root}: changed while the sweep was running; start the sweep again")
     files = [*found.private, *(found.test or [])]
-    images, notes = folders.read(files, root=root, size=size, channels=channels, fit=fit)
+    images, notes = pixels.read(files, root=root, size=size, channels=channels, fit=fit)
     names = tuple(found.classes)
     labels = np.array([names.index(file.label) for file in files], dtype=np.int64)
     split = len(found.private)
@@ -206,28 +206,47 @@ def hold_out(source: Source, rate: float) -> Source:
 
 def labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Pool:
     """Images in any of the usual layouts, as a pool uint8 [N,ch,H,W]."""
-    channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
-    channels_last = images.ndim == 4 and images.shape[3] in (1, 3) and not channels_first
-    known = images.ndim == 3 or channels_first or channels_last
-    if images.dtype != np.uint8 or not known or not images.size:
-        raise ValueError(
-            f"{where}: images are {images.dtype} {images.shape}; "
-            "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] with 1 or 3 channels"
-        )
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{len(images)}]"
-        )
+    check_layout(images, labels, where)
     if labels.min() < 0:
         raise ValueError(f"{where}: label {labels.min()} is negative; labels are 0 or more")
-    height, width = images.shape[1:3] if images.ndim == 3 or channels_last else images.shape[2:]
+    if images.ndim == 3:
+        images = images[:, None]
+    elif _channels_last(images.shape):
+        images = images.transpose(0, 3, 1, 2)
+    return Pool(np.ascontiguousarray(images), labels.astype(np.int64))
+
+
+class Array(Protocol):
+    """An array, or what its header says of it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def check_layout(images: Array, labels: Array, where: str) -> None:
+    """Raise ValueError where these cannot be images and their labels, by shape and type alone."""
+    shape = images.shape
+    channels = len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
+    known = (len(shape) == 3 or channels) and 0 not in shape
+    if images.dtype != np.uint8 or not known:
+        raise ValueError(
+            f"{where}: images are {images.dtype} {shape}; "
+            "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] with 1 or 3 channels"
+        )
+    if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{shape[0]}]"
+        )
+    height, width = shape[1:3] if len(shape) == 3 or _channels_last(shape) else shape[2:]
     if height != width:
         raise ValueError(
             f"{where}: images are {height}x{width}; must be square: resize them, "
             "or use an image folder (dataset.fit)"
         )
-    if images.ndim == 3:
-        images = images[:, None]
-    elif channels_last:
-        images = images.transpose(0, 3, 1, 2)
-    return Pool(np.ascontiguousarray(images), labels.astype(np.int64))
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return shape[1] not in (1, 3) and shape[3] in (1, 3)

@@ -1,4 +1,4 @@
-"""A user's folder of images: which files count, of which class, and how one becomes pixels.
+"""A user's folder of images: which files count, and of which class.
 
 One list of files serves the hash that names the cell, the classes and the reading.
 """
@@ -9,18 +9,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from synpriv.hardware import usable_cores
 from synpriv.signatures import require
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGES = frozenset(
     (
@@ -31,7 +23,6 @@ IMAGES = frozenset(
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "holdout", "heldout", "held_out")
 VALIDATION = ("val", "valid", "validation", "dev", "eval")
-FITS = ("stretch", "crop", "pad")
 _SHOWN = 10  # names in a message
 
 
@@ -77,7 +68,7 @@ def listing(root: Path) -> Listing:
     others = [name for name in folders if name not in (*train, *held_out)]
     if len(train) != 1 or others:
         raise ValueError(
-            f"{root}: holds folders {_some(folders)}, a mixture of classes and of train and test; "
+            f"{root}: holds folders {some(folders)}, a mixture of classes and of train and test; "
             "must be one folder per class, or train beside test or val and nothing else"
         )
     return _split_folders(root, train[0], held_out)
@@ -92,7 +83,7 @@ def _refuse_odd_splits(root: Path, folders: Sequence[str]) -> None:
     known = {*TRAIN, *TEST, *VALIDATION}
     if train and held_out and not all(name.lower() in known for name in (*train, *held_out)):
         raise ValueError(
-            f"{root}: folders {_some(folders)} look like a training and a test set; "
+            f"{root}: folders {some(folders)} look like a training and a test set; "
             "must be called train and test (or val) then, or else otherwise"
         )
 
@@ -119,8 +110,8 @@ def _split_folders(root: Path, train: str, held_out: Sequence[str]) -> Listing:
     unknown = sorted({file.label for file in test} - known)
     if unknown:
         raise ValueError(
-            f"{root / chosen[0]}: has classes {_some(unknown)} that {train} has not; "
-            f"must be among those of {train}: {_some(sorted(known))}"
+            f"{root / chosen[0]}: has classes {some(unknown)} that {train} has not; "
+            f"must be among those of {train}: {some(sorted(known))}"
         )
     unread = [f"folder {name}" for name in held_out if name not in chosen]
     return Listing(private, test, (*left_out, *more, *unread))
@@ -138,15 +129,24 @@ def _class_folders(root: Path, *, held_out: bool = False) -> tuple[list[File], t
     else:
         _refuse_level(root, images, beside)
     empty = [name for name in names if not images[name]]
-    require(not empty, f"{root}: class folders without an image: {_some(empty)}", "filled or gone")
+    require(not empty, f"{root}: class folders without an image: {some(empty)}", "filled or gone")
     every = [*_files(root), *(file for of_class in files.values() for file in of_class)]
     others = [file for file in every if not _is_image(file)]
     ends = Counter(file.suffix.lower() or file.name for file in others)
     left_out = [f"{count} {end}" for end, count in sorted(ends.items())]
     if beside:
         left_out.append(f"{len(beside)} images beside the class folders of {root.name}")
-    found = [File(file, name) for name in names for file in images[name]]
+    found = [File(file, _class_name(root, name)) for name in names for file in images[name]]
     return found, tuple(left_out)
+
+
+def _class_name(root: Path, name: str) -> str:
+    """A folder's name as text whatever the locale, since it is written into reports."""
+    stored = os.fsencode(name)
+    try:
+        return stored.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{root}: class folder {stored!r}: must have a UTF-8 name") from error
 
 
 def _refuse_level(root: Path, images: dict[str, list[Path]], beside: Sequence[Path]) -> None:
@@ -170,7 +170,7 @@ def _refuse_level(root: Path, images: dict[str, list[Path]], beside: Sequence[Pa
         shared = sorted(name for name, count in often.items() if count > 1)
         if shared:
             raise ValueError(
-                f"{root}: its folders {_some(sorted(images))} share sub-folders {_some(shared)}: "
+                f"{root}: its folders {some(sorted(images))} share sub-folders {some(shared)}: "
                 "one level too high, or splits in classes? must be one folder of images per class"
             )
     if alone:
@@ -188,11 +188,16 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _visible(folder) if not entry.is_dir()]
+    return [Path(entry.path) for entry in _visible(folder) if not _is_folder(entry)]
 
 
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _visible(folder) if entry.is_dir()]
+    return [entry.name for entry in _visible(folder) if _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads to itself is none: like a broken one it is said with the images."""
+    return os.path.isdir(entry.path)
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -204,89 +209,7 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGES
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def read(
-    files: Sequence[File], *, root: Path, size: int, channels: int, fit: str
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Pixels uint8 [N,ch,size,size] of the files, and in words what was done to them.
-
-    All files that cannot be used are named at once. fit: `stretch` to a square, `crop` its middle,
-    or `pad` with black; the last two keep the aspect.
-    """
-    require(channels in (1, 3), f"dataset.channels={channels}", "1 or 3")
-    require(size >= 1, f"dataset.size={size}", "at least 1")
-    require(fit in FITS, f"dataset.fit={fit}", f"one of {', '.join(FITS)}")
-
-    def try_one(file: File) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
-        try:
-            return _read_one(file.path, size=size, channels=channels, fit=fit)
-        except Exception as error:  # noqa: BLE001 - decoders raise anything; all are named below
-            return f"{file.path.relative_to(root)} ({str(error).partition(': ')[0]})"
-
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        every = list(pool.map(try_one, files))
-    bad = [one for one in every if isinstance(one, str)]
-    if bad:
-        total = f"{root}: {len(bad)} of {len(files)} images cannot be used: {_some(bad)}"
-        raise ValueError(f"{total}; mend or remove them")
-    good = [one for one in every if not isinstance(one, str)]
-    images = np.stack([pixels for pixels, _ in good])
-    return images, _about_sizes({shape for _, shape in good}, size, fit)
-
-
-def _about_sizes(shapes: set[tuple[int, int]], size: int, fit: str) -> tuple[str, ...]:
-    if shapes == {(size, size)}:
-        return ()
-    low, high = (f"{w}x{h}" for w, h in (min(shapes), max(shapes)))
-    sizes = low if low == high else f"{low} to {high}"
-    done = {"stretch": "stretched", "crop": "cropped to the middle and scaled", "pad": "padded"}
-    square = all(width == height for width, height in shapes)
-    return (f"images of {sizes} {'scaled' if square else done[fit]} to {size}x{size}",)
-
-
-def _read_one(
-    path: Path, *, size: int, channels: int, fit: str
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Pixels uint8 [ch,size,size], and width and height as stored, once upright."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as stored:
-        frames = getattr(stored, "n_frames", 1)
-        require(frames == 1, f"{frames} frames", "one")
-        image = to_8_bit(ImageOps.exif_transpose(stored), stored.format)
-    shape = image.size
-    image = image.convert("L" if channels == 1 else "RGB")
-    if shape != (size, size):
-        if fit == "crop":
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-        elif fit == "pad":
-            image = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC)
-        else:
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), shape
-
-
-def to_8_bit(image: Image, stored_as: str | None) -> Image:
-    """An image of 8-bit grey or colour: deeper ones scaled, transparency laid on white.
-
-    ValueError for what has no one meaning: floats, 32-bit integers, LAB.
-    """
-    from PIL import Image
-
-    # Of a PNG or PGM, which have no 32 bits, "I" is how Pillow may open 16.
-    if image.mode.startswith("I;16") or (image.mode == "I" and stored_as in ("PNG", "PPM")):
-        deep = np.asarray(image).astype(np.int64)
-        require(deep.min() >= 0 and deep.max() < 2**16, f"values up to {deep.max()}", "16-bit")
-        return Image.fromarray(np.rint(deep / 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    known = image.mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
-    require(known, f"pixels of mode {image.mode}", "8- or 16-bit grey or colour")
-    return image

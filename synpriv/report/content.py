@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from synpriv import guarantee
-from synpriv.audit import audit
+from synpriv.audit import audit, released
 from synpriv.audit.attacks import lira
 
 Report = dict[str, Any]
@@ -32,6 +32,7 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"({chance:.3f}): a classifier that has learnt nothing leaks nothing"
         )
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
+    found += _about_synthetic_sets(runs, chance)
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:
         found.append(f"the shadow models started from {len(starts)} different public models")
@@ -51,6 +52,15 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"{groups}; move the cell away and train again, or make sure that they agree"
         )
     return found
+
+
+def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
+    """Saturated, collapsed and equal synthetic sets; nothing where none are released."""
+    sets = [run["synthetic"] for run in runs if run.get("synthetic")]
+    if not sets:
+        return []
+    provenance = runs[0]["provenance"]
+    return released.warnings_of_cell(sets, largest_class=largest_class, provenance=provenance)
 
 
 def variance_of(options: dict[str, Any], num_models: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from synpriv import config, terminal, tracking
@@ -18,6 +17,7 @@ from synpriv.recipe import Recipe
 from synpriv.shadow.cells import cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
 from synpriv.shadow.recipes import check_recipes, recipes_of
+from synpriv.signatures import target_of
 
 MOST_WRONG = 0.125  # canaries among private images
 
@@ -80,7 +80,7 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
         from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
 
         device_of(cfg.trainer)
-    recipes, method = recipes_of(cfg), get_object(cfg.method["_target_"])
+    recipes, method = recipes_of(cfg), target_of(cfg.method, "method")
     if attacked:
         check_attack(cfg)
     pools = load_pools(cfg)
@@ -99,7 +99,7 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
 
 def check_attack(cfg: DictConfig) -> None:
     """Refuse an attack on what the method does not release, on finished cells too."""
-    images = get_object(cfg.method["_target_"]).releases_images
+    images = getattr(target_of(cfg.method, "method"), "releases_images", True)
     config.check_attack(cfg, images=images)
 
 

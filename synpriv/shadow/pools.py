@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+import math
+from inspect import isfunction
+from typing import Any, get_type_hints
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +17,7 @@ from synpriv.data.draws import Draw, draw
 from synpriv.data.intake import Pools, take_in
 from synpriv.recipe import Facts
 from synpriv.shadow.recipes import configured_facts
-from synpriv.signatures import require
+from synpriv.signatures import require, target_of
 
 
 def load_pools(cfg: DictConfig) -> Pools:
@@ -49,13 +51,20 @@ def _load(dataset_json: str, public_json: str) -> Pools:
 
 
 def _read(node: dict[str, Any], where: str) -> Source:
-    return build(OmegaConf.create(node["load"]), f"{where}.load")()
+    load = node["load"]
+    target = target_of(load, f"{where}.load")
+    reads = get_type_hints(target).get("return") is Source if isfunction(target) else False
+    right = "a function annotated to return a synpriv.data.datasets.Source"
+    require(reads, f"{where}.load._target_={load['_target_']}", right)
+    return build(OmegaConf.create(load), f"{where}.load")()
 
 
 def _check_constants(channels: int, dataset: dict[str, Any]) -> None:
     for name in ("mean", "std"):
         value = dataset[name]
-        numbers = isinstance(value, list) and all(type(x) in (int, float) for x in value)
+        numbers = isinstance(value, list) and all(
+            type(x) in (int, float) and math.isfinite(x) for x in value
+        )
         if not numbers or len(value) not in (1, channels):
             raise ValueError(
                 f"dataset.{name}={value}: must be one number, "

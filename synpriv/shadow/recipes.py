@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
+from synpriv.architectures import Architecture
 from synpriv.config import STAGES, build, of_prerequisite, prerequisites
 from synpriv.recipe import Facts, Recipe
-from synpriv.signatures import no_such_option, require
+from synpriv.signatures import no_such_option, require, target_of
 
 PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may have
+NETWORKS = ("model", "embedder")
+OF_A_NETWORK = ("channels", "size", "num_classes", "mean", "std")
+METHOD = "synpriv.methods.base.Method"
 TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
 
 
@@ -46,7 +49,8 @@ def check_recipes(recipes: Mapping[str, Recipe], facts: Facts) -> None:
 def recipe_of(node: DictConfig, where: str) -> Recipe | None:
     """The recipe that a node's `_target_` names, None if it names the heavy thing itself."""
     require(node is not None, f"{where}=null", "a node with a _target_, or not set")
-    target = get_object(node["_target_"])
+    target = target_of(node, where)
+    _check_kind(target, node, where)
     parts = ("model",) if where.rpartition(".")[2] in TRAININGS else ()
     if not (inspect.isclass(target) and issubclass(target, Recipe)):
         plain = [str(key) for key, value in node.items() if not _has_target(value)]
@@ -60,6 +64,25 @@ def recipe_of(node: DictConfig, where: str) -> Recipe | None:
             raise ValueError(f"{name}: has no default; write {name}=VALUE")
     with _located(where, target):
         return build(node, where)()
+
+
+def _check_kind(target: Any, node: DictConfig, where: str) -> None:
+    """Refuse a network where a method belongs, and the other way round, before it is called."""
+    part, key = where.rpartition(".")[2], f"{where}._target_={node['_target_']}"
+    recipe = inspect.isclass(target) and issubclass(target, Recipe)
+    if part in NETWORKS:
+        taken = set(inspect.signature(target).parameters) >= set(OF_A_NETWORK)
+        fits = issubclass(target, Architecture) if recipe else taken
+        right = (
+            f"a network: a recipe in synpriv.architectures, or what takes {', '.join(OF_A_NETWORK)}"
+        )
+        require(fits, key, right)
+        return
+    # By name: methods.base imports torch, which is not there yet for a recipe.
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in getattr(target, "__mro__", [])]
+    own = METHOD in bases and not inspect.isabstract(target)
+    fits = not issubclass(target, Architecture) if recipe else own
+    require(fits, key, f"a method: a recipe of one, or a class derived from {METHOD}")
 
 
 def construct(node: DictConfig, where: str, facts: Facts | None = None) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,11 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from synpriv.audit import released
 from synpriv.data.draws import run_seed
 from synpriv.data.intake import Pools, record
 from synpriv.data.split import AuditSplit
@@ -38,8 +41,10 @@ from synpriv.shadow.offering import (
 )
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
 from synpriv.shadow.recipes import audited_model, construct
+from synpriv.signatures import require
 from synpriv.tracking import Tracker
 
+log = logging.getLogger(__name__)
 Facts = dict[str, Any]
 CONSTANTS = ("normalisation constants",)  # a channel where they are the private images' own mean
 
@@ -74,6 +79,8 @@ def obtain(
         lightning.seed_everything(seed, verbose=False)
         method = make_method(cfg, offered, facts)
         release = fit(method, cfg.trainer, tracker, "fit")
+    given = f"{type(method).__name__}.release() is a {type(release).__name__}"
+    require(isinstance(release, Release), given, "a synpriv.methods.base.Release")
     if release.classifier is None:
         with costs.stage("student"):
             lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
@@ -146,6 +153,7 @@ def train_run(
         "artefacts": artefacts,
         **method.metrics(),
         **_selection(split, release),
+        "synthetic": _about_synthetic_set(split, release, pools),
         **extra,
     }
     store.save_run(
@@ -172,6 +180,22 @@ def _visual(
     return found.distance.float().cpu().numpy(), {k: v.numpy() for k, v in pairs.items()}
 
 
+def _about_synthetic_set(split: AuditSplit, release: Release, pools: Pools) -> Facts | None:
+    """Facts of the synthetic set, null if there is none; what is odd about it is logged."""
+    if release.synthetic is None:
+        return None
+    facts = released.facts_of(
+        release.synthetic.images.numpy(),
+        release.synthetic.labels.numpy(),
+        test=pools.test.images,
+        public=None if pools.public is None else pools.public.images,
+    )
+    largest = float(np.bincount(pools.private.labels).max() / len(pools.private))
+    for words in released.oddities(facts, largest_class=largest).values():
+        log.warning("the synthetic set: %s", words)
+    return facts
+
+
 def _prepare(cfg: DictConfig) -> torch.device:
     quieten()
     torch.set_num_threads(cfg.trainer.num_threads)
@@ -191,15 +215,13 @@ def _selection(split: AuditSplit, release: Release) -> Facts:
 
 def versions() -> dict[str, str]:
     """What the numbers were made with."""
-    import numpy
-
     from synpriv import __version__
 
     cuda = {} if torch.version.cuda is None else {"cuda": torch.version.cuda}
     return cuda | {
         "synpriv": __version__,
         "python": platform.python_version(),
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
         "torch": torch.__version__,
         "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
     }

@@ -26,6 +26,7 @@ ORDERS = (
 )
 # Numerical composition needs memory in proportion to epsilon: 280 took 5 s, 10,000 took 22 GB.
 LARGEST_FOR_PRV = 50.0
+SMALLEST_FOR_PRV = 1e-12  # of delta: below it Opacus finds its floating point errors too large
 
 
 @functools.cache
@@ -47,10 +48,12 @@ def epsilon(
 
     `prv`: numerical composition of privacy loss variables (Gopi, Lee and Wutschitz, NeurIPS 2021),
     tight; `rdp`: Renyi composition, an upper bound 5 to 20% higher. Where `prv` cannot work
-    (epsilon above 50, every sample in every step) or is not smaller, `rdp` is returned.
+    (epsilon above 50, delta below 1e-12, every sample in every step) or is not smaller, `rdp` is
+    returned.
     """
     by_rdp = from_renyi(ORDERS, renyi(noise_multiplier, sample_rate, steps), delta)
-    if accountant == "rdp" or by_rdp > LARGEST_FOR_PRV or sample_rate >= 1:
+    composable = by_rdp <= LARGEST_FOR_PRV and delta >= SMALLEST_FOR_PRV and sample_rate < 1
+    if accountant == "rdp" or not composable:
         return by_rdp, "rdp"
     composed = PRVAccountant()
     composed.history = [(noise_multiplier, sample_rate, steps)]
