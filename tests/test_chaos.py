@@ -1,23 +1,37 @@
 """A results folder hit by chance: bits flip, processes die; no wrong figure, nothing lost."""
 
+import contextlib
+import os
 import random
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from conftest import Compose
+from conftest import Compose, RunPy
 from omegaconf import DictConfig
+from test_sweep import Start, all_gone, begin, evidence, files, processes, report  # noqa: F401
 
 from synpriv import config, pipeline, summary
 from synpriv.report.__main__ import audited
 from synpriv.shadow import cells, check, outputs
 
 CORESET = [
-    *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "num_models=6"),
-    *("model.width=4", "logger=none", "trainer=cpu", "method=coreset_el2n"),
+    *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "model.width=4"),
+    *("logger=none", "trainer=cpu", "method=coreset_el2n"),
     *("method.student.num_epochs=1", "method.student.warmup_epochs=0"),
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]
+CELL = [*CORESET, "num_models=6"]
 NUM_FLIPS, AT_ONCE = 300, 3
+NUM_SWEEPS = 10  # of which each loses two workers, then its parent
+SWEEP = [
+    *CORESET,
+    *("num_models=16", "method.student.num_epochs=30", "hydra.launcher.num_workers=2"),
+    *("-m", "seed=0..15"),
+]
+EXIT = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 def confirmed(cfg: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
@@ -43,10 +57,10 @@ def test_300_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rng = random.Random(0)
-    configs = [compose(*CORESET, f"results={tmp_path}", f"seed={seed}") for seed in range(6)]
+    configs = [compose(*CELL, f"results={tmp_path}", f"seed={seed}") for seed in range(6)]
     for cfg in configs:
         pipeline.run(cfg)
-    cfg = compose(*CORESET, f"results={tmp_path}", "verify=true")
+    cfg = compose(*CELL, f"results={tmp_path}", "verify=true")
     (shown,) = table(confirmed(cfg, capsys))
     whole = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file() and f.name != ".lock"}
     kinds: dict[tuple[str, str], list[Path]] = {}
@@ -79,3 +93,55 @@ def test_300_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
     assert {f: f.read_bytes() for f in whole} == whole
     assert healed + named == NUM_FLIPS
     assert min(healed, named) > NUM_FLIPS / 5
+
+
+def killed(sweep: subprocess.Popen[str], rng: random.Random) -> tuple[signal.Signals, str]:
+    """Kill two workers, then the parent; the signal that it got, and its stderr."""
+    time.sleep(rng.uniform(0.1, 6.0))
+    for _ in range(2):
+        workers = [pid for pid, line in processes(sweep.pid).items() if "spawn_main" in line]
+        if workers:
+            number = rng.choice([signal.SIGKILL, signal.SIGTERM])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), number)
+        time.sleep(rng.uniform(0.0, 1.0))
+    number = rng.choice(list(EXIT))
+    if sweep.poll() is None:
+        # A terminal sends Ctrl-C to all; who stops a job tells its first process.
+        (os.killpg if number == signal.SIGINT else os.kill)(sweep.pid, number)
+    return number, sweep.communicate(timeout=60)[1]
+
+
+@pytest.mark.slow
+def test_30_kills_of_workers_and_parents_lose_nothing_that_was_finished(
+    begin: Start,  # noqa: F811
+    run_py: RunPy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    rng, results = random.Random(1), tmp_path / "r"
+    kept: dict[str, tuple[int, int]] = {}
+    for _ in range(NUM_SWEEPS):
+        sweep = begin(*SWEEP, f"results={results}")
+        number, error = killed(sweep, rng)
+        assert "Traceback" not in error
+        assert error.count("\n") <= 1, error
+        assert sweep.returncode in (EXIT[number], 0, 1), (number, error)
+        assert all_gone(sweep.pid)
+        done = {name: state for name, state in files(results).items() if name.endswith(".json")}
+        assert {name: done[name] for name in kept} == kept
+        kept = done
+    assert len(kept) > 0
+    last = run_py(*SWEEP, f"results={results}", timeout=120)
+    assert last.returncode == 0, last.stderr
+    assert {name: files(results)[name] for name in kept} == kept
+    whole = run_py(*SWEEP, f"results={tmp_path / 'whole'}", timeout=120)
+    assert whole.returncode == 0, whole.stderr
+    assert evidence(results) == evidence(tmp_path / "whole")
+    assert report(results, "threshold") == report(tmp_path / "whole", "threshold")
+    assert not list(tmp_path.rglob("synpriv-slots-*"))
+    left = [file for file in results.rglob(".*.tmp") if time.time() - file.stat().st_mtime > 60]
+    assert left == []  # younger ones are swept up by a later command
+    print(f"{len(kept)} of 32 runs were finished before the last sweep")

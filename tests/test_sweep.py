@@ -143,6 +143,48 @@ def test_a_finished_sweep_is_only_reported(whole: tuple[Path, str], run_py: RunP
     assert done.stdout.partition("\n\n")[2] == printed.partition("\n\n")[2]  # the same table
 
 
+@pytest.fixture
+def read_only(whole: tuple[Path, str], tmp_path: Path) -> Iterator[Path]:
+    """The finished sweep's results where nothing can be written."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    commands = [
+        ["mount", "--bind", str(whole[0]), str(folder)],
+        ["mount", "-o", "remount,ro,bind", str(folder)],
+    ]
+    for command in commands:
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("no mount program")
+        if done.returncode != 0:
+            pytest.skip("may not mount here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_read_only_sweep_shows_its_table_and_is_attacked_into_a_folder_of_one_s_own(
+    read_only: Path, whole: tuple[Path, str], run_py: RunPy, tmp_path: Path
+) -> None:
+    done = run_py(*DISTILL, f"results={read_only}", timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("distill_dm ")]
+    assert row in whole[1]
+    attack = [word.replace("attack=lira", "attack=threshold") for word in DISTILL]
+    refused = run_py(*attack, f"results={read_only}", timeout=TIMEOUT)
+    assert refused.returncode == 1
+    assert "Read-only file system; reports=DIR writes it elsewhere" in refused.stdout
+    assert refused.stderr.count("\n") == 1
+    mine = tmp_path / "mine"
+    done = run_py(*attack, f"results={read_only}", f"reports={mine}", timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    assert report(mine, "threshold")["num_models"] == 6
+    assert not list(whole[0].glob("*/threshold.json"))
+    again = run_py(*attack, f"results={read_only}", f"reports={mine}", timeout=TIMEOUT)
+    assert again.stdout == done.stdout
+
+
 @pytest.mark.slow
 def test_a_killed_worker_fails_its_job_only(
     whole: tuple[Path, str], begin: Start, run_py: RunPy, tmp_path: Path
