@@ -190,3 +190,24 @@ def test_a_worker_sees_its_gpu_alone_and_trains_on_it_with_one_blas_thread(
 )
 def test_lost_gpus_are_told_from_other_errors(error: Exception, full: bool, lost: bool) -> None:
     assert (_worker._is_full(error), _worker._is_of_cuda(error)) == (full, lost)
+
+
+def test_a_terminated_worker_leaves_although_a_library_swallowed_its_exit(tmp_path: Path) -> None:
+    # It went on with the next job, in whatever state the first one had been left.
+    notes, out = sweep(
+        tmp_path,
+        """
+        import signal
+        def fail(seed, before):
+            if seed == 0:
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                except SystemExit as stop:
+                    raise ValueError("cannot be imported") from stop
+        """,
+        "0,1",
+    )
+    assert [(seed, what) for seed, _, what, *_ in notes] == [("0", "ValueError"), ("1", "done-cpu")]
+    assert notes[0][1] != notes[1][1]
+    assert "its worker died (exit code 143)" in out
+    assert "cannot be imported" not in out

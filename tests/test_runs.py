@@ -48,7 +48,7 @@ def make(compose: Compose, tmp_path: Path) -> Make:
 
 def files(results: Path, name: str) -> dict[str, tuple[int, int]]:
     """Inode and time of every file of that name: what training again changes."""
-    found = results.rglob(name)
+    found = [f for f in results.rglob(name) if f.is_file()]
     return {str(f.relative_to(results)): (f.stat().st_ino, f.stat().st_mtime_ns) for f in found}
 
 

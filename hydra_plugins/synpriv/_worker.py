@@ -75,6 +75,7 @@ def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
 def _leave(*_: object) -> None:
     """Unwind, so that temporary files are removed; once, whoever repeats the signal."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _state["leaving"] = True
     sys.exit(143)
 
 
@@ -98,6 +99,8 @@ def work(overrides: list[str], number: int) -> bytes:
     of it and ends. Full memory is first emptied and the job tried once more.
     """
     outcome = _attempt(overrides, number)
+    if "leaving" in _state:  # what unwinds may end as another error, or be swallowed by a library
+        os._exit(143)
     if isinstance(outcome, Exception) and _is_full(outcome):
         _explained(overrides, outcome)
         _empty(outcome)

@@ -11,10 +11,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from synpriv import config, terminal
+from synpriv.data.folder import some
 from synpriv.results import store
 from synpriv.shadow.cells import DESCRIPTION, built_on, cell_of, description
-
-_SHOWN = 3
 
 
 def warn(cfg: DictConfig) -> None:
@@ -24,11 +23,11 @@ def warn(cfg: DictConfig) -> None:
     _describe_again(cell, config.science(cfg))
     if lost := _lost(cell, finished, verify=cfg.verify):
         then = "they are trained again" if cfg.repair else "repair=true trains these runs again"
-        _say(f"warning: {cell.folder}: {_some(lost)}; no figure needs it, {then}")
+        _say(f"warning: {cell.folder}: {some(lost)}; no figure needs it, {then}")
     for own, science in built_on(cfg):
         _describe_again(own, science)
         if lost := _lost(own, own.trained(), verify=cfg.verify):
-            _say(f"warning: {own.folder}: {_some(lost)}; made again when a training needs it")
+            _say(f"warning: {own.folder}: {some(lost)}; made again when a training needs it")
 
 
 def _lost(cell: store.Cell, seeds: Sequence[int], *, verify: bool) -> list[str]:
@@ -50,8 +49,3 @@ def _describe_again(cell: store.Cell, science: dict[str, Any]) -> None:
 
 def _say(line: str) -> None:
     print(terminal.one_line(line))
-
-
-def _some(words: Sequence[str]) -> str:
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more
