@@ -121,6 +121,12 @@ def check(cfg: DictConfig) -> None:
         wandb_session.check()
 
 
+def settle(cfg: DictConfig) -> None:
+    """Ask the server once, before the processes of a sweep are started, and say what it answers."""
+    if cfg.logger.name == "wandb":
+        wandb_session.settle(Path(cfg.results))
+
+
 @contextmanager
 def track(
     cfg: DictConfig, folder: Path, *, job_type: str, cell: str | None = None

@@ -66,6 +66,18 @@ def image(file: Path) -> Any:
     return wandb.Image(str(file))
 
 
+def settle(results: Path) -> None:
+    """Decide for the processes that this one will start: a silent server costs a sweep once."""
+    try:
+        import wandb
+    except ImportError:
+        return  # `begin` says so
+    _decided.append(_decide(results))
+    wandb.teardown()  # the children would share this process's service
+    if _decided[-1] == "offline":
+        os.environ["WANDB_MODE"] = "offline"
+
+
 def begin(**arguments: Any) -> Any:
     """An online run if W&B can be reached with a key, else an offline one, else None."""
     try:
@@ -166,7 +178,7 @@ def _key(settings: Any) -> str | None:
 
 def _say_offline(url: str, problem: str, results: Path) -> None:
     log.warning(
-        "W&B at %s: %s; this process goes on offline. Upload later: wandb sync %s/offline-run-*",
+        "W&B at %s: %s; runs stay offline. Upload later: wandb sync %s/offline-run-*",
         url,
         problem or "refused the run",
         shlex.quote(str(results.absolute() / "wandb")),

@@ -587,3 +587,27 @@ def test_mirroring_asks_for_a_sound_environment_first(
     assert tracking.mirror(report, summary={}, pictures={}, results=tmp_path) is None
     with pytest.raises(ValueError, match=r"a\.b is within a value"):
         tracking._nested({"a": 1, "a.b": 2})
+
+
+def test_a_sweep_asks_a_silent_server_once_for_all_its_processes(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")  # restored after the test
+    with Server(viewer=401, others=401) as server:
+        with_key(monkeypatch, server.url)
+        with caplog.at_level(logging.WARNING):
+            tracking.settle(compose("logger=wandb", f"results={tmp_path}"))
+        assert len(server.asked) == 1
+        assert "the key is not accepted; runs stay offline" in caplog.text
+        child = "from synpriv import wandb_session as s; print(s._decide(s.Path('.')))"
+        answer = subprocess.run(
+            [sys.executable, "-c", child],
+            capture_output=True, text=True, timeout=60, check=True, cwd=ROOT,
+        )  # fmt: skip
+        assert answer.stdout == "offline\n"
+        assert answer.stderr == ""
+        assert len(server.asked) == 1
+    assert "WANDB_SERVICE" not in os.environ  # of this process alone

@@ -81,6 +81,7 @@ class RangeSweeper(BasicSweeper):
         """Launch the jobs that are missing; where there are none nothing is written."""
         assert self.config is not None
         assert self.launcher is not None
+        from synpriv import tracking
         from synpriv.results import locks, store
         from synpriv.shadow import check, outputs
 
@@ -99,6 +100,7 @@ class RangeSweeper(BasicSweeper):
             print(f"{total - len(to_run)} of {total} shadow models are there already")
         if not to_run:
             return []
+        tracking.settle(variants[0].cfg)
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
         returns: list[Sequence[JobReturn]] = []
