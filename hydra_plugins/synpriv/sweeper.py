@@ -119,11 +119,13 @@ class RangeSweeper(BasicSweeper):
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
                 _ = cfg.cell  # resolving its name checks the config
                 found[rest] = Variant(cfg, {})
-            cfg = found[rest].cfg.copy()
-            if len(rest) < len(job):
-                cfg.seed = int(next(word for word in job if word not in rest).partition("=")[2])
-            config.validate(cfg)
-            found[rest].seeds[cfg.seed] = job
+            own = [word for word in job if word not in rest]
+            seed = int(own[0].partition("=")[2]) if own else found[rest].cfg.seed
+            found[rest].seeds[seed] = job
+        for variant in found.values():
+            cfg = variant.cfg.copy()
+            for cfg.seed in (min(variant.seeds), max(variant.seeds)):  # the others lie between
+                config.validate(cfg)
         _check_names([variant.cfg for variant in found.values()])
         return list(found.values())
 

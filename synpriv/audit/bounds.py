@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -97,5 +96,7 @@ def refuted(
 
 def _upper(successes: Floats, trials: int, error: float) -> Floats:
     """Clopper-Pearson upper limit."""
+    from scipy.stats import beta
+
     limit = beta.ppf(1 - error, successes + 1, np.maximum(trials - successes, 1))
     return np.where(successes >= trials, 1.0, limit)
