@@ -5,19 +5,27 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from synpriv import __version__, config
+from synpriv import __version__
 from synpriv.audit import audit
+from synpriv.audit.audit import Attack
 from synpriv.audit.metrics import roc
+from synpriv.fingerprint import audit_sha256
 from synpriv.report import content, figure, pairs
-from synpriv.results import reports, store
+from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Heading, Report
+from synpriv.signatures import check_arguments, target_of
 
-_OURS = "synpriv.audit.attacks."  # where an attack comes from that a file alone may call
+# What a file alone may call.
+OURS = {f"synpriv.audit.attacks.{name}.{name}" for name in ("lira", "nearest", "threshold")}
+AGAIN = "made again"
+_NOT_COMPARED = "this report was not compared with"
 _BY_SWEEP = "the command of its sweep makes it again"
 
 
@@ -50,9 +58,10 @@ def current(request: Request) -> Report | None:
 def _inputs_sha256(request: Request) -> str:
     """What a report is made from: attack and options, evidence, version of the code."""
     runs = [request.cell.metrics(seed) for seed in request.seeds]
-    return store.json_sha256(
+    return vouched.json_sha256(
         {
             "attack": request.heading["attack_options"],
+            "code": audit_sha256(str(request.heading["attack_options"]["_target_"])),
             "tuning": request.heading["tuning"],
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "version": __version__,
@@ -75,34 +84,49 @@ def on_disk(file: Path) -> tuple[Report, str | None]:
         raise ValueError(f"{file} is {heading['attack']} of {heading['cell']}; name it as it was")
     cell = store.Cell(file.parent.parent, heading["cell"], heading["num_planned"])
     request = Request(cell, cell, heading)
-    problems = [problem for seed in request.seeds if (problem := cell.problem(seed)) is not None]
-    if report is not None and problems:
-        gone = problems == [store.NOT_TRAINED] * len(request.seeds)
-        lack = "they are not beside it" if gone else problems[0]
-        return report, f"not compared with its shadow models: {lack}"
-    if report is not None and report["inputs_sha256"] == _inputs_sha256(request):
-        return report, None
-    why = why or f"{file} is not of the shadow models that are there"
+    problems = [
+        f"seed {seed}: {problem}"
+        for seed in request.seeds
+        if (problem := cell.problem(seed)) is not None
+    ]
+    target = heading["attack_options"].get("_target_")
+    if report is not None:
+        if problems:
+            gone = all(problem.endswith(store.NOT_TRAINED) for problem in problems)
+            lack = f"{len(problems)} of {len(request.seeds)} are not beside it"
+            why = f"{lack if gone else problems[0]}"
+            return report, f"{_NOT_COMPARED} its shadow models ({why}): it may be of others"
+        if target not in OURS:
+            return report, f"{_NOT_COMPARED} its attack {target}, which is not one of ours"
+        if report["inputs_sha256"] == _inputs_sha256(request):
+            return report, None
+    why = why or f"{file} is not of the shadow models, or not by the code, that are there"
     if problems:
         raise ValueError(f"{why}; {problems[0]}; {_BY_SWEEP}")
-    return _again(request, why), f"made again: {why}"
-
-
-def _again(request: Request, why: str) -> Report:
-    """A file must not decide which code runs: only our own attacks are called."""
-    target = str(request.heading["attack_options"].get("_target_"))
-    if not target.startswith(_OURS):
-        raise ValueError(f"{why}; its attack {target} is not one of ours; {_BY_SWEEP}")
     with request.place.lock():
-        return make(request)
+        return make(request, _attack_of_ours(heading["attack_options"])), f"{AGAIN}: {why}"
 
 
-def make(request: Request) -> Report:
+def _attack_of_ours(options: dict[str, Any]) -> Attack:
+    """An attack as a file describes it. The file must not decide which code runs: no other
+    function is called, and no value is more than a value.
+    """
+    target = options.get("_target_")
+    given = {key: value for key, value in options.items() if key not in ("_target_", "name")}
+    if target not in OURS:
+        raise ValueError(f"its attack {target} is not one of ours; {_BY_SWEEP}")
+    for key, value in given.items():
+        if key.startswith("_") or not isinstance(value, str | int | float | None):
+            raise ValueError(f"its attack has {key}={value}, which is no option; {_BY_SWEEP}")
+    check_arguments({"_target_": target, **given}, "attack")
+    return functools.partial(target_of(options, "attack"), **given)
+
+
+def make(request: Request, attack: Attack) -> Report:
     """Audit the shadow models, whose evidence is intact, and write the report with its files."""
     cell, heading, seeds = request.cell, request.heading, request.seeds
     runs = [cell.metrics(seed) for seed in seeds]
     evidence = cell.evidence(seeds)
-    attack = config.build(heading["attack_options"], "attack")
     statistics, statistic = audit.audit(attack, evidence, delta=runs[0].get("delta", 0.0))
     tuning = heading["tuning"]
     report = {

@@ -64,6 +64,9 @@ def errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt as stop:
         print(interrupts.LINE, file=sys.stderr)
         sys.exit(interrupts.exit_code(stop))
+    except BrokenPipeError:  # of `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
     except Exception as error:
         if SHOW_TRACEBACK:
             raise
@@ -219,7 +222,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         hint = _did_you_mean(choice, list(error.options))
-        options = f"; must be one of {', '.join(sorted(error.options))}"
+        options = f"{'' if hint else ';'} must be one of {', '.join(sorted(error.options))}"
         short = not hint or len(error.options) <= _SHORT_LIST
         return f"{group}={choice}: no such {group}{hint}{options if short else ''}"
     if _names_a_file(error):

@@ -34,6 +34,7 @@ OBJECTIVES = (
     *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
 COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
+_NAME = r"(?!visual_privacy$)[A-Za-z0-9_][A-Za-z0-9_.]*"  # that picture has another maker
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Sub-nodes of a method that are trainings of their own, before it.
@@ -145,6 +146,7 @@ def validate(cfg: DictConfig) -> None:
         load = cfg[name].get("load")
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
+    require(bool(cfg.results.strip()), "results=", "a folder")
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
     num_trials = cfg.tuning.num_trials
@@ -162,11 +164,8 @@ def validate(cfg: DictConfig) -> None:
     ):
         require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
     for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name, cfg.study or "none"):
-        require(
-            isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.]+", name) is not None,
-            f"name={name}",
-            "letters, digits, '_' and '.': it becomes part of a file name",
-        )
+        fits = isinstance(name, str) and re.fullmatch(_NAME, name) is not None
+        require(fits, f"name={name}", "letters, digits, '_', then '.' too, for a file's name")
     check_attack(cfg)
     if raw["cell"] != COMPUTED_NAME:
         right = f"{_name(cfg)}, the name of what is configured; leave it out"

@@ -109,6 +109,14 @@ def code_sha256(target: str) -> str:
     return hashlib.sha256(repr(sorted(names.items())).encode()).hexdigest()
 
 
+def audit_sha256(target: str) -> str:
+    """Hash of the source that the attack `target` audits by, a user's own package included."""
+    files = [*_PACKAGE.glob("audit/**/*.py"), _PACKAGE / "report" / "content.py"]
+    names = {_name(file): _sha256(file) for file in files}
+    own = None if _is_ours(target) else _own_sha256(target, "attack")
+    return hashlib.sha256(repr([*sorted(names.items()), own]).encode()).hexdigest()
+
+
 def _name(file: Path) -> str:
     ours = file.is_relative_to(_PACKAGE)
     return file.relative_to(_PACKAGE).as_posix() if ours else file.name

@@ -82,7 +82,7 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
         if why not in (None, reports.NOT_MADE):
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
-            report = audits.make(request)
+            report = audits.make(request, config.build(cfg.attack, "attack"))
             tracker.summary(content.flatten(report))
             tracker.picture("roc", request.file.with_suffix(".png"))
             if reports.CLOSEST in report["files"]:

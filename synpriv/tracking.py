@@ -112,7 +112,10 @@ class WandbTracker(Tracker):
 
     def place(self) -> str | None:
         """The address of the run, or the folder of an offline one; None if nothing is mirrored."""
-        return self._run and (self._run.url or str(Path(self._run.dir).parent))
+        if self._run is None:
+            return None
+        offline = self._run.offline  # asking such a run for its address prints a warning
+        return str(Path(self._run.dir).parent) if offline else self._run.url
 
 
 def check(cfg: DictConfig) -> None:

@@ -111,7 +111,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "data": ("signatures", "hardware"),
     "methods": ("signatures", "recipe", "guarantee", "models", "data"),
     "audit": (),
-    "results": ("methods", "audit"),
+    "results": ("methods", "audit", "data", "terminal"),
     "config": ("signatures", "fingerprint", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
@@ -121,7 +121,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
     ),
-    "audits": ("audit", "config", "report", "results"),
+    "audits": ("audit", "fingerprint", "report", "results", "signatures"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
 }

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import runpy
 import subprocess
 import sys
@@ -262,7 +263,7 @@ MISTAKES = {
     "audit_seed=-1": ["audit_seed=-1", "must be 0.."],
     "method=foo": ["method=foo", "undefended", "distill"],
     "method=distil": ["no such method; did you mean distill?"],
-    "trainer=gpuu": ["no such trainer; did you mean gpu?; must be one of auto, cpu, gpu"],
+    "trainer=gpuu": ["no such trainer; did you mean gpu? must be one of auto, cpu, gpu"],
     "experimnt=paper": ["experimnt", "did you mean experiment?"],
     "methd=distill": ["methd", "did you mean method?"],
     "atack=lira": ["atack", "did you mean attack?"],
@@ -297,7 +298,7 @@ MISTAKES = {
     "dataset=folder dataset.path=/no/such": ["/no/such", "no such folder", "one folder per class"],
     "method.name=a/b": ["a/b", "letters"],
     "logger.name=x": ["logger.name=x", "wandb, csv, none"],
-    "-m seed=0..99": ["seed=64", "0..63", "num_models"],
+    "-m seed=0..99": ["seed=99", "0..63", "num_models"],
     "-m seed=5..2": ["seed=5..2", "smaller end first"],
     "-m seed=0..x": ["seed", "0..x", "Integer"],
     "-m method=foo,distill seed=0..3": ["method=foo", "undefended"],
@@ -439,3 +440,10 @@ def test_a_word_that_looks_like_a_flag_s_value_is_passed_on(run_py: RunPy, tmp_p
     done = run_py("method=mine", "--cfg", "job", "--config-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "num_epochs: 77" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    with pytest.raises(SystemExit) as stop, cli.errors_in_one_line():  # of `| head`
+        raise BrokenPipeError(32, "Broken pipe")
+    assert stop.value.code == 141

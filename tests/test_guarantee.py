@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from synpriv import guarantee, pipeline
 from synpriv.report import content, table
-from synpriv.results import store
+from synpriv.results import store, vouched
 from synpriv.results.store import Cell
 from synpriv.shadow import pools, runs
 
@@ -108,7 +108,7 @@ def test_runs_with_different_guarantees_are_not_audited(make: Make, no_training:
     content = file.read_bytes()
     changed = {**cell.metrics(1), "noise_multiplier": 9.0}
     del changed["metrics_sha256"]
-    store.write_json(file, changed | {"metrics_sha256": store.json_sha256(changed)})
+    store.write_json(file, changed | {"metrics_sha256": vouched.json_sha256(changed)})
     (cell.folder / "lira.json").unlink()
     try:
         with pytest.raises(ValueError, match="differ in their guarantee"):

@@ -211,3 +211,19 @@ def test_a_terminated_worker_leaves_although_a_library_swallowed_its_exit(tmp_pa
     assert notes[0][1] != notes[1][1]
     assert "its worker died (exit code 143)" in out
     assert "cannot be imported" not in out
+
+
+def test_what_workers_warn_of_is_seen_on_the_terminal_once(tmp_path: Path) -> None:
+    # A lock that is waited for, a W&B server that refuses: it was in run.log alone.
+    _, out = sweep(
+        tmp_path,
+        """
+        import logging
+        def fail(seed, before):
+            logging.getLogger("synpriv.results.locks").warning("waiting for \\x1b[2J x")
+            logging.getLogger("synpriv.shadow").info("nobody needs to see this")
+        """,
+        "0,1,2",
+    )
+    assert out.count("warning: waiting for \\x1b[2J x") == 1
+    assert "nobody needs" not in out

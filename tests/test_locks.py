@@ -1,5 +1,6 @@
 """Who holds a folder, who waits for it, and what the killed have left."""
 
+import json
 import logging
 import os
 import subprocess
@@ -158,3 +159,28 @@ def test_a_finished_sweep_is_swept_too(run_py: RunPy, tmp_path: Path, dead: int)
     assert again.returncode == 0, again.stderr
     assert "4 of 4 shadow models are there already" in again.stdout
     assert not any(file.exists() for file in left)
+
+
+def test_the_holder_is_never_written_through_a_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "cell"
+    folder.mkdir()
+    (folder / locks.HOLDER).symlink_to(precious)
+    with locks.held(folder, "it"):
+        assert json.loads((folder / locks.HOLDER).read_text())["pid"] == os.getpid()
+    assert precious.read_text() == "mine"
+
+
+def test_what_the_holder_s_file_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    about = {"pid": 1, "host": "\x1b]0;pwn\x07 evil\nline two", "since": "now"}
+    (tmp_path / locks.HOLDER).write_text(json.dumps(about))
+    assert locks._holder(tmp_path).isprintable()
+
+
+def test_a_folder_that_is_called_like_a_temporary_file_is_nobody_s_business(tmp_path: Path) -> None:
+    folder = tmp_path / ".q.999999998.tmp"
+    folder.mkdir()
+    with locks.held(tmp_path, "it"):
+        pass
+    assert folder.is_dir()

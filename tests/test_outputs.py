@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from synpriv import config, pipeline
 from synpriv.results import store
-from synpriv.shadow import cells, outputs, runs
+from synpriv.shadow import cells, check, outputs, runs
 
 DFKD = ["method=dfkd", "num_models=6", "logger=none", "trainer=cpu"]
 NAMES = (store.CLASSIFIER, store.SYNTHETIC, store.PAIRS)
@@ -190,3 +190,20 @@ def test_the_models_of_another_cell_under_this_name_are_not_trained_over(
         pipeline.run(cfg)
     after = {f: f.read_bytes() for f in cell.folder.rglob("*") if f.is_file() and f.suffix}
     assert {f: after[f] for f in before} == before
+
+
+@pytest.mark.parametrize("name", [".hidden", "..", "visual_privacy", "a/b"])
+def test_an_attack_is_not_called_like_another_file(compose: Compose, name: str) -> None:
+    with pytest.raises(ValueError, match=f"name={name}: must be letters"):
+        config.validate(compose(f"attack.name={name}"))
+
+
+def test_results_without_a_folder_are_refused(compose: Compose) -> None:
+    with pytest.raises(ValueError, match="results=: must be a folder"):
+        config.validate(compose("results=''"))
+
+
+def test_a_cell_is_no_place_for_cells(compose: Compose, cfg: DictConfig) -> None:
+    inside = compose("logger=none", f"results={cells.cell_of(cfg).folder}")
+    with pytest.raises(ValueError, match="is a cell: must be the folder above it"):
+        check.check(inside)

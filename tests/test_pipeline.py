@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from synpriv import pipeline, summary
 from synpriv.data.intake import record
-from synpriv.results import reports, store
+from synpriv.results import reports, store, vouched
 from synpriv.results.store import Cell
 from synpriv.shadow import runs
 from synpriv.shadow.pools import load_pools
@@ -208,7 +208,7 @@ def test_runs_about_other_canaries_are_not_mixed(make: Make) -> None:
     whole = file.read_bytes()
     content = json.loads(whole) | {"canaries_sha256": "other"}
     del content["metrics_sha256"]
-    store.write_json(file, content | {"metrics_sha256": store.json_sha256(content)})
+    store.write_json(file, content | {"metrics_sha256": vouched.json_sha256(content)})
     try:
         with pytest.raises(ValueError, match=r"seed 2 .* saw other canaries"):
             pipeline.run(make("attack.name=mixed"))

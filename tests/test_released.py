@@ -132,3 +132,20 @@ def test_a_report_s_warnings_have_those_of_its_synthetic_sets() -> None:
     assert "MEANS NOTHING" in line
     for nothing in ({}, {"synthetic": None}):  # of an earlier version, of a classifier alone
         assert content.warnings_of(6, [common | nothing | {"seed": 0}] * 6, report) == []
+
+
+@pytest.mark.parametrize(
+    ("ranks", "told"),
+    [([0.5, 0.4, 0.6], False), ([0.3, 0.3], False), ([0.01, 0.02, 0.0], True), ([None], False)],
+)
+def test_near_copies_of_all_private_data_are_told_by_their_non_members(
+    ranks: list[float | None], told: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    runs = [
+        facts(rng.integers(0, 256, TEST.shape, dtype=np.uint8)[: len(LABELS)])
+        | {"non_member_rank": rank}
+        for rank in ranks
+    ]
+    found = released.warnings_of_cell(runs, largest_class=0.1, provenance=["?"])
+    assert any("it saw what it must not have seen" in line for line in found) == told

@@ -123,10 +123,17 @@ def test_report_command_writes_its_files(results: Path, capsys: pytest.CaptureFi
 def test_report_command_without_results_says_what_to_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path / "none")]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "python run.py" in error
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / "cell.yaml").touch()
+    for folder, right in (
+        (tmp_path, "run python run.py"),
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "cell", f"name the folder above it, {tmp_path}"),
+    ):
+        assert main([str(folder)]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert right in error
 
 
 @pytest.mark.parametrize("end", ["json", "npz"])

@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
 
 from synpriv import audits
+from synpriv.audit.attacks.threshold import threshold
 from synpriv.report.__main__ import main
-from synpriv.results import reports, store
+from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Heading
 
 C, S = 12, 6
+hinge = functools.partial(threshold, score="hinge")
 NAME = "undefended-digits-mislabelled-0123abcd"
 THRESHOLD = {
     "_target_": "synpriv.audit.attacks.threshold.threshold",
@@ -71,7 +75,7 @@ def made() -> Path:
 
     results = Path(tempfile.mkdtemp(prefix="synpriv-test-"))
     cell = save_runs(results)
-    audits.make(audits.Request(cell, cell, heading()))
+    audits.make(audits.Request(cell, cell, heading()), hinge)
     return results
 
 
@@ -99,7 +103,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     report = json.loads(file.read_bytes())
     del report["report_sha256"]
     change(report)
-    store.write_json(file, report | {"report_sha256": store.json_sha256(report)})
+    store.write_json(file, report | {"report_sha256": vouched.json_sha256(report)})
 
 
 def test_a_report_reads_back_and_one_that_is_not_there_is_not_made_yet(results: Path) -> None:
@@ -156,7 +160,8 @@ def test_a_picture_of_another_audit_is_found(results: Path) -> None:
     file, before = report_file(results), content(results)
     cell = store.Cell(results, NAME, S)
     options = THRESHOLD | {"score": "logit"}
-    audits.make(audits.Request(cell, cell, heading(attack_options=options)))
+    logit = functools.partial(threshold, score="logit")
+    audits.make(audits.Request(cell, cell, heading(attack_options=options)), logit)
     assert content(results)["threshold.npz"] != before["threshold.npz"]
     file.write_bytes(before["threshold.json"])
     assert "of another audit" in str(reports.problem(file))
@@ -247,7 +252,7 @@ def test_a_key_given_twice_is_damage(results: Path) -> None:
 def test_a_report_of_models_that_were_trained_again_is_made_again(results: Path) -> None:
     save_runs(results, leak=0.0)
     report, note = audits.on_disk(report_file(results))
-    assert "is not of the shadow models that are there" in str(note)
+    assert "is not of the shadow models" in str(note)
     assert report["auc"] < 0.8
 
 
@@ -256,7 +261,7 @@ def test_a_report_whose_models_are_gone_stays(results: Path) -> None:
         shutil.rmtree(results / NAME / str(seed))
     report, note = audits.on_disk(report_file(results))
     assert report["auc"] > 0.8
-    assert "they are not beside it" in str(note)
+    assert "6 of 6 are not beside it" in str(note)
 
 
 def test_a_damaged_model_is_named_beside_its_report(results: Path) -> None:
@@ -279,13 +284,122 @@ def test_a_copied_report_does_not_pass_for_another_attack(results: Path) -> None
         audits.on_disk(results / NAME / "lira.json")
 
 
-def test_a_report_file_does_not_decide_which_code_runs(results: Path) -> None:
+def write_json(path: str) -> dict[str, Any]:
+    """A node that writes a file when Hydra instantiates it."""
+    return {
+        "_target_": "synpriv.results.store.write_json",
+        "_args_": [{"_target_": "pathlib.Path", "_args_": [path]}, {"pwn": 1}],
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"_target_": "os.mkdir", "path": "boom"},
+        {"_target_": "synpriv.audit.attacks.lira.np.save", "file": "boom", "arr": 1},
+        {"_target_": THRESHOLD["_target_"], "_args_": [write_json("boom")]},
+        {"_target_": THRESHOLD["_target_"], "score": write_json("boom")},
+        {"_target_": THRESHOLD["_target_"], "evidence": write_json("boom")},
+        {"_target_": THRESHOLD["_target_"], "score": "hinge", "_partial_": False},
+        {"_target_": THRESHOLD["_target_"], "score": 3},
+        {"_target_": THRESHOLD["_target_"], "depth": 3},
+        {"_target_": ["os.mkdir"]},
+        {},
+    ],
+)
+def test_a_report_file_does_not_decide_which_code_runs(
+    results: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (results / "cwd").mkdir()
+    monkeypatch.chdir(results / "cwd")
     file = report_file(results)
-    options = {"_target_": "os.mkdir", "path": str(results / "boom"), "name": "threshold"}
+    options = options | {"name": "threshold"}
     rewritten(file, lambda report: report.update(attack_options=options, inputs_sha256="0"))
-    with pytest.raises(ValueError, match=r"its attack os\.mkdir is not one of ours"):
-        audits.on_disk(file)
-    assert not (results / "boom").exists()
+    file.with_suffix(".png").unlink()  # else there is nothing to make again
+    assert main([str(results)]) == 1
+    assert f"left out: {file}" in capsys.readouterr().err
+    assert list((results / "cwd").iterdir()) == []
+
+
+def test_attacks_that_a_file_may_call_are_those_of_conf() -> None:
+    yamls = [OmegaConf.load(file) for file in (ROOT / "conf" / "attack").glob("*.yaml")]
+    assert {yaml["_target_"] for yaml in yamls if "_target_" in yaml} == audits.OURS
+
+
+def test_an_edited_attack_is_asked_again(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = store.Cell(results, NAME, S)
+    assert audits.current(audits.Request(cell, cell, heading())) is not None
+    monkeypatch.setattr(audits, "audit_sha256", lambda target: "edited")
+    assert audits.current(audits.Request(cell, cell, heading())) is None
+
+
+def test_another_version_s_report_is_made_again(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = store.Cell(results, NAME, S)
+    monkeypatch.setattr(audits, "__version__", "0.0.0")
+    assert audits.current(audits.Request(cell, cell, heading())) is None
+
+
+def _encrypted(archive: Path) -> None:
+    """One bit of every entry: of its flags, in the archive's directory."""
+    content = bytearray(archive.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:
+        content[at + 8] ^= 1
+        at = content.find(b"PK\x01\x02", at + 4)
+    archive.write_bytes(content)
+
+
+def _nested(archive: Path) -> None:
+    np.savez(archive, heading=np.array("[" * 100_000))
+
+
+def _run_without(key: str) -> Callable[[Path], None]:
+    def change(archive: Path) -> None:
+        file = archive.parent / "2" / store.METRICS
+        content = json.loads(file.read_bytes())
+        del content["metrics_sha256"], content[key]
+        store.write_json(file, content | {"metrics_sha256": vouched.json_sha256(content)})
+
+    return change
+
+
+def _run_with(**others: Any) -> Callable[[Path], None]:
+    def change(archive: Path) -> None:
+        file = archive.parent / "2" / store.METRICS
+        content = json.loads(file.read_bytes()) | others
+        del content["metrics_sha256"]
+        store.write_json(file, content | {"metrics_sha256": vouched.json_sha256(content)})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _encrypted,
+        _nested,
+        _run_without("test_accuracy"),
+        _run_without("canaries_sha256"),
+        _run_with(artefacts=[1]),
+        _run_with(builds_on={"a": {}}),
+        _run_with(seed="2"),
+    ],
+)
+def test_one_foreign_cell_does_not_hide_the_others(
+    results: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "undefended-digits-mislabelled-ffffffff"
+    shutil.copytree(results / NAME, results / other)
+    rewritten(results / other / "threshold.json", lambda report: report.update(cell=other))
+    damage(report_file(results).with_suffix(".npz"))
+    report_file(results).write_bytes(b"{")
+    assert main([str(results), "--out", str(results / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "undefended " in printed.out
+    assert any(line.startswith("left out: ") and NAME in line for line in printed.err.splitlines())
 
 
 def test_arrays_hold_no_pickle_and_say_what_was_asked(results: Path) -> None:

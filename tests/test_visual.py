@@ -54,7 +54,8 @@ def split() -> AuditSplit:
 
 def pairs_of(split: AuditSplit, synthetic: torch.Tensor, num: int = 10) -> dict[str, torch.Tensor]:
     to_canaries = visual.nearest(split.canaries.images, synthetic)
-    return visual.closest_pairs(split, synthetic, to_canaries, num=num)
+    closer = visual.nearer_held_out(split, synthetic, to_canaries)
+    return visual.closest_pairs(split, synthetic, to_canaries, closer, num=num)
 
 
 def test_copies_of_members_come_first_and_non_members_never(split: AuditSplit) -> None:
@@ -99,3 +100,21 @@ def test_a_class_without_test_images_is_left_out(split: AuditSplit) -> None:
     assert len(expected) < split.member.sum()
     none = dataclasses.replace(split, test=LabelledImages(rest.images, rest.labels + 10))
     assert len(pairs_of(none, synthetic)["canary"]) == 0
+
+
+def test_non_members_rank_among_held_out_images_unless_the_release_is_a_noisy_copy(
+    split: AuditSplit,
+) -> None:
+    """A vendor's copy with one grey level added is no copy to a hash."""
+    tensors = digits_as_tensors()
+    private = tensors.private.images.long()
+    rng = torch.Generator().manual_seed(0)
+    noisy = (private + torch.randint(0, 3, private.shape, generator=rng)).clamp(0, 255).byte()
+
+    def mean_rank(synthetic: torch.Tensor) -> float:
+        found = visual.nearest(split.canaries.images, synthetic)
+        return float(visual.nearer_held_out(split, synthetic, found)[~split.member].nanmean())
+
+    assert mean_rank(noisy) < 0.05
+    assert 0.35 < mean_rank(tensors.public.images) < 0.65
+    assert 0.35 < mean_rank(split.train.images) < 0.65  # of members alone: an honest leak

@@ -35,6 +35,7 @@ from omegaconf import OmegaConf, open_dict
 
 from synpriv import terminal
 
+SAID = "said"  # in the slots' folder: what workers warned of
 LOST_ITS_GPU = 86  # exit code of a worker whose CUDA context is of no more use
 
 
@@ -48,6 +49,15 @@ def failed(overrides: Sequence[str], reason: str) -> JobReturn:
     return result
 
 
+class _ToParent(logging.Handler):
+    """Hands warnings to the launcher, which prints each once: a run's log is read too late."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            with (_state["folder"] / SAID).open("a", encoding="utf-8") as stream:
+                stream.write(terminal.one_line(record.getMessage()) + "\n")
+
+
 _state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared
 
 
@@ -57,6 +67,7 @@ def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
     _state["slot"], gpu = _take_slot(slots, folder)
     _state["accelerator"] = "cpu" if gpu is None else "gpu"
     _state["folder"] = Path(folder)
+    logging.getLogger("synpriv").addHandler(_ToParent())
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
     signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()

@@ -140,6 +140,7 @@ class _Sweep:
     def __init__(self, shared: bytes, slots: Sequence[str | None], folder: Path) -> None:
         self.shared, self.slots, self.folder = shared, slots, folder
         self.returns: dict[int, JobReturn] = {}
+        self.said: list[str] = []  # warnings of workers that were printed
         self.lost: dict[int, str] = {}  # jobs whose worker lost its GPU once, and how
 
     def run(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -186,6 +187,7 @@ class _Sweep:
                         progress.say(f"{' '.join(jobs[i])}: {self.lost[i]}; it will be tried again")
                     elif not isinstance(future.exception(), BrokenProcessPool):
                         self.returns[i] = self._job_return(future, jobs[i], first + i)
+                self._pass_on(progress)
                 progress.show(self.returns)
             pool.close()
         except BaseException:
@@ -195,6 +197,15 @@ class _Sweep:
             raise
         finally:
             pool.join()
+
+    def _pass_on(self, progress: Progress) -> None:
+        """Print what workers warned of, each line once."""
+        file = self.folder / _worker.SAID
+        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+        for line in dict.fromkeys(lines):
+            if line not in self.said:
+                self.said.append(line)
+                progress.say(f"warning: {line}")
 
     def _job_return(self, future: Future, overrides: Sequence[str], number: int) -> JobReturn:
         error = future.exception()

@@ -6,7 +6,7 @@ Hydra imports all plugins to print --help, so SciPy and the report are imported 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import cli, config
+from synpriv import cli, config, terminal
 
 
 class Variant(NamedTuple):
@@ -87,11 +87,12 @@ class RangeSweeper(BasicSweeper):
 
         missing = [_missing(variant) for variant in variants]
         check.announce(v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs)
-        for (cfg, _), jobs in zip(variants, missing, strict=True):
+        for (cfg, seeds), jobs in zip(variants, missing, strict=True):
             if not jobs:
                 check.confirm(cfg)
             check.warn_of_code(cfg)
             outputs.warn(cfg)
+            _say_why(cfg, seeds)
         for folder in {variant.cfg.results for variant in variants}:
             locks.sweep_up_all(Path(folder))
         to_run = [job for jobs in missing for job in jobs]
@@ -158,6 +159,18 @@ def _missing(variant: Variant) -> list[list[str]]:
     return [job for seed, job in variant.seeds.items() if is_missing(seed)]
 
 
+def _say_why(cfg: DictConfig, seeds: Iterable[int]) -> None:
+    """Name finished runs that are trained again because they are damaged."""
+    from synpriv.data.folder import some
+    from synpriv.results import store
+    from synpriv.shadow.cells import cell_of
+
+    problems = [cell_of(cfg).problem(seed) for seed in seeds]
+    damaged = [problem for problem in problems if problem not in (None, store.NOT_TRAINED)]
+    if damaged:
+        print(terminal.one_line(f"note: trained again: {some(list(map(str, damaged)))}"))
+
+
 def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
     """Audit what no worker has audited; returns what could not be."""
     from synpriv import pipeline
@@ -166,7 +179,7 @@ def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
     for variant in variants:
         try:
             pipeline.audit_if_complete(variant.cfg, partial=variant.cfg.partial)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one audit must not hide the others
             failed.append(_failed_audit(variant.cfg, error))
     return failed
 

@@ -20,6 +20,7 @@ FLAT = 8  # grey levels between the darkest and the brightest pixel of an image
 INSIDE = 0.1  # of the share of pixels that test images have between black and white
 DISTINCT = 0.9  # share of the images
 RECURRING = 0.5  # share of the sampled images
+NEAR = 0.25  # mean rank of non-members among held-out images; about half if all is well
 COPIED = "real pixels"  # provenance of coresets, whose images are members of every private set
 
 
@@ -92,7 +93,24 @@ def warnings_of_cell(
         f"the synthetic set of {len(words)} of {len(runs)} shadow models: {words[0]}"
         for words in odd.values()
     ]
-    return [*found, *_about_equal_sets(runs, provenance)]
+    return [*found, *_about_non_members(runs), *_about_equal_sets(runs, provenance)]
+
+
+def _about_non_members(runs: Sequence[Facts]) -> list[str]:
+    """Non-members and test images are alike to a generator that has seen neither.
+
+    So the share of test images that lie nearer to its images than a non-member does is even
+    between 0 and 1. Near copies of all private data, however re-encoded, bring it to 0.
+    """
+    ranks = [run["non_member_rank"] for run in runs if run.get("non_member_rank") is not None]
+    if not ranks or sum(ranks) / len(ranks) > NEAR:
+        return []
+    nearer = 1 - sum(ranks) / len(ranks)
+    return [
+        f"non-member canaries lie nearer to the synthetic images than {nearer:.0%} of the held-out "
+        "images of their class do (half of them, if the generator has seen neither): it saw what "
+        "it must not have seen (a copy of all private data?), or test images are of another kind"
+    ]
 
 
 def _about_equal_sets(runs: Sequence[Facts], provenance: Sequence[str]) -> list[str]:

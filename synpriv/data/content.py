@@ -19,10 +19,11 @@ def file_sha256(path: str) -> str:
         raise ValueError(f"{file.absolute()}: is a folder; for one of images write dataset=folder")
     if not file.is_file():
         raise ValueError(f"{file.absolute()}: no such file; `path` must name an npz archive")
-    return _sha256(file)
+    return sha256(file)
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Content hash of a file, read again only when it has changed."""
     status = file.stat()
     version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return _hash_file(file.absolute(), version)
@@ -50,7 +51,7 @@ def folder_sha256(path: str) -> str:
 
 
 def _lines(part: str, files: list[File]) -> list[str]:
-    return [f"{part} {_sha256(file.path)} {file.label}" for file in files]
+    return [f"{part} {sha256(file.path)} {file.label}" for file in files]
 
 
 def _refuse_unreadable(root: Path, files: list[File]) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from synpriv import audits, terminal, tracking
+from synpriv import audits, interrupts, terminal, tracking, wandb_session
 from synpriv.audit.metrics import Roc
-from synpriv.cli import one_line
+from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import content, figure, table, trade_off
-from synpriv.results import reports, store
+from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Report
 
 
@@ -24,21 +23,26 @@ def audited(results: Path) -> list[tuple[Report, Roc]]:
     What is damaged is made again or named, report by report.
     """
     found = []
-    notes = Counter[str]()
     for file in sorted(results.glob("*/[!.]*.json")):
         try:
             report, note = audits.on_disk(file)
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
                 fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
-        except (ValueError, OSError) as error:
-            print(f"left out: {one_line(error)}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - one cell must not hide the others
+            print(f"left out: {_of(file, error)}", file=sys.stderr)
             continue
-        notes += Counter([note] if note else [])
+        if note and note.startswith(audits.AGAIN):
+            print(terminal.one_line(note), file=sys.stderr)
+        elif note:
+            report = report | {"warnings": [*report["warnings"], note]}
         found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
-    for note, count in notes.items():
-        many = f" ({count} reports)" if count > 1 else ""
-        print(f"note: {terminal.one_line(note)}{many}", file=sys.stderr)
     return found
+
+
+def _of(file: Path, error: Exception) -> str:
+    """What is wrong, with the name of the report if the error has none."""
+    words = one_line(error)
+    return words if file.parent.name in words else terminal.one_line(f"{file}: {words}")
 
 
 def main(argv: list[str]) -> int:
@@ -49,41 +53,54 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="where the files go; RESULTS if it is not given")
     parser.add_argument("--wandb", action="store_true", help="mirror the audits in W&B too")
     given = parser.parse_args(argv)
-    cells = audited(given.results) if given.results.is_dir() else []
-    found = [report for report, _ in cells]
-    if cells:
-        print(table.text(found))
-    _print_unaudited(given.results, {report["cell"] for report in found})
-    if not cells:
-        print(
-            f"error: no audited cell in {given.results.absolute()}; "
-            "run python run.py method=distill -m seed=0..63 first",
-            file=sys.stderr,
-        )
-        return 1
-    place = given.out or given.results
     try:
-        _write(cells, place)
-        if given.wandb:
-            _mirror(found, given.results, place)
-    except OSError as error:
-        print(f"error: {one_line(error)}; --out DIR writes elsewhere", file=sys.stderr)
-        return 1
+        _report(given)
     except ValueError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> None:
-    """The table as Markdown and csv, all curves, and what can be compared side by side."""
+def _report(given: argparse.Namespace) -> None:
+    """ValueError where there is nothing to show or no place to write it."""
+    results, place = given.results, given.out or given.results
+    if given.wandb:
+        wandb_session.check()
+    if not results.is_dir():
+        raise ValueError(f"{results}: no such folder; must be the `results` of a sweep")
+    if (results / "cell.yaml").is_file():
+        raise ValueError(f"{results}: is a cell; name the folder above it, {results.parent}")
+    cells = audited(results)
+    found = [report for report, _ in cells]
+    if cells:
+        print(table.text(found))
+    unaudited = _unaudited(results, {report["cell"] for report in found})
+    for cell, num in unaudited.items():
+        print(terminal.one_line(f"not audited: {results / cell}, {num} models there"))
+    if not cells:
+        first = "run python run.py method=distill -m seed=0..63 first"
+        again = "run the command of a cell's sweep again (partial=true audits what is there)"
+        raise ValueError(f"{results.absolute()}: no audited cell; {again if unaudited else first}")
+    try:
+        pictures = _write(cells, place)
+        if given.wandb:
+            _mirror(found, results, place)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{one_line(error)}; --out DIR writes elsewhere") from error
+    print(f"written: {place / 'report.md'}, report.csv, {', '.join(pictures)}")
+
+
+def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
+    """The table as Markdown and csv, all curves, and what can be compared; returns the pictures."""
     found = [report for report, _ in cells]
     trade_offs = trade_off.draw_groups(found, place / "trade_off")
     pictures = ["report.png", *(file.name for file in trade_offs)]
     store.write_bytes(place / "report.md", table.markdown(found, pictures=pictures).encode())
     store.write_bytes(place / "report.csv", table.as_csv(found).encode())
     store.write_bytes(place / "report.png", figure.png(cells))
-    print(f"written: {place / 'report.md'}, report.csv, {', '.join(pictures)}")
+    return pictures
 
 
 def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
@@ -97,23 +114,25 @@ def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
             pictures={keys.get(n, "roc"): results / report["cell"] / n for n in names},
             results=place,
         )
-        print(f"mirrored: {report['cell']}, {report['attack']}: {there or 'nowhere'}")
+        done = f"mirrored: {there}" if there else "not mirrored"
+        print(f"{report['cell']}, {report['attack']}: {done}")
 
 
-def _print_unaudited(results: Path, audited: set[str]) -> None:
-    """Name cells without an audit, but for those that are only built on (proxies, teachers)."""
+def _unaudited(results: Path, audited: set[str]) -> dict[str, int]:
+    """Shadow models of cells without an audit, but for those that are only built on."""
     models: dict[str, list[dict]] = {}
     for file in sorted(results.glob("*/*/metrics.json")):
-        metrics, why = store.read_metrics(file)
+        metrics, why = vouched.read_metrics(file)
         if metrics is None:
             print(f"left out: {terminal.one_line(str(why))}", file=sys.stderr)
-        else:
-            models.setdefault(file.parts[-3], []).append(metrics)
+        elif metrics["cell"] == file.parts[-3]:  # else it is a renamed copy
+            models.setdefault(metrics["cell"], []).append(metrics)
     runs = [run for of_cell in models.values() for run in of_cell]
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
-    for cell in sorted(models.keys() - audited - used):
-        print(terminal.one_line(f"not audited: {results / cell}, {len(models[cell])} models there"))
+    return {cell: len(models[cell]) for cell in sorted(models.keys() - audited - used)}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with errors_in_one_line():
+        interrupts.raise_in_main()
+        sys.exit(main(sys.argv[1:]))

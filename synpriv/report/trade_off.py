@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synpriv.report import inert, names
-from synpriv.results import store
+from synpriv.results import store, vouched
 
 Report = dict[str, Any]
 FPRS = {"tpr@fpr=0.001": "TPR at 0.1% FPR", "tpr@fpr=0.01": "TPR at 1% FPR"}
@@ -53,7 +53,7 @@ def _kind(report: Report) -> tuple[str, ...]:
     """What two audits must share to be compared, the attack's options last."""
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
-    return *named, store.json_sha256([report["attack_options"], report["data"]["sha256"]])
+    return *named, vouched.json_sha256([report["attack_options"], report["data"]["sha256"]])
 
 
 def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:

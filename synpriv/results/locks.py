@@ -12,12 +12,15 @@ import logging
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from synpriv import terminal
 
 log = logging.getLogger(__name__)
 LOCK, HOLDER = ".lock", ".lock.holder"
@@ -39,7 +42,9 @@ def held(folder: Path, what: str) -> Iterator[None]:
     holder = folder / HOLDER
     try:
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-        holder.write_text(json.dumps(about), "utf-8")
+        holder.unlink(missing_ok=True)
+        with holder.open("x", encoding="utf-8") as stream:  # never through a link that lay there
+            json.dump(about, stream)
         sweep_up(folder)
         yield
     finally:
@@ -50,15 +55,17 @@ def held(folder: Path, what: str) -> Iterator[None]:
 def _holder(folder: Path) -> str:
     try:
         about = json.loads((folder / HOLDER).read_text("utf-8"))
-        return f"process {about['pid']} on {about['host']}, since {about['since']},"
+        words = f"process {about['pid']} on {about['host']}, since {about['since']},"
     except (OSError, ValueError, KeyError, TypeError):  # it is just taking the lock
         return "another process"
+    return terminal.one_line(words)
 
 
 def sweep_up(folder: Path, *, quiet_s: float = 0.0) -> None:
     """Remove temporary files of dead writers that nobody wrote to for so long, under the lock."""
     for file in stale(folder, ".*.tmp", quiet_s):
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be removed is no reason not to go on
+            file.unlink()
 
 
 def sweep_up_all(results: Path) -> None:
@@ -81,7 +88,10 @@ def stale(folder: Path, pattern: str, quiet_s: float) -> list[Path]:
     for file in folder.glob(pattern):
         ours = _TEMPORARY.fullmatch(file.name)
         with contextlib.suppress(FileNotFoundError):  # it got its name meanwhile
-            if ours and not _alive(int(ours[2])) and time.time() - file.stat().st_mtime >= quiet_s:
+            if not ours or _alive(int(ours[2])):
+                continue
+            status = file.lstat()
+            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime >= quiet_s:
                 found.append(file)
     return found
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -20,7 +18,8 @@ from annotated_types import Ge, Len
 from numpy.typing import NDArray
 from typing_extensions import TypedDict  # typing's own is too old for pydantic
 
-from synpriv.results import store
+from synpriv.data.content import sha256
+from synpriv.results import store, vouched
 
 FORMAT = 3  # a report of another one is made again
 NOT_MADE = "not made yet"
@@ -113,7 +112,7 @@ def save(
         store.write_bytes(file.with_name(name), content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in others.items()}
     whole = report | {"format": FORMAT, "files": sums}
-    whole |= {"report_sha256": store.json_sha256(whole)}
+    whole |= {"report_sha256": vouched.json_sha256(whole)}
     store.write_json(file, whole)
     return whole
 
@@ -138,8 +137,8 @@ def heading_of(file: Path) -> Heading | None:
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
                 report = json.loads(str(arrays["heading"]))
         return _validator(Heading).validate_python(report, strict=True)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None  # `problem` says what is wrong with the report
+    except Exception:  # noqa: BLE001 - zipfile raises anything; `problem` says what is wrong
+        return None
 
 
 def _read(file: Path) -> tuple[Report | None, str | None]:
@@ -159,7 +158,7 @@ def _read(file: Path) -> tuple[Report | None, str | None]:
 def _checksum(file: Path) -> str | None:
     """None for a file that is not there or cannot be read."""
     try:
-        return store.sha256(file)
+        return sha256(file)
     except OSError:
         return None
 
@@ -178,12 +177,15 @@ def _parse(file: Path) -> tuple[Report | None, str | None]:
             return None, f"{file} was made by an earlier version"
         content = {key: value for key, value in report.items() if key != "report_sha256"}
         # Byte for byte: two numbers may read alike, and of a key given twice one would be lost.
-        whole = store.json_bytes(report) == written
-        if not whole or store.json_sha256(content) != report["report_sha256"]:
+        whole = vouched.json_bytes(report) == written
+        if not whole or vouched.json_sha256(content) != report["report_sha256"]:
             return None, f"{file} is damaged (checksum differs)"
         _check_shape(file, report)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return None, f"{file} is damaged or no report ({_first_line(error)})"
+        return (
+            None,
+            f"{file} is damaged or no report ({type(error).__name__}: {vouched.first_line(error)})",
+        )
     return report, None
 
 
@@ -204,12 +206,3 @@ def _validator(shape: type) -> Any:
     from pydantic import TypeAdapter  # only once there is a report to be read
 
     return TypeAdapter(shape)
-
-
-def _first_line(error: BaseException) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"{type(error).__name__}: {error}".partition("\n")[0]

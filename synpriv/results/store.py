@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.audit.evidence import Evidence
-from synpriv.results import locks
+from synpriv.data.content import sha256
+from synpriv.results import locks, vouched
 
 log = logging.getLogger(__name__)
-METRICS, EVIDENCE = "metrics.json", "evidence.npz"
+METRICS, EVIDENCE, NOT_TRAINED = "metrics.json", vouched.EVIDENCE, vouched.NOT_TRAINED
 CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
 GENERATOR, RECORDS = "generator.safetensors", "records.npz"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
-NOT_TRAINED = "not trained yet"
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ class Cell:
 
         With `artefact` it is that file of the run that must be.
         """
-        content, why = read_metrics(self.run(seed) / METRICS)
+        content, why = vouched.read_metrics(self.run(seed) / METRICS)
         if content is None:
             return why
-        if _owner(content) != (self.name, seed):
-            return f"{self.run(seed) / METRICS} belongs to {_in_words(content)}"
+        if vouched.owner(content) != (self.name, seed):
+            return f"{self.run(seed) / METRICS} belongs to {vouched.in_words(content)}"
         name = artefact or EVIDENCE
-        file, checksum = self.run(seed) / name, _checksums(content).get(name)
+        file, checksum = self.run(seed) / name, vouched.checksums(content).get(name)
         if checksum is None:
             return f"{file} was not kept"
         if not file.is_file():
@@ -82,11 +81,11 @@ class Cell:
     def check_owner(self) -> None:
         """Raise ValueError if a folder of this cell holds an intact run of another cell or seed."""
         for seed in self.trained():
-            content, _ = read_metrics(self.run(seed) / METRICS)
-            if content is not None and _owner(content) != (self.name, seed):
+            content, _ = vouched.read_metrics(self.run(seed) / METRICS)
+            if content is not None and vouched.owner(content) != (self.name, seed):
                 raise ValueError(
-                    f"{self.run(seed)}: holds {_in_words(content)}, which training would replace; "
-                    "move it away (a folder must be called as Hydra named it)"
+                    f"{self.run(seed)}: holds {vouched.in_words(content)}, which training would "
+                    "replace; move it away (a folder must be called as Hydra named it)"
                 )
 
     def lost(self, seed: int, *, verify: bool = False) -> list[str]:
@@ -95,12 +94,12 @@ class Cell:
         A file of the recorded size that is no younger than metrics.json, which is written last, is
         taken to be as it was, unless `verify`.
         """
-        folder, (metrics, _) = self.run(seed), read_metrics(self.run(seed) / METRICS)
+        folder, (metrics, _) = self.run(seed), vouched.read_metrics(self.run(seed) / METRICS)
         if metrics is None:
             return [f"{seed}/{METRICS} is damaged"]
         done, sizes = (folder / METRICS).stat().st_mtime_ns, metrics.get("artefact_bytes", {})
         found = []
-        for name, checksum in _checksums(metrics).items():
+        for name, checksum in vouched.checksums(metrics).items():
             file = folder / name
             if not file.is_file():
                 found.append(f"{seed}/{name} is missing")
@@ -214,47 +213,7 @@ def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
     artefacts = metrics.get("artefacts", {})
     sizes = {name: (folder / name).stat().st_size for name in artefacts}
     whole = metrics | {"artefact_bytes": sizes}
-    write_json(folder / METRICS, whole | {"metrics_sha256": json_sha256(whole)})
-
-
-def read_metrics(file: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """What metrics.json says if its checksum agrees, else None and why."""
-    if not file.is_file():
-        return None, NOT_TRAINED
-    try:
-        content = json.loads(file.read_bytes())
-        checksum = content.pop("metrics_sha256")
-        _owner(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return None, f"{file} is damaged ({type(error).__name__}: {error})"
-    if json_sha256(content) != checksum:
-        return None, f"{file} is damaged (checksum differs)"
-    return content, None
-
-
-def sha256(file: Path) -> str:
-    """Checksum of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _owner(metrics: dict[str, Any]) -> tuple[str, int]:
-    return metrics["cell"], metrics["seed"]
-
-
-def _checksums(metrics: dict[str, Any]) -> dict[str, str]:
-    """Of all that a run left; one on public data alone has no evidence."""
-    evidence = {EVIDENCE: metrics["evidence_sha256"]} if "evidence_sha256" in metrics else {}
-    return evidence | metrics.get("artefacts", {})
-
-
-def _in_words(metrics: dict[str, Any]) -> str:
-    return f"seed {metrics['seed']} of {metrics['cell']}"
-
-
-def json_sha256(content: Any) -> str:
-    """Hash of what a JSON file says, whatever its layout."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    write_json(folder / METRICS, whole | {"metrics_sha256": vouched.json_sha256(whole)})
 
 
 def npz_bytes(**arrays: NDArray) -> bytes:
@@ -266,14 +225,7 @@ def npz_bytes(**arrays: NDArray) -> bytes:
 
 def write_json(file: Path, content: Any) -> None:
     """Strict JSON: NaN and infinity are refused."""
-    write_bytes(file, json_bytes(content))
-
-
-def json_bytes(content: Any) -> bytes:
-    """The one way to write it: a list of numbers takes one line."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    text = re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda numbers: " ".join(numbers[0].split()), text)
-    return f"{text}\n".encode()
+    write_bytes(file, vouched.json_bytes(content))
 
 
 def write_bytes(file: Path, content: bytes) -> None:

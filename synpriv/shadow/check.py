@@ -14,10 +14,10 @@ from synpriv.data.draws import Draw
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
-from synpriv.shadow.cells import cell_of
+from synpriv.shadow.cells import DESCRIPTION, cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
 from synpriv.shadow.recipes import check_recipes, recipes_of
-from synpriv.signatures import target_of
+from synpriv.signatures import require, target_of
 
 MOST_WRONG = 0.125  # canaries among private images
 
@@ -92,6 +92,10 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
         )
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
     seen, cell = record(pools), cell_of(cfg)
+    above = not (cell.results / DESCRIPTION).is_file()
+    require(
+        above, f"results={cfg.results}: is a cell", f"the folder above it, {cell.results.parent}"
+    )
     cell.check_owner()
     cell.check_data(seen["sha256"])
     return seen

@@ -22,8 +22,9 @@ def warn(cfg: DictConfig) -> None:
     finished = [seed for seed in cell.trained() if cell.problem(seed) is None]
     _describe_again(cell, config.science(cfg))
     if lost := _lost(cell, finished, verify=cfg.verify):
-        then = "they are trained again" if cfg.repair else "repair=true trains these runs again"
-        _say(f"warning: {cell.folder}: {some(lost)}; no figure needs it, {then}")
+        then = "these runs are trained again"
+        then = then if cfg.repair else "repair=true trains these runs again"
+        _say(f"warning: {cell.folder}: {some(lost)}; no statistic needs that, {then}")
     for own, science in built_on(cfg):
         _describe_again(own, science)
         if lost := _lost(own, own.trained(), verify=cfg.verify):

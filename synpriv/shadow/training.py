@@ -134,7 +134,7 @@ def train_run(
     artefacts = save_release(folder, release) if cfg.keep_release else {}
     artefacts |= save_arrays(folder / store.RECORDS, method.records())
     with costs.stage("visual"):
-        near, pairs = _visual(split, release, device)
+        near, pairs, ranks = _visual(split, release, device)
     artefacts |= save_arrays(folder / store.PAIRS, pairs)
     metrics = {
         "cell": cfg.cell,
@@ -153,7 +153,7 @@ def train_run(
         "artefacts": artefacts,
         **method.metrics(),
         **_selection(split, release),
-        "synthetic": _about_synthetic_set(split, release, pools),
+        "synthetic": _about_synthetic_set(split, release, pools, ranks),
         **extra,
     }
     store.save_run(
@@ -170,17 +170,25 @@ def train_run(
 
 def _visual(
     split: AuditSplit, release: Release, device: torch.device
-) -> tuple[NDArray | None, dict[str, NDArray]]:
-    """Distance of each canary to the nearest released image, [C], and the closest pairs."""
+) -> tuple[NDArray | None, dict[str, NDArray], list[float]]:
+    """Distance of each canary to the nearest released image, [C], and the closest pairs.
+
+    And of the non-members the shares of held-out images that are nearer to the release.
+    """
     if release.synthetic is None:
-        return None, {}
+        return None, {}, []
     synthetic = release.synthetic.images.to(device)
     found = visual.nearest(split.canaries.images.to(device), synthetic)
-    pairs = visual.closest_pairs(split, synthetic, found)
-    return found.distance.float().cpu().numpy(), {k: v.numpy() for k, v in pairs.items()}
+    closer = visual.nearer_held_out(split, synthetic, found)
+    pairs = visual.closest_pairs(split, synthetic, found, closer)
+    ranks = closer.cpu()[~split.member & ~closer.cpu().isnan()].tolist()
+    distance = found.distance.float().cpu().numpy()
+    return distance, {k: v.numpy() for k, v in pairs.items()}, ranks
 
 
-def _about_synthetic_set(split: AuditSplit, release: Release, pools: Pools) -> Facts | None:
+def _about_synthetic_set(
+    split: AuditSplit, release: Release, pools: Pools, ranks: list[float]
+) -> Facts | None:
     """Facts of the synthetic set, null if there is none; what is odd about it is logged."""
     if release.synthetic is None:
         return None
@@ -191,6 +199,7 @@ def _about_synthetic_set(split: AuditSplit, release: Release, pools: Pools) -> F
         public=None if pools.public is None else pools.public.images,
     )
     largest = float(np.bincount(pools.private.labels).max() / len(pools.private))
+    facts["non_member_rank"] = round(float(np.mean(ranks)), 6) if ranks else None
     for words in released.oddities(facts, largest_class=largest).values():
         log.warning("the synthetic set: %s", words)
     return facts

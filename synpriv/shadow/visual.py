@@ -41,23 +41,31 @@ def nearest(images: Tensor, synthetic: Tensor) -> Nearest:
     return Nearest((ours - synthetic[index].flatten(1).double() / 255).norm(dim=1), index)
 
 
-def closest_pairs(
-    split: AuditSplit, synthetic: Tensor, to_canaries: Nearest, *, num: int = 10
-) -> dict[str, Tensor]:
-    """The `num` members whose nearest synthetic image is nearest for their class, and that image.
+def nearer_held_out(split: AuditSplit, synthetic: Tensor, to_canaries: Nearest) -> Tensor:
+    """For each canary the share of its class's test images that have a nearer synthetic image, [C].
 
-    `to_canaries`: nearest(canaries, synthetic). Returns on the CPU canary (their indices), images
-    and synthetic uint8 [num,ch,H,W], distance, and closer: the share of the test images of the same
-    class that have a nearer synthetic image. 0 = nearer than to any image it cannot know. Members
-    of a class without test images are left out.
+    NaN for a class without test images. `to_canaries`: nearest(canaries, synthetic).
     """
     test = split.test[evenly(len(split.test), CONTROLS)].to(synthetic.device)
     control = nearest(test.images, synthetic).distance
     distance, classes = to_canaries.distance, split.true_labels.to(synthetic.device)
     same = test.labels[None, :] == classes[:, None]  # [C,T]
     nearer = same & (control[None, :] < distance[:, None])
-    closer = nearer.sum(1).double() / same.sum(1)
-    compared = split.member.to(synthetic.device) & same.any(1)  # without a control nothing is near
+    return nearer.sum(1).double() / same.sum(1)
+
+
+def closest_pairs(
+    split: AuditSplit, synthetic: Tensor, to_canaries: Nearest, closer: Tensor, *, num: int = 10
+) -> dict[str, Tensor]:
+    """The `num` members whose nearest synthetic image is nearest for their class, and that image.
+
+    `to_canaries`: nearest(canaries, synthetic); `closer`: nearer_held_out. Returns on the CPU
+    canary (their indices), images and synthetic uint8 [num,ch,H,W], distance, and closer: 0 =
+    nearer than to any image it cannot know. Members of a class without test images are left out.
+    """
+    distance = to_canaries.distance
+    # Without a control nothing is near.
+    compared = split.member.to(synthetic.device) & ~closer.isnan()
     members = compared.nonzero()[:, 0]
     members = members[distance[members].argsort(stable=True)]
     chosen = members[closer[members].argsort(stable=True)[:num]]
