@@ -227,3 +227,18 @@ def test_what_workers_warn_of_is_seen_on_the_terminal_once(tmp_path: Path) -> No
     )
     assert out.count("warning: waiting for \\x1b[2J x") == 1
     assert "nobody needs" not in out
+
+
+def test_a_flood_of_warnings_is_cut(tmp_path: Path) -> None:
+    _, out = sweep(
+        tmp_path,
+        """
+        import logging
+        def fail(seed, before):
+            for i in range(30):
+                logging.getLogger("synpriv").warning("odd image %d", i)
+        """,
+        "0,1",
+    )
+    assert out.count("warning: odd image") == 10
+    assert out.count("more warnings are in the run.log of each run") == 1

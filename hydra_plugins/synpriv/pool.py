@@ -39,6 +39,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
+_WARNINGS = 10  # of workers, printed at the most
 
 
 class PoolLauncher(Launcher):
@@ -199,13 +200,17 @@ class _Sweep:
             pool.join()
 
     def _pass_on(self, progress: Progress) -> None:
-        """Print what workers warned of, each line once."""
+        """Print what workers warned of, each line once, and not all if there are many."""
         file = self.folder / _worker.SAID
         lines = file.read_text("utf-8").splitlines() if file.is_file() else []
         for line in dict.fromkeys(lines):
             if line not in self.said:
                 self.said.append(line)
-                progress.say(f"warning: {line}")
+                more = len(self.said) - _WARNINGS
+                if more <= 0:
+                    progress.say(f"warning: {line}")
+                elif more == 1:
+                    progress.say("more warnings are in the run.log of each run")
 
     def _job_return(self, future: Future, overrides: Sequence[str], number: int) -> JobReturn:
         error = future.exception()
