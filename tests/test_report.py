@@ -4,6 +4,7 @@ import copy
 import csv
 import functools
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,17 @@ def test_report_command_writes_its_files(results: Path, capsys: pytest.CaptureFi
     assert (results / "trade_off.png").read_bytes().startswith(b"\x89PNG")
     assert (results / "trade_off.svg").read_text().rstrip().endswith("</svg>")
     assert "](trade_off.png)" in (results / "report.md").read_text()
+
+
+def test_a_figure_of_an_earlier_report_does_not_stay(results: Path) -> None:
+    for name in ("trade_off-x-y-6x30.png", "trade_off-x-y-6x30.svg", "trade_off-mine.txt"):
+        (results / name).touch()
+    assert main([str(results)]) == 0
+    assert (results / "trade_off.png").is_file()
+    assert {file.name for file in results.glob("trade_off-*")} == {"trade_off-mine.txt"}
+    shutil.rmtree(next(results.glob("distill*")))
+    assert main([str(results)]) == 0  # one report alone is compared with nothing
+    assert not list(results.glob("trade_off.*"))
 
 
 def test_report_command_without_results_says_what_to_run(

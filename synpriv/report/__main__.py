@@ -96,6 +96,9 @@ def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
     """The table as Markdown and csv, all curves, and what can be compared; returns the pictures."""
     found = [report for report, _ in cells]
     trade_offs = trade_off.draw_groups(found, place / "trade_off")
+    for old in place.glob("trade_off-*"):  # of kinds that are there no more
+        if old.suffix in (".png", ".svg") and old.with_suffix(".png") not in trade_offs:
+            old.unlink()
     pictures = ["report.png", *(file.name for file in trade_offs)]
     store.write_bytes(place / "report.md", table.markdown(found, pictures=pictures).encode())
     store.write_bytes(place / "report.csv", table.as_csv(found).encode())

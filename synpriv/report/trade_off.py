@@ -46,6 +46,9 @@ def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> l
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
         draw(group, target, missing=missing)
         found.append(target.with_suffix(".png"))
+    if file.with_suffix(".png") not in found:  # of an earlier time, when all were of one kind
+        for suffix in (".png", ".svg"):
+            file.with_suffix(suffix).unlink(missing_ok=True)
     return found
 
 
