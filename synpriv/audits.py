@@ -94,8 +94,8 @@ def on_disk(file: Path) -> tuple[Report, str | None]:
         if problems:
             gone = all(problem.endswith(store.NOT_TRAINED) for problem in problems)
             lack = f"{len(problems)} of {len(request.seeds)} are not beside it"
-            why = f"{lack if gone else problems[0]}"
-            return report, f"{_NOT_COMPARED} its shadow models ({why}): it may be of others"
+            known = lack if gone else problems[0]
+            return report, f"{_NOT_COMPARED} its shadow models ({known}): it may be of others"
         if target not in OURS:
             return report, f"{_NOT_COMPARED} its attack {target}, which is not one of ours"
         if report["inputs_sha256"] == _inputs_sha256(request):
@@ -108,8 +108,9 @@ def on_disk(file: Path) -> tuple[Report, str | None]:
 
 
 def _attack_of_ours(options: dict[str, Any]) -> Attack:
-    """An attack as a file describes it. The file must not decide which code runs: no other
-    function is called, and no value is more than a value.
+    """An attack as a file describes it; ValueError for what is not one of ours.
+
+    A file must not decide which code runs: no other function is called, no value builds an object.
     """
     target = options.get("_target_")
     given = {key: value for key, value in options.items() if key not in ("_target_", "name")}

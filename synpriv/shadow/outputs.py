@@ -1,6 +1,6 @@
 """Whether what finished runs left is still there: weights, synthetic sets, records, closest pairs.
 
-No figure of a report needs it, so a loss is named, and nothing is trained for it unless asked.
+No statistic of a report needs it, so a loss is named, and nothing is trained for it unless asked.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ def warn(cfg: DictConfig) -> None:
     finished = [seed for seed in cell.trained() if cell.problem(seed) is None]
     _describe_again(cell, config.science(cfg))
     if lost := _lost(cell, finished, verify=cfg.verify):
-        then = "these runs are trained again"
-        then = then if cfg.repair else "repair=true trains these runs again"
+        then = "trained again now" if cfg.repair else "repair=true trains these runs again"
         _say(f"warning: {cell.folder}: {some(lost)}; no statistic needs that, {then}")
     for own, science in built_on(cfg):
         _describe_again(own, science)
