@@ -6,6 +6,7 @@ time, which would empty `_state`.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import multiprocessing
@@ -53,9 +54,13 @@ class _ToParent(logging.Handler):
     """Hands warnings to the launcher, which prints each once: a run's log is read too late."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.WARNING:
-            with (_state["folder"] / SAID).open("a", encoding="utf-8") as stream:
-                stream.write(terminal.one_line(record.getMessage()) + "\n")
+        if record.levelno != logging.WARNING:
+            return
+        line = f"{terminal.one_line(record.getMessage())}\n"
+        file = _state["folder"] / SAID
+        # Where the folder is gone, so is the launcher; run.log has the line too.
+        with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as stream:
+            stream.write(line)
 
 
 _state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared
