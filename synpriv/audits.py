@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from synpriv.signatures import check_arguments, target_of
 
 # What a file alone may call.
 OURS = {f"synpriv.audit.attacks.{name}.{name}" for name in ("lira", "nearest", "threshold")}
-AGAIN = "made again"
-_NOT_COMPARED = "this report was not compared with"
 _BY_SWEEP = "the command of its sweep makes it again"
 
 
@@ -69,42 +67,51 @@ def _inputs_sha256(request: Request) -> str:
     )
 
 
-def on_disk(file: Path) -> tuple[Report, str | None]:
-    """A report that can be shown, and what to say of it: why it was made again, or not compared.
+class Shown(NamedTuple):
+    """A report that can be shown, and what to say of it."""
+
+    report: Report
+    made_again: str | None = None  # why
+    not_compared: str | None = None  # with what, and why
+
+
+def on_disk(file: Path) -> Shown:
+    """A report that can be shown, made again if need be.
 
     Its shadow models are looked for beside it; a whole report stands where they are not any more.
     ValueError, with what to do, for one that is not whole and cannot be made again from what is
     there.
     """
-    report, why = reports.read(file), reports.problem(file)
-    heading = reports.heading_of(file)
+    report, heading = reports.read(file), reports.heading_of(file)
+    why = None if report else reports.problem(file)
     if heading is None:
         raise ValueError(f"{why}; {_BY_SWEEP}")
     if heading["cell"] != file.parent.name or heading["attack"] != file.stem:
         raise ValueError(f"{file} is {heading['attack']} of {heading['cell']}; name it as it was")
     cell = store.Cell(file.parent.parent, heading["cell"], heading["num_planned"])
     request = Request(cell, cell, heading)
-    problems = [
-        f"seed {seed}: {problem}"
-        for seed in request.seeds
-        if (problem := cell.problem(seed)) is not None
-    ]
+    problems = {seed: problem for seed in request.seeds if (problem := cell.problem(seed))}
     target = heading["attack_options"].get("_target_")
     if report is not None:
         if problems:
-            gone = all(problem.endswith(store.NOT_TRAINED) for problem in problems)
-            lack = f"{len(problems)} of {len(request.seeds)} are not beside it"
-            known = lack if gone else problems[0]
-            return report, f"{_NOT_COMPARED} its shadow models ({known}): it may be of others"
+            return Shown(report, not_compared=f"its shadow models ({_lack(request, problems)})")
         if target not in OURS:
-            return report, f"{_NOT_COMPARED} its attack {target}, which is not one of ours"
+            return Shown(report, not_compared=f"its attack {target}, which is not one of ours")
         if report["inputs_sha256"] == _inputs_sha256(request):
-            return report, None
+            return Shown(report)
     why = why or f"{file} is not of the shadow models, or not by the code, that are there"
     if problems:
-        raise ValueError(f"{why}; {problems[0]}; {_BY_SWEEP}")
+        raise ValueError(f"{why}; {_lack(request, problems)}; {_BY_SWEEP}")
     with request.place.lock():
-        return make(request, _attack_of_ours(heading["attack_options"])), f"{AGAIN}: {why}"
+        return Shown(make(request, _attack_of_ours(heading["attack_options"])), made_again=why)
+
+
+def _lack(request: Request, problems: dict[int, str]) -> str:
+    """Which shadow models of a report are not there, in words."""
+    if set(problems.values()) == {store.NOT_TRAINED}:
+        return f"{len(problems)} of {len(request.seeds)} are not beside it"
+    seed, problem = next((s, p) for s, p in problems.items() if p != store.NOT_TRAINED)
+    return f"seed {seed}: {problem}"
 
 
 def _attack_of_ours(options: dict[str, Any]) -> Attack:

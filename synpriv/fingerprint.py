@@ -110,8 +110,9 @@ def code_sha256(target: str) -> str:
 
 
 def audit_sha256(target: str) -> str:
-    """Hash of the source that the attack `target` audits by, a user's own package included."""
-    files = [*_PACKAGE.glob("audit/**/*.py"), _PACKAGE / "report" / "content.py"]
+    """Hash of the source that decides a report's content, a user's own attack included."""
+    own_parts = ("audits.py", "guarantee.py", "report/content.py")
+    files = [*_PACKAGE.glob("audit/**/*.py"), *(_PACKAGE / part for part in own_parts)]
     names = {_name(file): _sha256(file) for file in files}
     own = None if _is_ours(target) else _own_sha256(target, "attack")
     return hashlib.sha256(repr([*sorted(names.items()), own]).encode()).hexdigest()

@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.synpriv import _worker
 from synpriv import cli, config, terminal
 
 
@@ -87,9 +88,10 @@ class RangeSweeper(BasicSweeper):
 
         missing = [_missing(variant) for variant in variants]
         check.announce(v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs)
-        for (cfg, seeds), jobs in zip(variants, missing, strict=True):
+        for (cfg, _), jobs in zip(variants, missing, strict=True):
             if not jobs:
                 check.confirm(cfg)
+        for cfg, seeds in {variant.cfg.cell: variant for variant in variants}.values():
             check.warn_of_code(cfg)
             outputs.warn(cfg)
             _say_why(cfg, seeds)
@@ -180,15 +182,10 @@ def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
         try:
             pipeline.audit_if_complete(variant.cfg, partial=variant.cfg.partial)
         except Exception as error:  # noqa: BLE001 - one audit must not hide the others
-            failed.append(_failed_audit(variant.cfg, error))
+            hint = "; reports=DIR writes it elsewhere" if isinstance(error, OSError) else ""
+            reason = f"{cli.one_line(error)}{hint}"
+            failed.append(_worker.failed([f"audit of {variant.cfg.cell}"], reason))
     return failed
-
-
-def _failed_audit(cfg: DictConfig, error: Exception) -> JobReturn:
-    hint = "; reports=DIR writes it elsewhere" if isinstance(error, OSError) else ""
-    result = JobReturn(overrides=[f"audit of {cfg.cell}"], status=JobStatus.FAILED)
-    result.return_value = ValueError(f"{cli.one_line(error)}{hint}")
-    return result
 
 
 def failures(failed: Sequence[JobReturn]) -> str:

@@ -1,7 +1,8 @@
 """What a released synthetic set says about itself: saturated, collapsed, or the same as another.
 
 Facts are taken of each set when it is made, and put in words for one set and for those of a cell.
-They are of what is released and of test images, never of the private ones.
+They are of what is released and of test images; of the private ones only the rank of canaries that
+the shadow model was not given, which shadow/ adds.
 """
 
 from __future__ import annotations

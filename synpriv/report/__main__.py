@@ -25,15 +25,16 @@ def audited(results: Path) -> list[tuple[Report, Roc]]:
     found = []
     for file in sorted(results.glob("*/[!.]*.json")):
         try:
-            report, note = audits.on_disk(file)
+            report, made_again, not_compared = audits.on_disk(file)
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
                 fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
         except Exception as error:  # noqa: BLE001 - one cell must not hide the others
             print(f"left out: {_of(file, error)}", file=sys.stderr)
             continue
-        if note and note.startswith(audits.AGAIN):
-            print(terminal.one_line(note), file=sys.stderr)
-        elif note:
+        if made_again:
+            print(terminal.one_line(f"made again: {made_again}"), file=sys.stderr)
+        if not_compared:
+            note = f"this report was not compared with {not_compared}: it may be of others"
             report = report | {"warnings": [*report["warnings"], note]}
         found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
     return found
