@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from synpriv.audit.scores import SCORES, Floats
 
+DESIGNS = ("paired", "balanced", "bernoulli")
 _BLOCK = 1 << 22  # logits turned into float64 at once
 
 
@@ -21,6 +22,8 @@ class Evidence:
     labels: NDArray[np.int64]  # [C] the label the canary is trained on
     true_labels: NDArray[np.int64]  # [C]
     nearest: NDArray[np.float32] | None = None  # [C,S] distance to the nearest synthetic image
+    design: str = "balanced"  # how `member` was drawn, one of DESIGNS
+    seeds: NDArray[np.int64] | None = None  # [S] of the columns, 0..S-1 if it is not given
     _scores: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -32,6 +35,25 @@ class Evidence:
             assert labels.shape == (num_canaries,)
             assert labels.min() >= 0
             assert labels.max() < num_classes
+        assert self.design in DESIGNS
+        assert self.seeds is None or self.seeds.shape == (num_models,)
+        if self.design == "paired":
+            first, second = self.partners
+            if not (self.member[:, first] != self.member[:, second]).all():
+                raise ValueError("paired models hold a canary both or neither: no paired design")
+
+    @property
+    def pair(self) -> NDArray[np.int64]:
+        """The pair of each model, int [S]: models 2p and 2p + 1 are pair p."""
+        seeds = np.arange(self.member.shape[1]) if self.seeds is None else self.seeds
+        return seeds // 2
+
+    @property
+    def partners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Columns of the first and of the second model of each whole pair, int [P] each."""
+        order = np.argsort(self.pair, kind="stable")
+        whole = np.flatnonzero(self.pair[order][1:] == self.pair[order][:-1])
+        return order[whole], order[whole + 1]
 
     def scores(self, name: str) -> Floats:
         """Scores `name` of the trained-on labels: float64 [C,S,Q], computed once, not to modify."""
