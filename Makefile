@@ -29,7 +29,7 @@ test: .venv/.installed  ## the fast tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: test  ## all tests, sweeps that are killed and resumed included
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: .venv/.installed  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -34,8 +34,10 @@ CORESET = [
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]
 CELL = [*CORESET, "num_models=6"]
-NUM_FLIPS, AT_ONCE = 300, 5
-NUM_SWEEPS = 10  # of which each loses two workers, then its parent
+# CHAOS=3 is what docs/results.md reports: 300 flipped bits, 30 kills.
+THOROUGH = int(os.environ.get("CHAOS", "1"))
+NUM_FLIPS, AT_ONCE = 100 * THOROUGH, 5
+NUM_SWEEPS = 1 + 3 * THOROUGH  # of which each loses two workers, then its parent
 SWEEP = [
     *(word.replace("student.num_epochs=1", "student.num_epochs=30") for word in CORESET),
     *("num_models=10", "hydra.launcher.num_workers=2"),
@@ -60,7 +62,7 @@ def table(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_300_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
+def test_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
     compose: Compose,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -123,7 +125,7 @@ def killed(sweep: subprocess.Popen[str], rng: random.Random) -> tuple[signal.Sig
 
 
 @pytest.mark.slow
-def test_30_kills_of_workers_and_parents_lose_nothing_that_was_finished(
+def test_kills_of_workers_and_parents_lose_nothing_that_was_finished(
     begin: Start,  # noqa: F811
     run_py: RunPy,
     tmp_path: Path,
