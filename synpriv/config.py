@@ -40,7 +40,8 @@ GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what de
 # Sub-nodes of a method that are trainings of their own, before it.
 STAGES = ("teacher", "proxy", "public_model")
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
-_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "num_train", "num_test", "load"}
+_SIZES = ("num_train", "num_test", "num_validation")
+_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
 _NOT_ARGUMENTS = {"name", "model_norm"}
 
@@ -134,7 +135,7 @@ def validate(cfg: DictConfig) -> None:
     )
     last = (2**32 - 1) // (num_models + 1) - 1  # the seeds of its runs must fit 32 bits
     require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
-    for key in ("dataset.num_train", "dataset.num_test", "public.num_train"):
+    for key in (*(f"dataset.{name}" for name in _SIZES), "public.num_train"):
         value = OmegaConf.select(cfg, key)
         fits = value is None or (type(value) is int and value >= 1)
         require(fits, f"{key}={value}", "an integer of at least 1, or null")

@@ -31,6 +31,8 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"test accuracy {reached:.3f} is about what naming the largest class gives "
             f"({chance:.3f}): a classifier that has learnt nothing leaks nothing"
         )
+    if runs[0]["data"].get("evaluated_on") == "validation":
+        found.append("accuracy is on validation images; the test set was not looked at")
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     found += _about_synthetic_sets(runs, chance)
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}

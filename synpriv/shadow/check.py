@@ -144,7 +144,9 @@ def _about_canaries(cfg: DictConfig, seen: Record) -> list[str]:
 def in_words(cfg: DictConfig) -> str:
     """What a cell would be, and the smallest FPR that its audit resolves."""
     canary, non_members = cfg.canary, cfg.canary.num_canaries * cfg.num_models // 2
+    validation = cfg.dataset.get("num_validation") is not None
+    where = "; accuracy on validation images" * validation
     return (
         f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
-        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}"
+        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}{where}"
     )
