@@ -90,6 +90,7 @@ class Config:
     seed: int = 0
     num_models: int = 64
     audit_seed: int = 0
+    accuracy_models: int = 4
     partial: bool = False
     keep_release: bool = True
     results: str = "multirun"
@@ -147,6 +148,7 @@ def validate(cfg: DictConfig) -> None:
         load = cfg[name].get("load")
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
+    require(cfg.accuracy_models >= 0, f"accuracy_models={cfg.accuracy_models}", "at least 0")
     require(bool(cfg.results.strip()), "results=", "a folder")
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
