@@ -168,6 +168,7 @@ def make(request: Request, attack: Attack) -> Report:
         "inputs_sha256": _inputs_sha256(request),
     }
     report["warnings"] += content.warnings_of(cell.num_models, runs, report)
+    report["warnings"] += content.warnings_of_accuracy(report)
     usable = np.isfinite(statistic)
     curve = roc(statistic[usable], evidence.member[usable])
     arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}

@@ -33,14 +33,6 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"test accuracy {reached:.3f} is about what naming the largest class gives "
             f"({chance:.3f}): a classifier that has learnt nothing leaks nothing"
         )
-    accuracy = report["accuracy"]
-    if accuracy["source"] != CLEAN and accuracy["wrong_labels"] > FEW_WRONG:
-        found.append(
-            f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries': "
-            "a sweep (-m) with accuracy_models=4 measures it without"
-        )
-    if runs[0]["data"].get("evaluated_on") == "validation":
-        found.append("accuracy is on validation images; the test set was not looked at")
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     found += _about_synthetic_sets(runs, chance)
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
@@ -61,6 +53,19 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"the shadow models were trained by {len(versions)} versions of the code: seeds "
             f"{groups}; move the cell away and train again, or make sure that they agree"
         )
+    return found
+
+
+def warnings_of_accuracy(report: Report) -> list[str]:
+    """What the reader must know of the accuracy in a report."""
+    accuracy, found = report["accuracy"], []
+    if accuracy["source"] != CLEAN and accuracy["wrong_labels"] > FEW_WRONG:
+        found.append(
+            f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries': "
+            "a sweep (-m) with accuracy_models=4 measures it without"
+        )
+    if report["data"].get("evaluated_on") == "validation":
+        found.append("accuracy is on validation images; the test set was not looked at")
     return found
 
 
