@@ -6,6 +6,7 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,10 @@ from synpriv.results.reports import Heading, Report
 from synpriv.signatures import check_arguments, target_of
 
 # What a file alone may call.
-OURS = {f"synpriv.audit.attacks.{name}.{name}" for name in ("lira", "nearest", "threshold")}
+OURS = {
+    f"synpriv.audit.attacks.{name}.{name}"
+    for name in ("lira", "lira_parent", "nearest", "threshold")
+}
 _BY_SWEEP = "the command of its sweep makes it again"
 
 
@@ -143,10 +147,27 @@ def _attack_of_ours(options: dict[str, Any]) -> Attack:
     if target not in OURS:
         raise ValueError(f"its attack {target} is not one of ours; {_BY_SWEEP}")
     for key, value in given.items():
-        if key.startswith("_") or not isinstance(value, str | int | float | None):
+        plain = all(isinstance(v, str | int | float | None) for v in _listed(value))
+        if key.startswith("_") or not plain:
             raise ValueError(f"its attack has {key}={value}, which is no option; {_BY_SWEEP}")
     check_arguments({"_target_": target, **given}, "attack")
     return functools.partial(target_of(options, "attack"), **given)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _require_pairs(cell: store.Cell, seeds: Sequence[int]) -> None:
+    """ValueError unless every shadow model has a whole pair besides its own to refer to."""
+    alone = [seed for seed in seeds if seed ^ 1 not in seeds]  # the other one of 2p and 2p + 1
+    whole = (len(seeds) - len(alone)) // 2
+    if whole < 2:
+        others = ",".join(str(seed ^ 1) for seed in alone) or f"0..{cell.num_models - 1}"
+        raise ValueError(
+            f"{cell.folder}: an audit needs two whole pairs of models (seeds 2p and 2p + 1), of "
+            f"{len(seeds)} models there {whole} are whole; train -m seed={others} first"
+        )
 
 
 def make(request: Request, attack: Attack) -> Report:
@@ -155,11 +176,12 @@ def make(request: Request, attack: Attack) -> Report:
     runs = [cell.metrics(seed) for seed in seeds]
     clean = [request.clean.metrics(seed) for seed in request.clean_seeds]
     evidence = cell.evidence(seeds)
+    if evidence.design == "paired":
+        _require_pairs(cell, seeds)
     statistics, statistic = audit.audit(attack, evidence, delta=runs[0].get("delta", 0.0))
     tuning = heading["tuning"]
     report = {
         **heading,
-        **content.variance_of(heading["attack_options"], len(seeds)),
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
         **content.accuracy_of(heading["canary"], len(evidence.member), runs, clean),

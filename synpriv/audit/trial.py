@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.scores import Floats
 
 
 def check(
-    attack: Callable[[Evidence], Floats],
+    attack: Callable[[Evidence], object],
     num_models: int,
     *,
     num_views: int,
@@ -27,4 +26,4 @@ def check(
     member = np.tile([[True, False], [False, True]], (2, num_models // 2))
     labels = np.zeros(4, dtype=np.int64)
     distance = rng.uniform(size=member.shape).astype(np.float32) if images else None
-    attack(Evidence(logits, member, labels, labels, distance, design))
+    attack(Evidence(logits, member, labels, labels + 1, distance, design))

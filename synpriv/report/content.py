@@ -7,7 +7,6 @@ from typing import Any
 
 from synpriv import guarantee
 from synpriv.audit import audit, released
-from synpriv.audit.attacks import lira
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
 
 Report = dict[str, Any]
@@ -20,12 +19,7 @@ GUARANTEE = (
 
 def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> list[str]:
     """What the reader must know of the shadow models behind a report."""
-    found = []
-    if report["partial"]:
-        found.append(
-            f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
-            f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
-        )
+    found = [_about_part(num_models, runs, report)] if report["partial"] else []
     reached = report["test_accuracy"]["mean"]
     chance = max(runs[0]["data"]["class_sizes"]) / runs[0]["data"]["num_private"]
     if reached < 1.1 * chance:
@@ -69,6 +63,20 @@ def warnings_of_accuracy(report: Report) -> list[str]:
     return found
 
 
+def _about_part(num_models: int, runs: list[dict[str, Any]], report: Report) -> str:
+    """What an incomplete cell means for an audit, which depends on how membership was drawn."""
+    there = f"partial: {len(runs)} of {num_models} shadow models"
+    if report["membership"] == "balanced":
+        return (
+            f"{there}, rows are not balanced and not equalised; "
+            f"without any leak this audit reads AUC {report['null_auc']:.3f}"
+        )
+    if report["membership"] == "paired":
+        whole = len(runs) - len({run["seed"] // 2 for run in runs})
+        return f"{there}; references are the {whole} whole pairs (seeds 2p and 2p + 1) alone"
+    return there
+
+
 def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
     """Saturated, collapsed and equal synthetic sets; nothing where none are released."""
     sets = [run["synthetic"] for run in runs if run.get("synthetic")]
@@ -76,16 +84,6 @@ def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> l
         return []
     provenance = runs[0]["provenance"]
     return released.warnings_of_cell(sets, largest_class=largest_class, provenance=provenance)
-
-
-def variance_of(options: dict[str, Any], num_models: int) -> dict[str, Any]:
-    """The variance that an attack with a choice of it used, `auto` resolved; else nothing."""
-    if "variance" not in options:
-        return {}
-    chosen = options["variance"]  # of an attack of your own it may be anything
-    return {
-        "variance": lira.chosen_variance(lira.AUTO, num_models) if chosen == lira.AUTO else chosen
-    }
 
 
 def _some(seeds: list[int], num: int = 6) -> str:
