@@ -165,8 +165,8 @@ def _require_pairs(cell: store.Cell, seeds: Sequence[int]) -> None:
     if whole < 2:
         others = ",".join(str(seed ^ 1) for seed in alone) or f"0..{cell.num_models - 1}"
         raise ValueError(
-            f"{cell.folder}: an audit needs two whole pairs of models (seeds 2p and 2p + 1), of "
-            f"{len(seeds)} models there {whole} are whole; train -m seed={others} first"
+            f"{cell.folder}: an audit needs two whole pairs of models (seeds 2p and 2p + 1) and "
+            f"has {whole}; train -m seed={others} first"
         )
 
 
