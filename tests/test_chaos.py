@@ -29,7 +29,7 @@ from synpriv.shadow import cells, check, outputs
 
 CORESET = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "model.width=4"),
-    *("logger=none", "trainer=cpu", "method=coreset_el2n"),
+    *("accuracy_models=0", "logger=none", "trainer=cpu", "method=coreset_el2n"),
     *("method.student.num_epochs=1", "method.student.warmup_epochs=0"),
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]

@@ -150,7 +150,7 @@ def test_a_finished_sweep_is_swept_too(run_py: RunPy, tmp_path: Path, dead: int)
     sweep = [
         *("dataset.num_train=300", "dataset.num_canaries=40", "model.width=4", "logger=none"),
         *("trainer=cpu", "attack=threshold", "num_models=4", "method.num_epochs=1"),
-        *("method.warmup_epochs=0", f"results={tmp_path}", "-m", "seed=0..3"),
+        *("accuracy_models=0", "method.warmup_epochs=0", f"results={tmp_path}", "-m", "seed=0..3"),
     ]
     assert run_py(*sweep).returncode == 0
     (cell,) = tmp_path.glob("undefended-*")

@@ -24,6 +24,7 @@ ODD = "a b (1)/x=y,ünï'{q}[0] $HOME 'q'.npz"
 TRIAL = [
     *("num_models=4", "dataset.num_train=100", "canary.num_canaries=10", "attack=threshold"),
     *("method.num_epochs=1", "method.warmup_epochs=0", "model.width=8", "logger=none"),
+    "accuracy_models=0",
 ]
 
 

@@ -24,6 +24,7 @@ TINY = [
     "dataset.num_canaries=40",
     "model.width=8",
     "logger=none",
+    "accuracy_models=0",
     "trainer=cpu",
     "hydra.launcher.num_workers=2",
 ]

@@ -36,6 +36,23 @@ class Moments(TypedDict):
     sd: float
 
 
+class Measured(Moments):
+    """The same with its standard error and the number of shadow models."""
+
+    se: float
+    n: int
+
+
+class Accuracy(TypedDict):
+    """What the trained method is good for, and what runs measured it."""
+
+    mean: float
+    se: float
+    n: int
+    source: str  # clean canaries | audited models
+    wrong_labels: float  # share of wrong labels in the audited models' private set
+
+
 class Rate(TypedDict):
     """A true positive rate, its interval, and what chance gives."""
 
@@ -68,6 +85,8 @@ class Heading(TypedDict):
     tuning: dict[str, Any]
     settings: dict[str, Any]
     seeds: list[int]
+    accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
+    accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
 
 
@@ -89,7 +108,8 @@ class Shape(Rates, Heading):
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float
-    test_accuracy: Moments
+    test_accuracy: Measured
+    accuracy: Accuracy
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
     provenance: list[str]
