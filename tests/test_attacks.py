@@ -1,5 +1,6 @@
 """Every attack of conf/attack, by globbing: its reading without a leak and with a perfect one."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from synpriv.audit.crossfit import statistic_of
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
 from synpriv.audit.trial import check
+from synpriv.data.draws import membership
 
 CONF = Path(__file__).parents[1] / "conf"
 NAMES = sorted(file.stem for file in CONF.glob("attack/*.yaml"))
@@ -27,13 +29,12 @@ def attack(request: pytest.FixtureRequest, compose: Compose) -> functools.partia
 def evidence(leak: float, num_canaries: int = 100, num_models: int = 32, seed: int = 0) -> Evidence:
     """Gaussian logits; a member's logit of its label is `leak` standard deviations higher."""
     rng = np.random.default_rng(seed)
-    first = rng.random((num_canaries, num_models // 2)) < 0.5
-    member = np.stack([first, ~first], axis=2).reshape(num_canaries, num_models)
+    member = membership(num_canaries, num_models, seed=seed)
     labels = rng.integers(0, 5, size=num_canaries)
     logits = rng.normal(size=(num_canaries, num_models, 9, 5)).astype(np.float32)
     logits[np.arange(num_canaries), :, :, labels] += leak * member[:, :, None]
     distance = rng.normal(100 - leak * member).astype(np.float32)
-    return Evidence(logits, member, labels, (labels + 1) % 5, distance, design="paired")
+    return Evidence(logits, member, labels, (labels + 1) % 5, distance)
 
 
 def statistics(attack: functools.partial, given: Evidence) -> list[np.ndarray]:
@@ -44,7 +45,11 @@ def statistics(attack: functools.partial, given: Evidence) -> list[np.ndarray]:
 
 
 def test_no_leak_reads_as_chance(attack: functools.partial) -> None:
-    calm = (evidence(0.0, seed=s) for s in range(5))
+    first = np.random.default_rng(0).random((100, 16)) < 0.5
+    pairs = np.stack([first, ~first], axis=2).reshape(100, 32)  # nothing leaks, whoever is IN
+    calm = (
+        dataclasses.replace(evidence(0.0, seed=s), member=pairs, design="paired") for s in range(5)
+    )
     values = [[auc(s, e.member) for s in statistics(attack, e)] for e in calm]
     # 4 sd of 5 x 3,200 pairs
     np.testing.assert_allclose(np.mean(values, axis=0), 0.5, atol=0.012)
@@ -66,7 +71,9 @@ def test_evidence_is_not_modified(attack: functools.partial) -> None:
 def test_canaries_are_scored_one_by_one(attack: functools.partial) -> None:
     given, order = evidence(1.0), np.random.default_rng(1).permutation(100)
     arrays = (given.logits, given.member, given.labels, given.true_labels, given.nearest)
-    mixed = Evidence(*(array[order] for array in arrays), design="paired")
+    # Not by the design `balanced`: its equalising draw goes by position.
+    given = dataclasses.replace(given, design="bernoulli")
+    mixed = Evidence(*(array[order] for array in arrays), design="bernoulli")
     variants = zip(statistics(attack, mixed)[:-1], statistics(attack, given)[:-1], strict=True)
     for found, expected in variants:  # not what the audit makes of them: its folds go by position
         np.testing.assert_allclose(found, expected[order], rtol=2e-7, atol=2e-6)

@@ -24,7 +24,7 @@ def audit(
     report, never dropped silently. So are infinite ones of an attack of your own. Epsilon is
     estimated at `delta`.
     """
-    statistic = crossfit.statistic_of(attack(evidence), evidence.member)
+    statistic = _attacked(attack, evidence)
     if statistic.shape != evidence.member.shape:
         raise ValueError(f"attack gave {statistic.shape}, must be [C,S] {evidence.member.shape}")
     usable = np.isfinite(statistic)
@@ -35,9 +35,7 @@ def audit(
     asked = [fpr if _resolvable(fpr, member) else metrics.NO_FALSE_POSITIVE for fpr in FPRS]
     intervals = metrics.cluster_interval(masked, evidence.member, asked)
     null = metrics.null_readings(
-        lambda shuffled: _finite(
-            crossfit.statistic_of(attack(evidence.with_member(shuffled)), shuffled)
-        ),
+        lambda shuffled: _finite(_attacked(attack, evidence.with_member(shuffled))),
         evidence.member,
         FPRS,
         rounds=null_rounds,
@@ -77,6 +75,11 @@ def audit(
     }
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
     return report | {"warnings": warnings}, statistic
+
+
+def _attacked(attack: Attack, evidence: Evidence) -> Floats:
+    """The statistic [C,S] of the whole procedure, the choice among variants included."""
+    return crossfit.statistic_of(attack(evidence), evidence.member)
 
 
 def _finite(statistic: Floats) -> Floats:
