@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.audit.scores import SCORES, Floats
+from synpriv.audit.scores import SCORES, Floats, aligned
 
 DESIGNS = ("paired", "balanced", "bernoulli")
 LABELS = ("trained", "true")
@@ -74,6 +74,14 @@ class Evidence:
             found.flags.writeable = False
             self._scores[name, label] = found
         return self._scores[name, label]
+
+    def aligned(self, name: str, label: str = "trained") -> Floats:
+        """`scores` without the shift that all canaries of a model share, computed once."""
+        key = name, f"{label}, aligned"
+        if key not in self._scores:
+            self._scores[key] = aligned(self.scores(name, label))
+            self._scores[key].flags.writeable = False
+        return self._scores[key]
 
     def with_member(self, member: NDArray[np.bool_]) -> Evidence:
         """The same logits, whose scores need not be computed again, with other membership bits."""

@@ -52,7 +52,7 @@ def lira(
     without = references_of(evidence)
     found: dict[str, Floats] = {}
     for score, label in product(scores, labels):
-        of_all, of_first = log_ratios(evidence.scores(score, label), without, shrinkage=shrinkage)
+        of_all, of_first = log_ratios(evidence.aligned(score, label), without, shrinkage=shrinkage)
         statistics = {"all": of_all, "view0": of_first}
         found |= {f"{which}/{score}/{label}": statistics[which] for which in views}
     return found
