@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.audit.crossfit import LARGEST_FPR, fold_of, merge
+from synpriv.audit.crossfit import LARGEST_FPR, Ranked, fold_of
 from synpriv.audit.intervals import Draws, resampled
 from synpriv.audit.metrics import Bools, Floats
 
@@ -28,13 +28,13 @@ def reselected(variants: Floats, member: Bools, fprs: Sequence[float], drawn: Dr
     if len(variants) == 1:
         return resampled(variants[0], member, fprs, drawn)
     fold = fold_of(len(member))
-    chosen = choices(variants, member, drawn)
+    chosen, ranked = choices(variants, member, drawn), Ranked(variants)
     found = np.empty((len(chosen), len(fprs) + 1))
     patterns, which = np.unique(chosen, axis=0, return_inverse=True)
     for index, pattern in enumerate(patterns):
         rounds = np.flatnonzero(which == index)
         some = Draws(drawn.canary[rounds], drawn.cluster[rounds], drawn.of_model)
-        found[rounds] = resampled(merge(variants, pattern[fold]), member, fprs, some)
+        found[rounds] = resampled(ranked.merge(pattern[fold]), member, fprs, some)
     return found
 
 
