@@ -15,7 +15,7 @@ from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
 from synpriv.data.draws import membership
-from synpriv.report import content, figure, pairs, table, trade_off
+from synpriv.report import content, figure, names, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 from synpriv.results.reports import save
 
@@ -228,18 +228,7 @@ def test_rows_that_differ_in_a_swept_option_show_it_and_no_hash(
     trade_off.draw(reports, tmp_path / "figure")
     for axes in kept[0].axes:
         assert [label.get_text() for label in axes.texts] == expected
-    assert [label.partition(",")[0] for label in figure.labels(reports)] == expected
-
-
-def test_the_variance_that_auto_chose_is_said_once_per_kind_and_in_the_legend(
-    results: Path,
-) -> None:
-    auto = {"attack_options": {"variance": "auto"}, "variance": "pooled", "num_models": 6}
-    reports = [report | auto for report in twins(results)]
-    assert "".join(table.notes(reports)).count("of 6 shadow models used variance=pooled") == 1
-    assert all(label.endswith("(pooled variance)") for label in figure.labels(reports))
-    explicit = [report | {"attack_options": {"variance": "pooled"}} for report in reports]
-    assert "variance" not in "".join(table.notes(explicit) + figure.labels(explicit))
+    assert [name.partition(",")[0] for name in names.distinct_names(reports)] == expected
 
 
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(
