@@ -22,7 +22,7 @@ from synpriv.audit.scores import aligned
 SIZES = ("100x8", "125x16", "250x16", "100x64", "500x64")
 LEAKS = {"none": 0.0, "weak": 0.5, "mid": 1.5, "strong": 3.0}
 FPRS = (0.001, 0.01, 0.1)
-ROUNDS = 400  # of the bootstrap; an audit has 2,000
+ROUNDS = 200  # of the bootstrap; an audit has 2,000
 
 
 def world(
