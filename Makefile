@@ -41,6 +41,8 @@ type: .venv/.installed  ## mypy
 bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
 	$(BIN)/python -m benchmarks.power
+	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.false_alarms
 	$(BIN)/python -m benchmarks.framework
 	$(BIN)/python -m benchmarks.dpsgd
 	$(BIN)/python -m benchmarks.tracking

@@ -35,7 +35,7 @@ def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
     def attack(evidence: Evidence) -> np.ndarray:
         return evidence.logits[:, :, 0, 0].astype(float)
 
-    statistics, statistic = audit(attack, Evidence(logits, member, labels, labels), null_rounds=10)
+    statistics, statistic = audit(attack, Evidence(logits, member, labels, labels), null_rounds=40)
     heading = {
         "cell": f"{method}-digits-mislabelled-0123abcd",
         "method": method,
@@ -358,7 +358,7 @@ def test_a_dashboard_sees_what_is_no_evidence() -> None:
         assert all(type(value) in (int, float) for value in flat.values())
         for key in ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"):
             assert flat[f"{key}/above_chance"] == found
-            assert flat[f"{key}/resolvable"] == 1
+            assert flat[f"{key}/resolvable"] == report[key]["resolvable"]
             assert [flat[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
                 "null_band"
             ]
