@@ -23,6 +23,7 @@ from synpriv.guarantee import (
     _gamma,
     delta_from_renyi,
     from_renyi,
+    is_loose,
     tuned,
 )
 from synpriv.methods.dpsgd.accounting import ORDERS, renyi
@@ -88,6 +89,13 @@ def test_curves_that_prove_nothing_prove_nothing() -> None:
     assert from_renyi([64], [0.0], 0.5) == 0.0
     for distribution in DISTRIBUTIONS:
         assert tuned([], [], 1e-5, num_trials=5, distribution=distribution) == math.inf
+
+
+def test_a_curve_whose_best_order_is_its_last_is_loose() -> None:
+    assert not is_loose(ORDERS, gaussian(1.0), 1e-5)  # the best order is about 1 + sqrt(2 log 1e5)
+    assert is_loose([2, 3, 4], gaussian(1.0, (2, 3, 4)), 1e-5)
+    assert is_loose([16, 32, 64], gaussian(1.0, (16, 32, 64)), 1e-5)
+    assert not is_loose([], [], 1e-5)
 
 
 # --- tuning --------------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ class Shape(Rates, Heading):
     files: dict[str, str]
     epsilon: NotRequired[float | None]
     epsilon_tuned: NotRequired[float | None]
+    epsilon_at_most: NotRequired[bool]
 
 
 def save(
