@@ -145,13 +145,12 @@ def _listed(lines: Sequence[str], made_inert: Callable[[str], str]) -> str:
 
 
 def notes(reports: Sequence[Report]) -> list[str]:
-    """What the marked rows warn of and which variance `auto` chose."""
-    warned = [
+    """What the marked rows warn of."""
+    return [
         f"{name}: {warning}"
         for name, report in zip(names.distinct_names(reports), reports, strict=True)
         for warning in report["warnings"]
     ]
-    return [*warned, *_variances(reports)]
 
 
 def about_data(reports: Sequence[Report]) -> list[str]:
@@ -160,21 +159,11 @@ def about_data(reports: Sequence[Report]) -> list[str]:
     return list(seen)
 
 
-def _variances(reports: Sequence[Report]) -> list[str]:
-    """What `variance: auto` was, once per attack and number of shadow models."""
-    chosen = [
-        f"{report['attack']} of {report['num_models']} shadow models used variance={used}"
-        for report in reports
-        if (used := names.chosen_variance(report)) is not None
-    ]
-    return list(dict.fromkeys(chosen))
-
-
 def as_csv(reports: Sequence[Report]) -> str:
     """One row per audit, numbers in full precision."""
     rates = [key for key in reports[0] if key.startswith("tpr@")] if reports else []
     buffer = io.StringIO()
-    columns = ["cell", "name", "method", "dataset", "canary", "attack", "variance", "partial"]
+    columns = ["cell", "name", "method", "dataset", "canary", "attack", "partial"]
     columns += [
         "num_models",
         "num_canaries",

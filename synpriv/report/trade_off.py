@@ -99,11 +99,9 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     for labels in named:
         _spread(labels)
     first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
-    variance = names.chosen_variance(first)
-    used = f" ({variance} variance)" if variance else ""
     about = (
         f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}{used}"
+        f"{first['num_models']} shadow models, {first['attack']}"
     )
     figure.suptitle(
         f"{inert.label(about)}; area: seconds per model, largest {slowest:.0f} s; "
