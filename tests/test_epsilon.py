@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from dp_accounting import dp_event as events
+from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from hypothesis import given, settings
@@ -15,8 +16,10 @@ from opacus.accountants.analysis.rdp import get_privacy_spent
 from scipy.optimize import brentq
 from scipy.stats import binomtest, geom, logser, norm
 
-from synpriv.audit.attacks.lira import leave_one_out
+from synpriv.audit import bounds
+from synpriv.audit.attacks.lira import by_view, log_ratios
 from synpriv.audit.bounds import audited, refuted
+from synpriv.audit.references import left_out
 from synpriv.data.draws import membership
 from synpriv.guarantee import (
     DISTRIBUTIONS,
@@ -215,7 +218,7 @@ def test_a_thousand_perfect_guesses_refute_a_known_epsilon() -> None:
 
 
 def estimate(statistic: Floats, member: Bools) -> float:
-    return audited(statistic, member, delta=1e-5).epsilon
+    return audited(statistic, member, delta=1e-5).value
 
 
 def noisy_bits(noise: float, shape: tuple[int, int], seed: int) -> tuple[Floats, Bools]:
@@ -234,7 +237,9 @@ def test_audits_without_a_leak_rarely_read_one(
     for seed in range(trials):
         member = membership(num_canaries, num_models, seed=seed)
         scores = np.random.default_rng(seed).normal(size=(num_canaries, num_models, 1))
-        statistic = leave_one_out(scores, member) if attack == "lira" else scores[:, :, 0]
+        statistic = scores[:, :, 0]
+        if attack == "lira":
+            statistic = log_ratios([by_view(scores)], left_out(member))[0][0]
         alarms += estimate(statistic, member) > 0
     assert alarms / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
@@ -269,9 +274,42 @@ def test_perfect_separation_reads_the_largest_epsilon() -> None:
     found = audited(statistic, member, delta=1e-5)
     judged = 30 * 8  # half of the canaries, half of the models, at a quarter of the error
     expected = naively_refuted(judged, 0, judged, judged, delta=1e-5, error=0.0125)
-    assert found.epsilon == found.largest == pytest.approx(expected)
+    assert found.value == found.largest == pytest.approx(expected)
     weaker, _ = noisy_bits(1.0, (60, 16), 0)
     assert audited(weaker, member, delta=1e-5).largest == found.largest
+
+
+@pytest.mark.parametrize(("mu", "delta"), [(0.3, 1e-5), (1.0, 1e-5), (2.0, 1e-3), (6.0, 1e-8)])
+def test_the_epsilon_of_a_gaussian_mechanism_is_exact(mu: float, delta: float) -> None:
+    assert bounds.gaussian_epsilon(mu, delta) == pytest.approx(gaussian_epsilon(1 / mu, delta))
+
+
+def test_a_gaussian_mechanism_costs_what_dp_accounting_says() -> None:
+    theirs = PLDAccountant().compose(events.GaussianDpEvent(1.0)).get_epsilon(1e-5)
+    assert bounds.gaussian_epsilon(1.0, 1e-5) == pytest.approx(theirs, rel=0.01)
+
+
+def test_no_leak_or_a_large_delta_is_no_epsilon() -> None:
+    assert bounds.gaussian_epsilon(0.0, 1e-5) == bounds.gaussian_epsilon(1e-6, 1e-5) == 0.0
+    for mu, delta in ((1.0, 0.0), (1.0, 1.0), (-1.0, 0.1), (math.nan, 0.1)):
+        with pytest.raises(ValueError, match="need mu >= 0 and a delta"):
+            bounds.gaussian_epsilon(mu, delta)
+
+
+@pytest.mark.parametrize("mu", [1.0, 2.0])
+def test_the_gaussian_reading_is_near_the_truth_where_it_holds_and_not_above(mu: float) -> None:
+    given = [noisy_bits(1 / mu, (200, 16), seed) for seed in range(40)]
+    read = np.array([bounds.gaussian(*each).value for each in given])
+    assert (read > mu).mean() <= 0.05
+    assert read.mean() > 0.75 * mu
+    truth = gaussian_epsilon(1 / mu, 1e-5)
+    assert bounds.gaussian_epsilon(read.mean(), 1e-5) > 0.7 * truth
+    assert np.mean([estimate(*each) for each in given]) < 0.7 * truth  # without the assumption
+
+
+def test_without_a_leak_the_gaussian_reading_is_rarely_above_nothing() -> None:
+    read = [bounds.gaussian(*noisy_bits(1e6, (60, 16), seed)).value for seed in range(150)]
+    assert np.mean(np.array(read) > 0) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
 
 
 def test_nans_are_left_out() -> None:
@@ -282,7 +320,7 @@ def test_nans_are_left_out() -> None:
     assert whole == audited(statistic[:, :16], member[:, :16], delta=1e-5)
     assert whole.largest < cut.largest
     nothing = audited(np.full((60, 24), np.nan), member, delta=1e-5)
-    assert (nothing.epsilon, nothing.largest) == (0.0, 0.0)
+    assert (nothing.value, nothing.largest) == (0.0, 0.0)
 
 
 def test_order_does_not_matter() -> None:
@@ -292,7 +330,7 @@ def test_order_does_not_matter() -> None:
     assert estimate(statistic[:, models], member[:, models]) == before
     # Other canaries fall into the two halves.
     assert estimate(statistic[canaries], member[canaries]) == pytest.approx(before, rel=0.3)
-    assert audited(statistic, member, delta=1e-5, seed=3).epsilon == pytest.approx(before, rel=0.3)
+    assert audited(statistic, member, delta=1e-5, seed=3).value == pytest.approx(before, rel=0.3)
 
 
 def test_certain_non_members_are_found_by_the_complement() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import bounds, crossfit, findings, metrics
+from synpriv.audit import bounds, crossfit, findings, metrics, one_run
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import Floats
 
@@ -16,13 +16,20 @@ Attack = Callable[[Evidence], Floats | Mapping[str, Floats]]
 
 
 def audit(
-    attack: Attack, evidence: Evidence, *, delta: float = 0.0, null_rounds: int = 100
+    attack: Attack,
+    evidence: Evidence,
+    *,
+    delta: float = 0.0,
+    proven: float | None = None,
+    audit_seed: int = 0,
+    null_rounds: int = 100,
 ) -> tuple[dict[str, Any], Floats]:
     """Attack a cell: the report's statistical part, and the statistic [C,S].
 
     Canaries with too few shadow models on a side have no statistic (NaN); they are counted in the
     report, never dropped silently. So are infinite ones of an attack of your own. Epsilon is
-    estimated at `delta`.
+    read at `delta`; `proven` is the one that the method has, `audit_seed` divides the models for
+    the bound.
     """
     statistic = crossfit.statistic_of(attack(evidence), evidence.member)
     if statistic.shape != evidence.member.shape:
@@ -47,7 +54,6 @@ def audit(
         for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
     effects = metrics.effect_size(masked, evidence.member)
-    refuted = bounds.audited(masked, evidence.member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
@@ -59,9 +65,8 @@ def audit(
         "null_auc": float(null[:, -1].mean()),
         "auc_null_band": _band(null[:, -1]),
         "balanced_accuracy": metrics.balanced_accuracy(values, member),
-        "epsilon_audited": refuted.epsilon,
-        "epsilon_audited_largest": refuted.largest,
-        "epsilon_audited_delta": delta,
+        **bounds.report(masked, evidence.member, delta=delta),
+        **one_run.report(attack, evidence, delta=delta, proven=proven, seed=audit_seed),
         "most_exposed": _ranking(effects),
         "definitions": {
             "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
@@ -72,6 +77,8 @@ def audit(
             "balanced_accuracy": "best threshold on these data",
             "epsilon_audited": "estimate from below, 95%, thresholds from other canaries; "
             "no bound: leave-one-out statistics are not independent",
+            "epsilon_gdp": bounds.ASSUMES,
+            "epsilon_bound_assumes": one_run.ASSUMES,
             "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         },
     }

@@ -88,6 +88,12 @@ class Shape(Rates, Heading):
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float
+    epsilon_gdp: NotRequired[float]
+    epsilon_gdp_delta: NotRequired[float]
+    epsilon_bound: NotRequired[float | None]
+    epsilon_bound_none: NotRequired[str]
+    epsilon_bound_largest: NotRequired[float]
+    epsilon_bound_at_proven: NotRequired[float]
     test_accuracy: Moments
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
