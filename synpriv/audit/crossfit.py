@@ -49,7 +49,7 @@ class Ranked:
         self.variants = variants
         num_canaries, num_models = variants.shape[1:]
         self.fold = fold_of(num_canaries, folds=folds, seed=seed)
-        self._fold_of_pair = np.repeat(self.fold, num_models)
+        self._of_pair = np.repeat(self.fold, num_models)
         self._descending: list[tuple[Ints, Bools]] = []
         self._ranks: dict[int, Floats] = {}
 
@@ -64,10 +64,10 @@ class Ranked:
             raise ValueError(f"variants {self.variants.shape} and member {member.shape} differ")
         if len(self.variants) == 1 or self.fold.max() == 0:
             return np.zeros(len(member), dtype=np.int64)
-        read = [
-            self._without_each_fold(i, member.ravel(), None if weight is None else weight.ravel())
-            for i in range(len(self.variants))
-        ]
+        times = np.ones(member.shape) if weight is None else weight
+        both = np.stack([np.where(member, 0.0, times), np.where(member, times, 0.0)])
+        both = both.reshape(2, -1)  # how often each pair counts as non-member, as member
+        read = [self._without_each_fold(i, both) for i in range(len(self.variants))]
         return np.argmax(read, axis=0)[self.fold]
 
     def merge(self, chosen: Ints) -> Floats:
@@ -80,32 +80,43 @@ class Ranked:
             merged[chosen == index] = self._ranks_of(index)[chosen == index]
         return merged
 
-    def _without_each_fold(self, index: int, member: Bools, weight: Ints | None) -> Floats:
-        """Partial AUC of a variant on the canaries outside each fold: float64 [folds]."""
+    def _without_each_fold(self, index: int, both: Floats) -> Floats:
+        """Partial AUC of a variant on the canaries outside each fold: float64 [folds].
+
+        both [2,C*S]: how often each pair counts as a non-member, and as a member.
+        """
         order, ends = self._order_of(index)
-        fold, inside = self._fold_of_pair[order], member[order]
-        times = np.ones(len(order)) if weight is None else weight[order].astype(np.float64)
         num_folds = self.fold.max() + 1
-        sizes = np.bincount(fold, np.where(inside, 0, times), num_folds)
-        # Behind this place every fold has its share of non-members without the fold in question.
-        enough = LARGEST_FPR * sizes.sum() + sizes.max()
-        last = int(np.searchsorted(np.cumsum(np.where(inside, 0, times)), enough)) + 1
-        last = (
-            min(last + int(np.argmax(ends[last - 1 :])), len(order)) if last < len(order) else last
-        )
-        held, groups = inside[:last], np.flatnonzero(ends[:last])
-        above = np.zeros((2, num_folds, last))  # non-members, members
-        above[held.astype(int), fold[:last], np.arange(last)] = times[:last]
-        counts = np.cumsum(above, axis=2)[:, :, groups]
-        counts = counts.sum(axis=1, keepdims=True) - counts  # outside each fold
-        allowed = LARGEST_FPR * (sizes.sum() - sizes)[:, None]
+        finite = slice(None) if len(order) == both.shape[1] else order
+        sizes = np.stack([np.bincount(self._of_pair[finite], b[finite], num_folds) for b in both])
+        rest = sizes.sum(axis=1, keepdims=True) - sizes  # outside each fold
+        allowed = LARGEST_FPR * rest[0][:, None]
+        last = self._place(both[0][order], order, allowed.max())
+        last += int(np.argmax(ends[last - 1 :]))
+        top, groups = order[:last], np.flatnonzero(ends[:last])
+        spread = np.zeros((2, num_folds, last))
+        spread[:, self._of_pair[top], np.arange(last)] = both[:, top]
+        counts = np.cumsum(spread, axis=2)[:, :, groups]
+        counts = counts.sum(axis=1, keepdims=True) - counts
         passed = np.minimum(counts[0], allowed)
-        missed = np.diff(passed, axis=1, prepend=0) / 2
+        ties = np.diff(passed, axis=1, prepend=0)
         members = np.diff(counts[1], axis=1, prepend=0)
-        num_in = np.bincount(fold, np.where(inside, times, 0), num_folds)
-        won = (members * (allowed - passed + missed)).sum(axis=1)
-        best = allowed[:, 0] * (num_in.sum() - num_in)
+        won = (members * (allowed - passed + ties / 2)).sum(axis=1)
+        best = allowed[:, 0] * rest[1]
         return np.divide(won, best, out=np.zeros(num_folds), where=best > 0)
+
+    def _place(self, outside: Floats, order: Ints, allowed: float) -> int:
+        """Places in `order` that hold `allowed` non-members even without any one fold.
+
+        outside [N]: how often each of `order` counts as a non-member.
+        """
+        met = np.cumsum(outside)
+        for share in (1.5, 3.0):  # of what would do with a single fold: mostly enough
+            last = min(int(np.searchsorted(met, share * allowed)) + 1, len(order))
+            of_folds = np.bincount(self._of_pair[order[:last]], outside[:last])
+            if met[last - 1] - of_folds.max() >= allowed:
+                return last
+        return len(order)
 
     def _order_of(self, index: int) -> tuple[Ints, Bools]:
         """Finite values from high to low, and whether a group of ties ends there."""
@@ -119,13 +130,14 @@ class Ranked:
         return self._descending[index]
 
     def _ranks_of(self, index: int) -> Floats:
-        """Mid-ranks of a variant among all pairs [C,S], the lowest 1, NaN where it is NaN."""
-        from scipy.stats import rankdata  # a second, which a check before training does without
-
+        """Mid-ranks of a variant among all finite pairs [C,S], the highest last; else NaN."""
         if index not in self._ranks:
-            values = self.variants[index]
-            ranks = rankdata(values, axis=None, nan_policy="omit")
-            self._ranks[index] = ranks.reshape(values.shape)
+            order, ends = self._order_of(index)
+            last = np.flatnonzero(ends)
+            size = np.diff(last, prepend=-1)
+            ranks = np.full(self.variants[index].shape, np.nan)
+            ranks.ravel()[order] = np.repeat(len(order) - last + (size - 1) / 2, size)
+            self._ranks[index] = ranks
         return self._ranks[index]
 
 
