@@ -6,6 +6,7 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ def _inputs_sha256(request: Request) -> str:
             "attack": request.heading["attack_options"],
             "code": audit_sha256(str(request.heading["attack_options"]["_target_"])),
             "tuning": request.heading["tuning"],
+            "num_planned": request.heading["num_planned"],
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "version": __version__,
         }
@@ -138,11 +140,25 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _require_pairs(cell: store.Cell, seeds: Sequence[int]) -> None:
+    """ValueError unless every shadow model has a whole pair besides its own to refer to."""
+    alone = [seed for seed in seeds if seed ^ 1 not in seeds]  # the other one of 2p and 2p + 1
+    whole = (len(seeds) - len(alone)) // 2
+    if whole < 2:
+        others = ",".join(str(seed ^ 1) for seed in alone) or f"0..{cell.num_models - 1}"
+        raise ValueError(
+            f"{cell.folder}: an audit needs two whole pairs of models (seeds 2p and 2p + 1), of "
+            f"{len(seeds)} models there {whole} are whole; train -m seed={others} first"
+        )
+
+
 def make(request: Request, attack: Attack) -> Report:
     """Audit the shadow models, whose evidence is intact, and write the report with its files."""
     cell, heading, seeds = request.cell, request.heading, request.seeds
     runs = [cell.metrics(seed) for seed in seeds]
     evidence = cell.evidence(seeds)
+    if evidence.design == "paired":
+        _require_pairs(cell, seeds)
     tuning = heading["tuning"]
     proof = content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"])
     statistics, statistic = audit.audit(

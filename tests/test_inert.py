@@ -72,7 +72,8 @@ def a_report(text: str, cell: str = "cell") -> dict:
     rate |= {"above_chance": True, "resolvable": True}
     return {
         "cell": cell,
-        **dict.fromkeys(("method", "dataset", "canary", "attack", "variance"), text),
+        **dict.fromkeys(("method", "dataset", "canary", "membership", "attack"), text),
+        "variance": text,
         "attack_options": {"variance": "auto", "note": text},
         "settings": {"method.name": text, "method.note": f"{cell}{text}"},
         **{"partial": False, "num_models": 4, "num_canaries": 5, "n_in": 10, "n_out": 10},

@@ -41,6 +41,7 @@ def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
         "method": method,
         "dataset": "digits",
         "canary": "mislabelled",
+        "membership": "balanced",
         "attack": "threshold",
         "attack_options": {"score": "hinge"},
         "settings": {"method.name": method, "method.num_epochs": 3},

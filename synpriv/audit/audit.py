@@ -48,12 +48,12 @@ def audit(
         evidence.member,
         FPRS,
         rounds=null_rounds,
+        partners=evidence.partners if evidence.design == "paired" else None,
     )
     rates = {
         f"tpr@fpr={fpr:g}": _rate(values, member, fpr, interval, at_null)
         for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
-    effects = metrics.effect_size(masked, evidence.member)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
@@ -67,7 +67,7 @@ def audit(
         "balanced_accuracy": metrics.balanced_accuracy(values, member),
         **bounds.report(masked, evidence.member, delta=delta),
         **one_run.report(attack, evidence, delta=delta, proven=proven, seed=audit_seed),
-        "most_exposed": _ranking(effects),
+        "most_exposed": _ranking(metrics.effect_size(masked, evidence.member)),
         "definitions": {
             "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
             "resolvable": "FPR * n_out >= 1; else the rate is that at 0 false positives",

@@ -14,12 +14,7 @@ MECHANISM = ("delta", "noise_multiplier", "sample_rate", "steps", "max_grad_norm
 
 def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> list[str]:
     """What the reader must know of the shadow models behind a report."""
-    found = []
-    if report["partial"]:
-        found.append(
-            f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
-            f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
-        )
+    found = [_about_part(num_models, runs, report)] if report["partial"] else []
     reached = report["test_accuracy"]["mean"]
     chance = max(runs[0]["data"]["class_sizes"]) / runs[0]["data"]["num_private"]
     if reached < 1.1 * chance:
@@ -48,6 +43,20 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
             f"{groups}; move the cell away and train again, or make sure that they agree"
         )
     return found
+
+
+def _about_part(num_models: int, runs: list[dict[str, Any]], report: Report) -> str:
+    """What an incomplete cell means for an audit, which depends on how membership was drawn."""
+    there = f"partial: {len(runs)} of {num_models} shadow models"
+    if report["membership"] == "balanced":
+        return (
+            f"{there}, rows are not balanced and not equalised; "
+            f"without any leak this audit reads AUC {report['null_auc']:.3f}"
+        )
+    if report["membership"] == "paired":
+        whole = len(runs) - len({run["seed"] // 2 for run in runs})
+        return f"{there}; references are the {whole} whole pairs (seeds 2p and 2p + 1) alone"
+    return there
 
 
 def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
