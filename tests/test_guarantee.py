@@ -12,6 +12,7 @@ from dp_accounting.pld import PLDAccountant
 from omegaconf import DictConfig
 
 from synpriv import guarantee, pipeline
+from synpriv.methods.dpsgd import accounting
 from synpriv.report import content, table
 from synpriv.results import store, vouched
 from synpriv.results.store import Cell
@@ -120,6 +121,33 @@ def test_runs_with_different_guarantees_are_not_audited(make: Make, no_training:
             pipeline.run(make("seed=0"))
     finally:
         file.write_bytes(content)
+
+
+def test_runs_accounted_on_fewer_orders_are_of_the_same_guarantee() -> None:
+    # Before, the orders ended at 1.0001: epsilon of the same training read six times as large.
+    new = {"cell": "c"} | accounting.guarantee(
+        noise_multiplier=0.003,
+        sample_rate=0.0341,
+        steps=725,
+        delta=1e-4,
+        max_grad_norm=1.0,
+        accountant="prv",
+    )
+    curve = zip(new["renyi"]["orders"], new["renyi"]["divergences"], strict=True)
+    orders, divergences = zip(*(pair for pair in curve if pair[0] > 1 + 0.99e-4), strict=True)
+    old = {**new, "renyi": {"orders": orders, "divergences": divergences}}
+    old["epsilon"] = old["epsilon_rdp"] = guarantee.from_renyi(orders, divergences, 1e-4)
+    assert old["epsilon"] > 5 * new["epsilon"]
+    for runs_of_cell, which, at_most in (
+        ([old, old], old, True),
+        ([old, new], new, False),
+        ([new, old], new, False),
+    ):
+        said = content.guarantee_of(runs_of_cell, 10, "fixed")
+        assert said["epsilon"] == which["epsilon"] < said["epsilon_tuned"]
+        assert said["epsilon_at_most"] is at_most
+    with pytest.raises(ValueError, match="differ in their guarantee"):
+        content.guarantee_of([new, {**new, "steps": 726}], 1, "fixed")
 
 
 def test_without_noise_the_guarantee_is_infinite(compose: Compose, tmp_path: Path) -> None:
