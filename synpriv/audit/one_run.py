@@ -154,7 +154,10 @@ def _plan(known: Floats, member: Bools, bits: int, *, delta: float, error: float
             right = np.minimum(num_in * rates[:, 0, i], most)
             right = right + np.minimum(num_out * rates[:, 1, j], most)
             expected = max(0, int(right.max()))
-            found = refuted(bits, num_in + num_out, expected, delta=delta, error=error)
+            counts = (bits, num_in + num_out, expected)
+            if refuted(*counts, delta=0.0, error=error) <= best:
+                continue  # delta only takes away, and is slow
+            found = refuted(*counts, delta=delta, error=error)
             if found > best:
                 best, plan = found, _Plan(int(right.argmax()), num_in, num_out)
     return plan
