@@ -178,14 +178,21 @@ def make(request: Request, attack: Attack) -> Report:
     evidence = cell.evidence(seeds)
     if evidence.design == "paired":
         _require_pairs(cell, seeds)
-    statistics, statistic = audit.audit(attack, evidence, delta=runs[0].get("delta", 0.0))
     tuning = heading["tuning"]
+    proof = content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"])
+    statistics, statistic = audit.audit(
+        attack,
+        evidence,
+        delta=proof.get("delta", 0.0),
+        proven=proof.get("epsilon"),
+        audit_seed=heading["settings"].get("audit_seed", 0),
+    )
     report = {
         **heading,
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
         **content.accuracy_of(heading["canary"], len(evidence.member), runs, clean),
-        **content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"]),
+        **proof,
         **statistics,
         "inputs_sha256": _inputs_sha256(request),
     }

@@ -12,6 +12,7 @@ from dp_accounting.pld import PLDAccountant
 from omegaconf import DictConfig
 
 from synpriv import guarantee, pipeline
+from synpriv.methods.dpsgd import accounting
 from synpriv.report import content, table
 from synpriv.results import store, vouched
 from synpriv.results.store import Cell
@@ -98,6 +99,11 @@ def test_tuning_is_counted_without_training_again(make: Make, no_training: None)
     assert (report["num_trials"], report["trials_distribution"]) == (20, "geometric")
     assert f"tuned {expected:.3g}" in table.text([report])
     assert content.flatten(report)["epsilon_tuned"] == expected
+    pipeline.run(make("seed=0", "tuning.num_trials=10"))  # ten were really tried
+    grid = guarantee.tuned(
+        curve["orders"], curve["divergences"], 1e-4, num_trials=10, distribution="fixed"
+    )
+    assert report_of(cfg)["epsilon_tuned"] == grid
     pipeline.run(make("seed=0"))
     assert report_of(make())["epsilon_tuned"] is None
 
@@ -115,6 +121,33 @@ def test_runs_with_different_guarantees_are_not_audited(make: Make, no_training:
             pipeline.run(make("seed=0"))
     finally:
         file.write_bytes(content)
+
+
+def test_runs_accounted_on_fewer_orders_are_of_the_same_guarantee() -> None:
+    # Before, the orders ended at 1.0001: epsilon of the same training read six times as large.
+    new = {"cell": "c"} | accounting.guarantee(
+        noise_multiplier=0.003,
+        sample_rate=0.0341,
+        steps=725,
+        delta=1e-4,
+        max_grad_norm=1.0,
+        accountant="prv",
+    )
+    curve = zip(new["renyi"]["orders"], new["renyi"]["divergences"], strict=True)
+    orders, divergences = zip(*(pair for pair in curve if pair[0] > 1 + 0.99e-4), strict=True)
+    old = {**new, "renyi": {"orders": orders, "divergences": divergences}}
+    old["epsilon"] = old["epsilon_rdp"] = guarantee.from_renyi(orders, divergences, 1e-4)
+    assert old["epsilon"] > 5 * new["epsilon"]
+    for runs_of_cell, which, at_most in (
+        ([old, old], old, True),
+        ([old, new], new, False),
+        ([new, old], new, False),
+    ):
+        said = content.guarantee_of(runs_of_cell, 10, "fixed")
+        assert said["epsilon"] == which["epsilon"] < said["epsilon_tuned"]
+        assert said["epsilon_at_most"] is at_most
+    with pytest.raises(ValueError, match="differ in their guarantee"):
+        content.guarantee_of([new, {**new, "steps": 726}], 1, "fixed")
 
 
 def test_without_noise_the_guarantee_is_infinite(compose: Compose, tmp_path: Path) -> None:
@@ -160,7 +193,7 @@ def test_the_method_chooses_the_normalisation_unless_told_otherwise(compose: Com
         (["method.delta=0.1"], "above 0 and below 1/180"),
         (["method.batch_size=500"], "at most 180"),
         (["tuning.num_trials=0"], "tuning.num_trials=0: must be 1"),
-        (["tuning.num_trials=2.5", "tuning.distribution=fixed"], "whole number"),
+        (["tuning.num_trials=2.5"], "whole number"),
         (["tuning.distribution=grid"], "one of logarithmic, geometric, poisson, fixed"),
     ],
 )

@@ -108,6 +108,12 @@ class Shape(Rates, Heading):
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float
+    epsilon_gdp: NotRequired[float]
+    epsilon_gdp_delta: NotRequired[float]
+    epsilon_bound: NotRequired[float | None]
+    epsilon_bound_none: NotRequired[str]
+    epsilon_bound_largest: NotRequired[float]
+    epsilon_bound_at_proven: NotRequired[float]
     test_accuracy: Measured
     accuracy: Accuracy
     train_s: Moments
@@ -118,6 +124,7 @@ class Shape(Rates, Heading):
     files: dict[str, str]
     epsilon: NotRequired[float | None]
     epsilon_tuned: NotRequired[float | None]
+    epsilon_at_most: NotRequired[bool]
 
 
 def save(
