@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import bounds, findings, metrics
+from synpriv.audit import answers, bounds, findings, metrics, nearness
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import Floats
 
@@ -61,6 +61,8 @@ def audit(
         "epsilon_audited_largest": refuted.largest,
         "epsilon_audited_delta": delta,
         "most_exposed": _ranking(effects),
+        "answers": answers.answers(evidence),
+        **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
         "definitions": {
             "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
             "resolvable": "FPR * n_out >= 1; else the rate is that at 0 false positives",
@@ -74,6 +76,7 @@ def audit(
         },
     }
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
+    warnings += answers.warnings_of(report, evidence)
     return report | {"warnings": warnings}, statistic
 
 

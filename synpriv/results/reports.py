@@ -36,6 +36,36 @@ class Moments(TypedDict):
     sd: float
 
 
+class Accuracy(TypedDict):
+    """Of the method without wrong labels, or (source) of the audited models."""
+
+    mean: float
+    se: float
+    n: Count
+    source: str
+    wrong_labels: float
+
+
+Sides = TypedDict("Sides", {"in": float, "out": float})  # shares of members and of non-members
+
+
+class Answers(TypedDict):
+    """To how many canaries the models give a label of theirs."""
+
+    trained_label: Sides
+    true_label: Sides
+
+
+class Nearness(TypedDict):
+    """Pairs nearer to the release than in every model without the canary."""
+
+    nearer: int
+    pairs: Count
+    chance: float
+    p: float
+    above_chance: bool
+
+
 class Rate(TypedDict):
     """A true positive rate, its interval, and what chance gives."""
 
@@ -43,6 +73,8 @@ class Rate(TypedDict):
     low: float
     high: float
     fpr: float
+    expected_fpr: float  # of the point that is read, over repeated audits
+    p: float
     null_band: Band
     above_chance: bool
     resolvable: bool
@@ -53,6 +85,7 @@ class Data(TypedDict):
 
     in_words: str
     sha256: str
+    num_private: Count
 
 
 class Heading(TypedDict):
@@ -82,12 +115,27 @@ class Shape(Rates, Heading):
     num_models: Count
     n_in: Count
     n_out: Count
+    canaries_sha256: str
     auc: float
+    auc_low: float
+    auc_high: float
+    auc_p: float
     null_auc: float
     auc_null_band: Band
+    null_rounds: Count
+    variants: NotRequired[dict[str, dict[str, float]]]
+    variants_chosen: NotRequired[dict[str, float]]
+    answers: Answers
+    nearness: NotRequired[Nearness]
+    definitions: dict[str, str]
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float
+    epsilon_gdp: NotRequired[float | None]
+    epsilon_bound: NotRequired[float | None]
+    epsilon_bound_largest: NotRequired[float | None]
+    epsilon_bound_at_proven: NotRequired[float | None]
+    accuracy: NotRequired[Accuracy]
     test_accuracy: Moments
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
