@@ -43,7 +43,7 @@ def nearer(distance: Floats, member: NDArray[np.bool_]) -> int:
     return int((member & (distance < closest_out)).sum())
 
 
-def nearness(evidence: Evidence) -> dict[str, Any]:
+def nearness(evidence: Evidence, *, rounds: int = ROUNDS) -> dict[str, Any]:
     """How many pairs are nearer than in every OUT model, what chance gives, and how sure that is.
 
     `nearer` of the `pairs`; `chance`: the mean over redrawn memberships; `p`: share of them that
@@ -54,8 +54,8 @@ def nearness(evidence: Evidence) -> dict[str, Any]:
         raise ValueError("no distances: the method releases no images; attack the classifier")
     found = nearer(evidence.nearest, evidence.member)
     rng = np.random.default_rng(0)
-    redrawn = [nearer(evidence.nearest, _redraw(evidence, rng)) for _ in range(ROUNDS)]
-    p = (1 + sum(count >= found for count in redrawn)) / (1 + ROUNDS)
+    redrawn = [nearer(evidence.nearest, _redraw(evidence, rng)) for _ in range(rounds)]
+    p = (1 + sum(count >= found for count in redrawn)) / (1 + rounds)
     return {
         "nearer": found,
         "pairs": int(evidence.member.sum()),
