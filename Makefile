@@ -40,7 +40,7 @@ type: .venv/.installed  ## mypy
 
 bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
-	$(BIN)/python -m benchmarks.variance
+	$(BIN)/python -m benchmarks.power
 	$(BIN)/python -m benchmarks.framework
 	$(BIN)/python -m benchmarks.dpsgd
 	$(BIN)/python -m benchmarks.tracking

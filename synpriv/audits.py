@@ -23,7 +23,10 @@ from synpriv.results.reports import Heading, Report
 from synpriv.signatures import check_arguments, target_of
 
 # What a file alone may call.
-OURS = {f"synpriv.audit.attacks.{name}.{name}" for name in ("lira", "nearest", "threshold")}
+OURS = {
+    f"synpriv.audit.attacks.{name}.{name}"
+    for name in ("lira", "lira_parent", "nearest", "threshold")
+}
 _BY_SWEEP = "the command of its sweep makes it again"
 
 
@@ -124,10 +127,15 @@ def _attack_of_ours(options: dict[str, Any]) -> Attack:
     if target not in OURS:
         raise ValueError(f"its attack {target} is not one of ours; {_BY_SWEEP}")
     for key, value in given.items():
-        if key.startswith("_") or not isinstance(value, str | int | float | None):
+        plain = all(isinstance(v, str | int | float | None) for v in _listed(value))
+        if key.startswith("_") or not plain:
             raise ValueError(f"its attack has {key}={value}, which is no option; {_BY_SWEEP}")
     check_arguments({"_target_": target, **given}, "attack")
     return functools.partial(target_of(options, "attack"), **given)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def make(request: Request, attack: Attack) -> Report:
@@ -139,7 +147,6 @@ def make(request: Request, attack: Attack) -> Report:
     tuning = heading["tuning"]
     report = {
         **heading,
-        **content.variance_of(heading["attack_options"], len(seeds)),
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
         **content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"]),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from synpriv.audit import answers, bounds, findings, metrics, nearness
+from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import Floats
 
 FPRS = (0.001, 0.01, 0.1)
-Attack = Callable[[Evidence], Floats]
+Attack = Callable[[Evidence], Floats | Mapping[str, Floats]]
 
 
 def audit(
@@ -24,7 +24,7 @@ def audit(
     report, never dropped silently. So are infinite ones of an attack of your own. Epsilon is
     estimated at `delta`.
     """
-    statistic = attack(evidence)
+    statistic = crossfit.statistic_of(attack(evidence), evidence.member)
     if statistic.shape != evidence.member.shape:
         raise ValueError(f"attack gave {statistic.shape}, must be [C,S] {evidence.member.shape}")
     usable = np.isfinite(statistic)
@@ -35,7 +35,9 @@ def audit(
     asked = [fpr if _resolvable(fpr, member) else metrics.NO_FALSE_POSITIVE for fpr in FPRS]
     intervals = metrics.cluster_interval(masked, evidence.member, asked)
     null = metrics.null_readings(
-        lambda shuffled: _finite(attack(evidence.with_member(shuffled))),
+        lambda shuffled: _finite(
+            crossfit.statistic_of(attack(evidence.with_member(shuffled)), shuffled)
+        ),
         evidence.member,
         FPRS,
         rounds=null_rounds,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from synpriv.audit.scores import SCORES, Floats
 
 DESIGNS = ("paired", "balanced", "bernoulli")
+LABELS = ("trained", "true")
 _BLOCK = 1 << 22  # logits turned into float64 at once
 
 
@@ -24,7 +25,9 @@ class Evidence:
     nearest: NDArray[np.float32] | None = None  # [C,S] distance to the nearest synthetic image
     design: str = "balanced"  # how `member` was drawn, one of DESIGNS
     seeds: NDArray[np.int64] | None = None  # [S] of the columns, 0..S-1 if it is not given
-    _scores: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _scores: dict[tuple[str, str], Floats] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
@@ -55,16 +58,22 @@ class Evidence:
         whole = np.flatnonzero(self.pair[order][1:] == self.pair[order][:-1])
         return order[whole], order[whole + 1]
 
-    def scores(self, name: str) -> Floats:
-        """Scores `name` of the trained-on labels: float64 [C,S,Q], computed once, not to modify."""
-        if name not in self._scores:
+    def scores(self, name: str, label: str = "trained") -> Floats:
+        """Scores `name` of the `trained` or the `true` labels: float64 [C,S,Q], not to modify.
+
+        Computed once. In memory they lie as [Q,S,C], as leave-one-out goes through them.
+        """
+        if (name, label) not in self._scores:
+            labels = {"trained": self.labels, "true": self.true_labels}[label]
+            num_canaries, *shape, _ = self.logits.shape
+            found = np.empty((*shape[::-1], num_canaries)).T
             step = max(1, _BLOCK // self.logits[0].size)
-            blocks = range(0, len(self.logits), step)
-            self._scores[name] = np.concatenate(
-                [SCORES[name](self.logits[i : i + step], self.labels[i : i + step]) for i in blocks]
-            )
-            self._scores[name].flags.writeable = False
-        return self._scores[name]
+            for i in range(0, num_canaries, step):
+                block = slice(i, i + step)
+                found[block] = SCORES[name](self.logits[block], labels[block])
+            found.flags.writeable = False
+            self._scores[name, label] = found
+        return self._scores[name, label]
 
     def with_member(self, member: NDArray[np.bool_]) -> Evidence:
         """The same logits, whose scores need not be computed again, with other membership bits."""

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.scores import Floats
 
 
 def check(
-    attack: Callable[[Evidence], Floats], num_models: int, *, num_views: int, images: bool = True
+    attack: Callable[[Evidence], object], num_models: int, *, num_views: int, images: bool = True
 ) -> None:
     """Try an attack on a few random canaries, so that a wrong option fails before training.
 
@@ -22,4 +21,4 @@ def check(
     member = np.tile([[True, False], [False, True]], (2, num_models // 2))
     labels = np.zeros(4, dtype=np.int64)
     distance = rng.uniform(size=member.shape).astype(np.float32) if images else None
-    attack(Evidence(logits, member, labels, labels, distance))
+    attack(Evidence(logits, member, labels, labels + 1, distance))

@@ -7,7 +7,6 @@ from typing import Any
 
 from synpriv import guarantee
 from synpriv.audit import audit, released
-from synpriv.audit.attacks import lira
 from synpriv.report import marks
 
 Report = dict[str, Any]
@@ -66,16 +65,6 @@ def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> l
         return []
     provenance = runs[0]["provenance"]
     return released.warnings_of_cell(sets, largest_class=largest_class, provenance=provenance)
-
-
-def variance_of(options: dict[str, Any], num_models: int) -> dict[str, Any]:
-    """The variance that an attack with a choice of it used, `auto` resolved; else nothing."""
-    if "variance" not in options:
-        return {}
-    chosen = options["variance"]  # of an attack of your own it may be anything
-    return {
-        "variance": lira.chosen_variance(lira.AUTO, num_models) if chosen == lira.AUTO else chosen
-    }
 
 
 def _some(seeds: list[int], num: int = 6) -> str:

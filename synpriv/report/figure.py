@@ -15,7 +15,7 @@ from synpriv.report import inert, names
 def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     """A PNG: one curve per report, the chance line, and the smallest FPR that is resolved.
 
-    The legend names a report by what tells it apart, and the variance that `auto` chose.
+    The legend names a report by what tells it apart.
 
     Left of ten false positives a curve is mostly noise, which the picture says; left of one, at
     1/n_out, it cannot be told from zero: the axes end just below it.
@@ -35,7 +35,7 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     chance = np.geomspace(limit, 1, 50)
     axes.plot(chance, chance, color="0.6", linestyle="--", linewidth=1, label="chance")
     reports = [report for report, _ in cells]
-    for (_, curve), label in zip(cells, labels(reports), strict=True):
+    for (_, curve), label in zip(cells, names.distinct_names(reports), strict=True):
         axes.step(
             np.maximum(curve.fpr, limit),
             np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
@@ -63,12 +63,3 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     figure.savefig(buffer, dpi=150, format="png")
     plt.close(figure)
     return buffer.getvalue()
-
-
-def labels(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """One name per curve, no two alike."""
-    used = [names.chosen_variance(report) for report in reports]
-    return [
-        name if variance is None else f"{name} ({variance} variance)"
-        for name, variance in zip(names.distinct_names(reports), used, strict=True)
-    ]

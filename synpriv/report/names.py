@@ -51,11 +51,6 @@ def distinct_methods(reports: Sequence[Report]) -> list[str]:
     return names
 
 
-def chosen_variance(report: Report) -> str | None:
-    """The variance that the attack's `auto` stood for, None where it was not asked."""
-    return report["variance"] if report["attack_options"].get("variance") == "auto" else None
-
-
 def _kind(report: Report) -> tuple[str, ...]:
     return report["method"], report["dataset"], report["canary"], report["attack"]
 

@@ -1,252 +1,207 @@
-"""LiRA: the likelihood-ratio attack, leave-one-out over shadow models.
+"""LiRA: the likelihood-ratio attack, every shadow model the target once.
 
-Carlini et al., "Membership Inference Attacks From First Principles" (S&P 2022), with every shadow
-model the target once (Aerni et al., CCS 2024).
+Carlini et al., "Membership Inference Attacks From First Principles" (S&P 2022), with shadow models
+as targets (Aerni et al., CCS 2024), a variance that is shrunk towards the pooled one, and the
+Student-t density that predicts a new score from the few at hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from synpriv.audit.evidence import Evidence
+from synpriv.audit.evidence import LABELS, Evidence
+from synpriv.audit.references import LeftOut, Side, comparisons, left_out
 from synpriv.audit.scores import SCORES, Floats
 
-VARIANCES = ("per_sample", "pooled", "pooled_raw")
-AUTO = "auto"  # one of them, by the number of shadow models
-FEW_MODELS = 32  # below it `auto` pools
-_BLOCK = 1 << 17  # scores handled at once: one float64 array of this size fits the cache
+VIEWS = ("all", "view0")
+_BLOCK = 1 << 14  # scores per side handled at once: a dozen arrays of this size fit the cache
+_FARTHEST, _MOST = 1e15, 20  # largest factor; a product of so many is still a float64
 _TINY = 1e-30
-_FARTHEST = 1e4
 
 
 def lira(
     evidence: Evidence,
     *,
-    score: str = "hinge",
-    queries: int | None = None,
-    variance: str = AUTO,
-    equalise: bool = True,
-) -> Floats:
-    """Leave-one-out LiRA on the first `queries` views (all by default): statistic [C,S].
+    views: Sequence[str] = VIEWS,
+    scores: Sequence[str] = tuple(SCORES),
+    labels: Sequence[str] = LABELS,
+    shrinkage: float = 4.0,
+) -> dict[str, Floats]:
+    """Log-likelihood ratios: a statistic [C,S] for each view set, score and label, by name.
 
-    variance: as in `chosen_variance` and `leave_one_out`.
+    Names are `<views>/<score>/<label>`. views: `all` is the mean over the views of their log
+    ratios, `view0` the ratio of the unmodified image. labels: the `trained` (wrong) one or the
+    `true` one of a canary; variants on the true label are left out where all labels are true.
+    shrinkage: as in `log_ratios`.
     """
-    if score not in SCORES:
-        raise ValueError(f"attack.score={score}: must be one of {', '.join(SCORES)}")
-    num_views = evidence.logits.shape[2]
-    if queries is not None and not 1 <= queries <= num_views:
-        raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
-    scores = evidence.scores(score)[:, :, :queries]
-    variance = chosen_variance(variance, evidence.member.shape[1])
-    return leave_one_out(scores, evidence.member, variance=variance, equalise=equalise)
+    for option, given, allowed in (
+        ("views", views, VIEWS),
+        ("scores", scores, tuple(SCORES)),
+        ("labels", labels, LABELS),
+    ):
+        if not given or len(set(given)) < len(given) or not set(given) <= set(allowed):
+            raise ValueError(
+                f"attack.{option}={list(given)}: must be one or more of {', '.join(allowed)}"
+            )
+    if np.array_equal(evidence.labels, evidence.true_labels):
+        labels = ("trained",)  # they are the true ones
+    without = references_of(evidence)
+    found: dict[str, Floats] = {}
+    for score, label in product(scores, labels):
+        of_all, of_first = log_ratios(evidence.scores(score, label), without, shrinkage=shrinkage)
+        statistics = {"all": of_all, "view0": of_first}
+        found |= {f"{which}/{score}/{label}": statistics[which] for which in views}
+    return found
 
 
-def chosen_variance(variance: str, num_models: int) -> str:
-    """The variance that an attack on `num_models` shadow models uses: what `auto` stands for.
-
-    With few models a standard deviation per canary and side is itself mostly noise, and canaries
-    whose estimate happens to be small fill the low end of the FPR. One shared by all canaries
-    has many more degrees of freedom, at the price of a bias where canaries differ, which matters
-    once each has enough models of its own. docs/protocol.md has the measurement.
-    """
-    allowed = (AUTO, *VARIANCES)
-    if variance not in allowed:
-        raise ValueError(f"attack.variance={variance}: must be one of {', '.join(allowed)}")
-    if variance != AUTO:
-        return variance
-    return "pooled" if num_models < FEW_MODELS else "per_sample"
+def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
+    """What leave-one-out leaves out, by the design of the membership."""
+    partners = evidence.partners if evidence.design == "paired" else None
+    equalise = equalise and evidence.design == "balanced"
+    return left_out(evidence.member, partners, equalise=equalise)
 
 
-def leave_one_out(
-    scores: ArrayLike,
-    member: ArrayLike,
-    *,
-    variance: str = "per_sample",
-    equalise: bool = True,
-) -> Floats:
+def log_ratios(
+    scores: ArrayLike, without: LeftOut, *, shrinkage: float = 4.0
+) -> tuple[Floats, Floats]:
     """Log-likelihood ratio of IN to OUT for each canary and model, from the other models only.
 
-    scores [C,S,Q], member bool [C,S] -> float64 [C,S], the mean over views of
-    log N(s; in) - log N(s; out). NaN where a side keeps too few models to estimate.
+    scores [C,S,Q] -> float64 [C,S] twice: the mean over views of log t(s; in) - log t(s; out), and
+    that of view 0. NaN where a side keeps too few models.
 
-    variance: `per_sample` one standard deviation per canary, view and side; `pooled` one per side,
-    around each canary's and view's own mean; `pooled_raw` one per side around the common mean (the
-    `fix_variance` of Carlini et al.).
-
-    equalise: with exactly S/2 models IN per canary, removing the target leaves its own side one
-    model short, which alone makes an audit without any leak read AUC 0.44 at S=8. True drops one
-    seeded random model from the other side too; False gives the published numbers. Rows that are
-    not balanced (independent bits, an incomplete cell) are never equalised: there the target's bit
-    does not follow from the others', and equalising would invent a leak (AUC 0.53 at S=12).
-
-    Closed form: with n scores of mean mu and squared deviations SS on a side, taking out one that
-    lies d from mu leaves mean mu - d/(n-1) and SS - d^2 n/(n-1).
+    With n models on a side, s^2 their variance, dof = n - 1 and the variance of this view and side
+    pooled over all canaries, the variance (dof s^2 + k pooled) / (dof + k), k = `shrinkage`, is the
+    one of a normal-inverse-chi-squared model with a prior worth k observations; a new score is then
+    Student-t with dof + k degrees of freedom, its scale widened by sqrt(1 + 1/n) (Gelman et al.,
+    Bayesian Data Analysis, 3rd ed., sections 3.2 and 3.3). The pooled variance is that of the
+    models that are left, so it has not seen the target either.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    member = np.asarray(member, dtype=bool)
-    if scores.ndim != 3 or member.shape != scores.shape[:2]:
-        raise ValueError(f"scores {scores.shape} and member {member.shape}: need [C,S,Q] and [C,S]")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{(~np.isfinite(scores)).sum()} scores are not finite")
-    if variance not in VARIANCES:
-        raise ValueError(f"attack.variance={variance}: must be one of {', '.join(VARIANCES)}")
-    fewest = _fewest_per_side(variance)
-    if min(member.sum(1).max(), (~member).sum(1).max()) < fewest:
-        raise ValueError(
-            f"attack.variance={variance} needs {fewest} models IN and OUT per canary, there are "
-            f"{member.sum(1).max()} and {(~member).sum(1).max()}: "
-            "train more (num_models >= 6), or use attack.variance=pooled_raw"
-        )
-    balanced = bool((2 * member.sum(1) == member.shape[1]).all())
-    other = _model_of_other_side(member) if equalise and balanced else None
-    pooled = None if variance == "per_sample" else _pooled(scores, member, other, variance)
-    statistic = np.empty(member.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for block in _blocks(scores.shape):
-            likelihoods = [
-                _log_density(side, scores[block], None if pooled is None else pooled[i])
-                for i, side in enumerate(_sides(scores, member, other, block))
-            ]
-            statistic[block] = (likelihoods[0] - likelihoods[1]).mean(axis=2)
-    # Rounding errors depend on which model was removed, hence on membership: between scores that
-    # tie they would read as a leak. Logits are float32, so the digits dropped here mean nothing.
-    return statistic.round(6).astype(np.float32).astype(np.float64)
-
-
-def _fewest_per_side(variance: str) -> int:
-    """Models a canary needs on each side so that a mean and a variance remain after one goes."""
-    return 2 if variance == "pooled_raw" else 3
-
-
-def _model_of_other_side(member: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each canary and target a seeded random model of the side opposite to the target [C,S]."""
-    num_in = member.sum(axis=1, keepdims=True)
-    size = np.where(member, member.shape[1] - num_in, num_in)
-    draw = np.random.default_rng(0).random(member.shape)
-    place = (draw * size).astype(np.int64) + np.where(member, num_in, 0)
-    in_first = np.argsort(~member, axis=1, kind="stable")
-    # A row without an opposite side has no such model; its statistic is NaN whatever is named here.
-    return np.take_along_axis(in_first, np.minimum(place, member.shape[1] - 1), axis=1)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One side (IN or OUT) of a block of canaries, for each target without what it must not see."""
-
-    count: Floats  # [c,S,1] models that remain
-    mean: Floats  # [c,S,Q]
-    squares: Floats  # [c,S,Q] sum of squared deviations from that mean
+    if not shrinkage >= 0:
+        raise ValueError(f"attack.shrinkage={shrinkage}: must be 0 or more")
+    values = by_view(scores, without)
+    require_models(without, 3, "LiRA")
+    total, first, ratios = np.zeros(without.member.shape), None, _Ratios(without.member.shape)
+    with np.errstate(all="ignore"):
+        for block in _blocks(values.shape):
+            if ratios.num_views + block.stop - block.start > _MOST:
+                total += ratios.log()
+                ratios = _Ratios(without.member.shape)
+            ratios.take(values[block], without, shrinkage)
+            if first is None:
+                first = ratios.log()
+        total += ratios.log()
+    assert first is not None
+    return readable(total / len(values)), readable(first)
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices of canaries, so that memory stays bounded and arrays stay in the cache."""
-    step = max(1, _BLOCK // (shape[1] * shape[2]))
-    return (slice(start, start + step) for start in range(0, shape[0], step))
+    """View 0, then as many views at once as fit the cache."""
+    yield slice(0, 1)
+    step = min(max(1, _BLOCK // (shape[1] * shape[2])), _MOST)
+    for start in range(1, shape[0], step):
+        yield slice(start, min(start + step, shape[0]))
 
 
-def _sides(
-    scores: Floats, member: NDArray[np.bool_], other: NDArray[np.int64] | None, block: slice
-) -> Iterator[_Side]:
-    """The IN side, then the OUT side."""
-    own = np.arange(member.shape[1])
-    for side in (member[block], ~member[block]):
-        removed = np.where(side, own, own if other is None else other[block])
-        yield _without(scores[block], side, removed, side if other is None else None)
+class _Ratios:
+    """Sums over views of log t(s; in) - log t(s; out), [S,C], with one logarithm for many views.
 
-
-def _without(
-    scores: Floats,
-    side: NDArray[np.bool_],
-    removed: NDArray[np.int64],
-    only: NDArray[np.bool_] | None,
-) -> _Side:
-    """Moments of `side` [c,S] without model `removed` [c,S], where `only` (None: everywhere)."""
-    weight = side.astype(np.float64)[:, None]  # [c,1,S]
-    count = weight.sum(axis=2, keepdims=True)  # [c,1,1]
-    mean = (weight @ scores) / count  # [c,1,Q]
-    centred = scores - mean
-    squares = weight @ np.square(centred)  # [c,1,Q]
-    distance = np.take_along_axis(centred, removed[:, :, None], axis=1)
-    if only is not None:
-        distance = distance * only[:, :, None]
-    taken = 1.0 if only is None else only[:, :, None].astype(np.float64)
-    left = np.maximum(count - 1, 1)  # a side of one that loses it has no variance: NaN further down
-    mean = mean - distance / left
-    total, squares = squares, squares - np.square(distance) * (count / left)
-    lost = squares < 1e-4 * total
-    if lost.any():
-        _mend_cancellation(squares, mean, lost, scores=scores, side=side, removed=removed)
-    return _Side(
-        np.broadcast_to(count - taken, (*removed.shape, 1)),
-        mean,
-        np.maximum(squares, 0, out=squares),
-    )
-
-
-def _mend_cancellation(
-    squares: Floats,
-    mean: Floats,
-    lost: NDArray[np.bool_],
-    *,
-    scores: Floats,
-    side: NDArray[np.bool_],
-    removed: NDArray[np.int64],
-) -> None:
-    """Sum again, in place, where the removed score made up almost all of the squares.
-
-    The subtraction has then `lost` [c,S,Q] most of its digits. Rare but for very few models or
-    scores that tie.
+    With nu degrees of freedom and w = nu * scale^2 a side's log density is
+    log Gamma((nu+1)/2) - log Gamma(nu/2) - log(pi w)/2 - (nu+1)/2 log(1 + distance^2 / w),
+    so products over views are kept of w_in / w_out and of 1 + distance^2 / w.
     """
-    canary, target, view = np.nonzero(lost)
-    rest = side[canary] & (np.arange(side.shape[1]) != removed[canary, target][:, None])
-    values = scores[canary, :, view]
-    centre = (values * rest).sum(1) / np.maximum(rest.sum(1), 1)
-    mean[canary, target, view] = centre
-    squares[canary, target, view] = (rest * np.square(values - centre[:, None])).sum(1)
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.num_views = 0
+        self.width, self.far_in, self.far_out = (np.ones(shape) for _ in range(3))
+        self.nu_in, self.nu_out = (np.full(shape, np.nan) for _ in range(2))
+
+    def take(self, scores: Floats, without: LeftOut, shrinkage: float) -> None:
+        """Multiply in the views of scores [q,S,C]."""
+        resolution = np.abs(scores).max(axis=1, keepdims=True) * np.finfo(np.float32).eps + _TINY
+        floor = np.square(resolution)  # a spread below that of float32 logits is not known
+        for comparison in comparisons(scores, without):
+            inside, outside = comparison.inside, comparison.outside
+            (nu_in, w_in), (nu_out, w_out) = (
+                _shrunk(side, floor, shrinkage) for side in (inside, outside)
+            )
+            width = np.clip(w_in / w_out, 1 / _FARTHEST, _FARTHEST).prod(axis=0)
+            w_in, w_out = 1 / w_in, 1 / w_out
+            for target in comparison.targets:
+                own = scores[:, target]
+                self.width[target] *= width
+                self.far_in[target] *= _far(own, inside.mean, w_in)
+                self.far_out[target] *= _far(own, outside.mean, w_out)
+                if not self.num_views:
+                    self.nu_in[target], self.nu_out[target] = nu_in, nu_out
+        self.num_views += len(scores)
+
+    def log(self) -> Floats:
+        """The sum over the views so far, NaN where a side is too small."""
+        found = np.log(self.far_out) * ((self.nu_out + 1) / 2)
+        found -= np.log(self.far_in) * ((self.nu_in + 1) / 2)
+        found -= np.log(self.width) / 2
+        if not np.array_equal(self.nu_in, self.nu_out):
+            from scipy.special import gammaln
+
+            for sign, nu in ((1, self.nu_in), (-1, self.nu_out)):
+                found += sign * self.num_views * (gammaln((nu + 1) / 2) - gammaln(nu / 2))
+        return found
 
 
-def _pooled(
-    scores: Floats,
-    member: NDArray[np.bool_],
-    other: NDArray[np.int64] | None,
-    variance: str,
-) -> list[Floats]:
-    """One variance per target and side over all canaries and views: IN [S], OUT [S]."""
-    num_views = scores.shape[2]
-    centre = scores.mean()  # any common shift will do; this one keeps the sums small
-    total = np.zeros((2, 4, member.shape[1]))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for block in _blocks(scores.shape):
-            for sums, side in zip(total, _sides(scores, member, other, block), strict=True):
-                count, mean = side.count[:, :, 0], side.mean - centre
-                usable = count >= _fewest_per_side(variance) - 1
-                sums[0] += side.squares.sum(2).sum(0, where=usable)
-                sums[1] += (count * usable * num_views).sum(0)
-                sums[2] += (count * mean.sum(2)).sum(0, where=usable)
-                sums[3] += (count * np.square(mean).sum(2)).sum(0, where=usable)
-                if variance == "pooled":  # one mean per canary and view was fitted
-                    sums[1] -= usable.sum(0) * num_views
-    if variance == "pooled":
-        return [squares / degrees for squares, degrees, _, _ in total]
-    return [
-        (squares + between - np.square(shifted) / count) / (count - 1)
-        for squares, count, shifted, between in total
-    ]
+def _shrunk(side: Side, floor: Floats, shrinkage: float) -> tuple[Floats, Floats]:
+    """Degrees of freedom, NaN where there are none, and w = nu scale^2 [q,G,C] of a side."""
+    dof = side.count - 1
+    nu = np.where((dof >= 0) & (dof + shrinkage > 0), dof + shrinkage, np.nan)
+    w = side.squares
+    if shrinkage:
+        usable = np.broadcast_to(dof > 0, w.shape[1:])
+        squares = w if usable.all() else np.where(usable, w, 0)
+        degrees = np.broadcast_to(np.maximum(dof, 0), w.shape[1:]).sum(axis=1, keepdims=True)
+        w = w + squares.sum(axis=2, keepdims=True) * (shrinkage / degrees)
+    w = np.maximum(w, floor * nu)
+    w *= 1 + 1 / side.count
+    return nu, w
 
 
-def _log_density(side: _Side, scores: Floats, pooled: Floats | None) -> Floats:
-    """Log N(s; side) up to the constant that cancels between the sides, [c,S,Q]."""
-    if pooled is None:
-        variance = side.squares / np.where(side.count > 1, side.count - 1, np.nan)
-    else:
-        variance = np.where(side.count > 0, pooled[None, :, None], np.nan)
-    # A spread below the resolution of float32 logits is not known; neither is a distance of more
-    # than 10,000 standard deviations, where two sides would differ by rounding only.
-    resolution = np.abs(side.mean) * np.finfo(np.float32).eps
-    deviation = np.maximum(np.sqrt(variance), resolution + _TINY)
-    distance = np.clip((scores - side.mean) / deviation, -_FARTHEST, _FARTHEST)
-    return -0.5 * np.square(distance) - np.log(deviation)
+def _far(scores: Floats, mean: Floats, inverse: Floats) -> Floats:
+    """The product over views of 1 + distance^2 / w [G,C]."""
+    distance = scores - mean
+    distance *= distance
+    distance *= inverse
+    distance += 1
+    np.minimum(distance, _FARTHEST, out=distance)
+    return distance.prod(axis=0)
+
+
+def by_view(scores: ArrayLike, without: LeftOut) -> Floats:
+    """Scores [C,S,Q] as contiguous float64 [Q,S,C]; ValueError where they cannot be compared."""
+    values = np.asarray(scores, dtype=np.float64)
+    shape = without.member.shape
+    if values.ndim != 3 or values.shape[1::-1] != shape:
+        raise ValueError(f"scores {values.shape} and member {shape[::-1]}: need [C,S,Q] and [C,S]")
+    values = np.ascontiguousarray(values.transpose(2, 1, 0))  # no copy of scores of `Evidence`
+    if not np.isfinite(values.sum()):
+        raise ValueError(f"{(~np.isfinite(values)).sum()} scores are not finite")
+    return values
+
+
+def require_models(without: LeftOut, fewest: int, who: str) -> None:
+    """ValueError where no target can be compared with anything."""
+    if without.fewest < fewest:
+        raise ValueError(
+            f"{who} needs {fewest} models IN and OUT per canary, there are {without.fewest}: "
+            f"train more (num_models >= {2 * fewest})"
+        )
+
+
+def readable(statistic: Floats) -> Floats:
+    """[S,C] as [C,S], rounded.
+
+    Rounding errors depend on which model was removed, hence on membership: between scores that tie
+    they would read as a leak. Logits are float32, so the digits dropped here mean nothing.
+    """
+    return np.ascontiguousarray(statistic.T.round(6).astype(np.float32).astype(np.float64))

@@ -1,0 +1,75 @@
+"""How much of a known leak the default attack finds, by the number of shadow models.
+
+Usage: python -m benchmarks.power [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synpriv.audit.attacks.lira import log_ratios
+from synpriv.audit.attacks.lira_parent import gaussian
+from synpriv.audit.metrics import tpr_at_fpr
+from synpriv.audit.references import left_out
+
+Floats = NDArray[np.float64]
+CANARIES, FPR = 500, 0.01
+ATTACKS = ("lira", "per_sample", "pooled", "known")
+
+
+def world(
+    num_models: int, rng: np.random.Generator, *, effect: float = 0.3
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Scores [C,S] of paired models, membership, and the log ratio of who knows all parameters.
+
+    Canaries have means of standard deviation 2, spreads and shifts that are lognormal, a spread of
+    their own as members; a model shifts all its scores by `effect` standard deviations.
+    """
+    first = rng.random((CANARIES, num_models // 2)) < 0.5
+    member = np.stack([first, ~first], axis=2).reshape(CANARIES, num_models)
+    column = (CANARIES, 1)
+    mean, spread = 2 * rng.normal(size=column), np.exp(0.4 * rng.normal(size=column))
+    spreads = np.stack([spread * np.exp(0.2 * rng.normal(size=column)), spread])
+    shift = np.exp(0.4 * rng.normal(size=column))
+    common = effect * rng.normal(size=num_models)
+    noise = rng.normal(size=member.shape)
+    scores = np.where(member, mean + shift + spreads[0] * noise, mean + spreads[1] * noise) + common
+    centres = mean + shift + common, mean + common
+    known = [
+        -np.square((scores - c) / s) / 2 - np.log(s) for c, s in zip(centres, spreads, strict=True)
+    ]
+    return scores, member, known[0] - known[1]
+
+
+def found(num_models: int, rng: np.random.Generator) -> list[float]:
+    """TPR@1%FPR of each of `ATTACKS`."""
+    scores, member, known = world(num_models, rng)
+    first = np.arange(0, num_models, 2)
+    without = left_out(member, (first, first + 1))
+    statistics = [
+        log_ratios(scores[:, :, None], without)[0],
+        *(gaussian(scores[:, :, None], without, variance=v) for v in ATTACKS[1:3]),
+        known,
+    ]
+    return [tpr_at_fpr(statistic, member, FPR) for statistic in statistics]
+
+
+def main() -> None:
+    """Print the mean over rounds and its standard error."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    for num_models in (8, 16, 32, 64):
+        rng = np.random.default_rng(num_models)
+        read = np.array([found(num_models, rng) for _ in range(rounds)])
+        error = read.std(axis=0, ddof=1) / np.sqrt(rounds)
+        words = ", ".join(
+            f"{name} {mean:.3f} ± {e:.3f}"
+            for name, mean, e in zip(ATTACKS, read.mean(axis=0), error, strict=True)
+        )
+        print(f"S={num_models}, n={rounds}: {words}")
+
+
+if __name__ == "__main__":
+    main()
