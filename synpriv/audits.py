@@ -64,6 +64,7 @@ def _inputs_sha256(request: Request) -> str:
             "attack": request.heading["attack_options"],
             "code": audit_sha256(str(request.heading["attack_options"]["_target_"])),
             "tuning": request.heading["tuning"],
+            "num_planned": request.heading["num_planned"],
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "version": __version__,
         }

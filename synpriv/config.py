@@ -6,13 +6,11 @@ Only this file, `cli.py`, `pipeline.py`, `summary.py`, `tracking.py` and `shadow
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -21,13 +19,19 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
-from synpriv.signatures import check_arguments, no_such_option, require, target_of
+from synpriv.signatures import (
+    check_arguments,
+    no_such_option,
+    require,
+    require_values,
+    target_of,
+)
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("wandb", "csv", "none")
 CANARIES = ("mislabelled", "clean")
-MEMBERSHIPS = ("balanced", "bernoulli")
+MEMBERSHIPS = ("paired", "balanced", "bernoulli")
 DISTRIBUTIONS = ("logarithmic", "geometric", "poisson", "fixed")  # of the number of trials
 OBJECTIVES = (
     *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
@@ -35,7 +39,6 @@ OBJECTIVES = (
 )
 COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
 _NAME = r"(?!visual_privacy$)[A-Za-z0-9_][A-Za-z0-9_.]*"  # that picture has another maker
-OWN = ("npz", "folder")  # data sets of users, until they give them a name
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 # Sub-nodes of a method that are trainings of their own, before it.
 STAGES = ("teacher", "proxy", "public_model")
@@ -51,7 +54,7 @@ class Canary:
 
     kind: str = MISSING
     num_canaries: int = MISSING
-    membership: str = "balanced"
+    membership: str = "paired"
 
 
 @dataclass
@@ -124,16 +127,8 @@ def validate(cfg: DictConfig) -> None:
     assert isinstance(raw, dict)
     _check_keys(raw)
     for group in (*GROUPS, "attack"):
-        _require_values(raw[group], group)
-    num_models = cfg.num_models
-    require(num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4")
-    require(
-        0 <= cfg.seed < num_models,
-        f"seed={cfg.seed}",
-        f"0..{num_models - 1} (the index of a shadow model; raise num_models for more)",
-    )
-    last = (2**32 - 1) // (num_models + 1) - 1  # the seeds of its runs must fit 32 bits
-    require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
+        require_values(raw[group], group)
+    _check_models(cfg)
     for key in ("dataset.num_train", "dataset.num_test", "public.num_train"):
         value = OmegaConf.select(cfg, key)
         fits = value is None or (type(value) is int and value >= 1)
@@ -172,6 +167,20 @@ def validate(cfg: DictConfig) -> None:
         require(raw["cell"] == _name(cfg), f"cell={raw['cell']}", right)
 
 
+def _check_models(cfg: DictConfig) -> None:
+    num_models = cfg.num_models
+    require(num_models >= 4 and num_models % 2 == 0, f"num_models={num_models}", "even, at least 4")
+    require(
+        0 <= cfg.seed < num_models,
+        f"seed={cfg.seed}",
+        f"0..{num_models - 1} (the index of a shadow model; raise num_models for more)",
+    )
+    last = 2**32 - 1
+    if cfg.canary.membership == "balanced":
+        last = last // (num_models + 1) - 1  # the protocol's seeds of its runs must fit 32 bits
+    require(0 <= cfg.audit_seed <= last, f"audit_seed={cfg.audit_seed}", f"0..{last}")
+
+
 def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
     """Fail before training if the attack cannot run on a cell of this shape.
 
@@ -183,15 +192,16 @@ def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
     right = "a function of the evidence, as synpriv.audit.attacks.lira.lira"
     require(takes, f"attack._target_={cfg.attack['_target_']}", right)
     num_views = 18 if cfg.dataset.flip else 9
-    _try_attack(json.dumps(plain(cfg.attack)), cfg.num_models, num_views, images)
+    attack, design = json.dumps(plain(cfg.attack)), cfg.canary.membership
+    _try_attack(attack, cfg.num_models, num_views, images, design)
 
 
 @functools.cache
-def _try_attack(attack: str, num_models: int, num_views: int, images: bool) -> None:
+def _try_attack(attack: str, num_models: int, num_views: int, images: bool, design: str) -> None:
     from synpriv.audit import trial
 
     built = build(OmegaConf.create(json.loads(attack)), "attack")
-    trial.check(built, num_models, num_views=num_views, images=images)
+    trial.check(built, num_models, num_views=num_views, images=images, design=design)
 
 
 def _check_keys(raw: dict[Any, Any]) -> None:
@@ -209,24 +219,18 @@ def _check_keys(raw: dict[Any, Any]) -> None:
                 raise ValueError(no_such_option(name, names))
 
 
-def _require_values(node: Any, where: str) -> None:
-    """OmegaConf's own `missing_keys` resolves interpolations, and so would ask for `cell` again."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if value == "???":
-            raise ValueError(f"{where}.{key}: has no default; write {where}.{key}=VALUE")
-        _require_values(value, f"{where}.{key}")
-
-
 def science(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved part of the config that decides what the shadow models of a cell are."""
+    """The resolved part of the config that decides what the shadow models of a cell are.
+
+    Their number is in it where membership depends on it; elsewhere a cell grows.
+    """
     nodes = {name: plain(cfg[name]) for name in GROUPS}
     unused = set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
-    return fingerprint.canonical(nodes) | {
-        "num_models": cfg.num_models,
-        "audit_seed": cfg.audit_seed,
-        "precision": cfg.trainer.precision,
-    }
+    decided = {"audit_seed": cfg.audit_seed, "precision": cfg.trainer.precision}
+    if cfg.canary.membership == "balanced":
+        decided["num_models"] = cfg.num_models
+    return fingerprint.canonical(nodes) | decided
 
 
 def cell_name(*, _root_: DictConfig) -> str:
@@ -241,25 +245,13 @@ def cell_name(*, _root_: DictConfig) -> str:
 
 def _name(cfg: DictConfig) -> str:
     names = (cfg.method.name, cfg.dataset.name, cfg.canary.kind)
-    return "-".join([*names, digest(science(cfg))])
-
-
-def digest(science: dict[str, Any]) -> str:
-    """The 8 hex digits that end a cell's name."""
-    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
+    return "-".join([*names, fingerprint.digest(science(cfg))])
 
 
 def prerequisites(method: DictConfig) -> list[str]:
     """Sub-nodes of a method that are trained before it. A random coreset looks at no proxy."""
     unused = "proxy" if method.get("selection") == "random" else None
     return [name for name in STAGES if name in method and name != unused]
-
-
-def dataset_label(cfg: DictConfig) -> str:
-    """What tables call the data set: its name, with that of the user's own file or folder."""
-    path = cfg.dataset.get("path")
-    own = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).expanduser().stem) if path else ""
-    return f"{cfg.dataset.name}_{own}" if own and cfg.dataset.name in OWN else cfg.dataset.name
 
 
 def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ _SHARED = (
     *("recipe.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
     *("shadow/*.py", "guarantee.py", "results/artefacts.py"),
 )
+
+
+def digest(science: dict[str, Any]) -> str:
+    """The 8 hex digits that end a cell's name."""
+    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def canonical(nodes: dict[str, Any]) -> dict[str, Any]:

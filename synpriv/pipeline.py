@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -16,6 +17,7 @@ from synpriv.shadow import check, runs
 from synpriv.shadow.cells import cell_of
 
 log = logging.getLogger(__name__)
+OWN = ("npz", "folder")  # data sets of users, until they give them a name
 
 
 def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
@@ -62,8 +64,9 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
     heading: Heading = {
         "cell": cell.name,
         "method": cfg.method.name,
-        "dataset": config.dataset_label(cfg),
+        "dataset": _dataset_label(cfg),
         "canary": cfg.canary.kind,
+        "membership": cfg.canary.membership,
         "attack": cfg.attack.name,
         "attack_options": config.plain(cfg.attack),
         "tuning": config.plain(cfg.tuning),
@@ -72,6 +75,13 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
         "num_planned": cell.num_models,
     }
     return Request(cell, place, heading)
+
+
+def _dataset_label(cfg: DictConfig) -> str:
+    """What tables call the data set: its name, with that of the user's own file or folder."""
+    path = cfg.dataset.get("path")
+    own = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).expanduser().stem) if path else ""
+    return f"{cfg.dataset.name}_{own}" if own and cfg.dataset.name in OWN else cfg.dataset.name
 
 
 def _audit(cfg: DictConfig, request: Request) -> Report:

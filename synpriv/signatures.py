@@ -65,6 +65,17 @@ def require(condition: bool, what: str, right: str) -> None:
         raise ValueError(f"{what}: must be {right}")
 
 
+def require_values(node: Any, where: str) -> None:
+    """Raise ValueError, naming it, for an option of a yaml (as plain data) that has no value yet.
+
+    OmegaConf's own `missing_keys` resolves interpolations, and so would ask for `cell` again.
+    """
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if value == "???":
+            raise ValueError(f"{where}.{key}: has no default; write {where}.{key}=VALUE")
+        require_values(value, f"{where}.{key}")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a yaml value may be passed where `hint` is annotated; unknown hints let all pass."""
     origin = typing.get_origin(hint)

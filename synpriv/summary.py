@@ -14,9 +14,14 @@ from synpriv.results import store
 from synpriv.results.reports import Report
 from synpriv.shadow.cells import cell_of
 
+FEWEST = 6  # models that the default attack needs
 
-def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
-    """Why a cell is not audited yet, and (hints) what to run."""
+
+def what_is_missing(cell: store.Cell, *, hints: bool, grows: bool) -> str:
+    """Why a cell is not audited yet, and (hints) what to run.
+
+    grows: fewer models are the first ones of the same cell; else they are another cell.
+    """
     problems = {s: p for s in range(cell.num_models) if (p := cell.problem(s)) is not None}
     there = cell.num_models - len(problems)
     damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
@@ -28,9 +33,19 @@ def what_is_missing(cell: store.Cell, *, hints: bool) -> str:
     if hints:
         lines.append(
             f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
-            "partial=true audits what is there; a smaller num_models is another, cheaper cell"
+            f"partial=true audits what is there; {_with_fewer(problems, grows=grows)}"
         )
     return "\n".join(lines)
+
+
+def _with_fewer(problems: Iterable[int], *, grows: bool) -> str:
+    """What a smaller num_models is, given the seeds that are not there."""
+    if not grows:
+        return "a smaller num_models is another, cheaper cell"
+    whole = min(problems) // 2 * 2  # the first models, as far as none is missing
+    if whole < FEWEST:
+        return "a smaller num_models audits the first models of this cell"
+    return f"num_models={whole} audits the first {whole}, which are there"
 
 
 class Outcome(NamedTuple):
@@ -39,6 +54,7 @@ class Outcome(NamedTuple):
     cell: store.Cell
     file: Path
     complete: bool
+    grows: bool
     report: Report | None
 
 
@@ -54,7 +70,8 @@ def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
             continue
         complete = len(intact) == cell.num_models
         report = audits.current(request) if complete or cfg.partial else None
-        found[file] = Outcome(cell, file, complete, report)
+        grows = cfg.canary.membership != "balanced"
+        found[file] = Outcome(cell, file, complete, grows, report)
     return list(found.values())
 
 
@@ -64,9 +81,9 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     reports: list[Report] = []
     lines: list[str] = []
     drawn: list[Path] = []
-    for cell, file, complete, report in outcomes(configs):
+    for cell, file, complete, grows, report in outcomes(configs):
         if not complete:
-            lines.append(what_is_missing(cell, hints=hints))
+            lines.append(what_is_missing(cell, hints=hints, grows=grows))
         if report is None and complete:
             lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
         if report is not None:

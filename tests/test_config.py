@@ -4,14 +4,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 from conftest import ROOT, Compose
 from omegaconf import OmegaConf
 
-from synpriv import config
+from synpriv import config, fingerprint
+from synpriv.audit.evidence import DESIGNS
+from synpriv.data import draws
+from synpriv.results import vouched
 
 CONF = ROOT / "conf"
 YAMLS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml"))
@@ -98,19 +101,27 @@ def test_the_default_distillation_is_one_cell_however_it_is_typed(compose: Compo
 
 def test_the_digest_is_that_of_sorted_json() -> None:
     """By hand: printf '%s' '{"a": [0.5, 1], "b": {"c": false, "d": null}}' | sha256sum."""
-    assert config.digest({"b": {"d": None, "c": False}, "a": [0.5, 1]}) == "76d7f2f3"
+    assert fingerprint.digest({"b": {"d": None, "c": False}, "a": [0.5, 1]}) == "76d7f2f3"
 
 
 @pytest.mark.parametrize(
-    "cell", ["undefended-digits-mislabelled-48082873", "distill_dm-digits-mislabelled-b1b6e66f"]
+    ("membership", "cell"),
+    [
+        ("paired", "undefended-digits-mislabelled-8e1897ce"),
+        ("paired", "distill_dm-digits-mislabelled-22101168"),
+        ("balanced", "undefended-digits-mislabelled-48082873"),
+        ("balanced", "distill_dm-digits-mislabelled-b1b6e66f"),
+        ("bernoulli", "undefended-digits-mislabelled-53348905"),
+    ],
 )
-def test_the_cell_s_name_does_not_drift(cell: str, compose: Compose) -> None:
+def test_the_cell_s_name_does_not_drift(membership: str, cell: str, compose: Compose) -> None:
     """What is hashed decides which results on disk are found again.
 
     A recipe changed on purpose has a new name, to be written here. Anything else that fails this
     orphans every result.
     """
-    assert compose(f"method={cell.partition('-')[0]}").cell == cell
+    words = (f"method={cell.partition('-')[0]}", f"canary.membership={membership}")
+    assert compose(*words).cell == cell
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_the_cell_s_name_does_not_drift(cell: str, compose: Compose) -> None:
         "canary=clean",
         "canary.num_canaries=50",
         "canary.membership=bernoulli",
-        "num_models=32",
+        "canary.membership=balanced",
         "audit_seed=1",
         "trainer.precision=bf16-mixed",
     ],
@@ -142,6 +153,7 @@ def test_what_decides_the_science_names_the_cell(change: str, compose: Compose) 
     "change",
     [
         "seed=5",
+        "num_models=32",
         "attack=threshold",
         "attack.queries=1",
         "logger=none",
@@ -159,6 +171,39 @@ def test_what_decides_the_science_names_the_cell(change: str, compose: Compose) 
 )
 def test_what_does_not_decide_the_science_keeps_the_cell(change: str, compose: Compose) -> None:
     assert compose(change).cell == compose().cell
+
+
+@pytest.mark.parametrize(
+    ("membership", "grows"),
+    [
+        ("paired", True),
+        ("bernoulli", True),
+        ("balanced", False),
+    ],
+)
+def test_the_number_of_models_names_only_cells_that_cannot_grow(
+    membership: str, grows: bool, compose: Compose
+) -> None:
+    few, many = (
+        compose(f"canary.membership={membership}", f"num_models={num}") for num in (16, 64)
+    )
+    assert (few.cell == many.cell) == grows
+    assert ("num_models" in config.science(few)) != grows
+
+
+def test_the_kinds_of_membership_are_the_same_everywhere() -> None:
+    assert set(config.MEMBERSHIPS) == set(DESIGNS) == set(draws.MEMBERSHIPS)
+    assert set(get_args(get_type_hints(vouched.Metrics)["membership"])) == set(DESIGNS)
+
+
+@pytest.mark.parametrize(
+    ("membership", "last"), [("paired", 2**32 - 1), ("balanced", (2**32 - 1) // 65 - 1)]
+)
+def test_audit_seeds_fit_the_seeds_of_runs(membership: str, last: int, compose: Compose) -> None:
+    words = [f"canary.membership={membership}", "seed=63"]
+    config.validate(compose(*words, f"audit_seed={last}"))
+    with pytest.raises(ValueError, match=rf"audit_seed={last + 1}: must be 0\.\.{last}$"):
+        config.validate(compose(*words, f"audit_seed={last + 1}"))
 
 
 @pytest.mark.parametrize("change", ["dataset.root=/mnt/cifar", "dataset.download=false"])

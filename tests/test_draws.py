@@ -9,15 +9,19 @@ import pytest
 from numpy.typing import NDArray
 
 from synpriv.data.draws import (
+    MEMBERSHIPS,
+    _streams,
     bernoulli_membership,
     canary_indices,
     membership,
+    paired_membership,
     run_seed,
     wrong_labels,
 )
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "membership.json").read_text())
-draws = pytest.mark.parametrize("draw", [membership, bernoulli_membership])
+draws = pytest.mark.parametrize("draw", [membership, paired_membership, bernoulli_membership])
+grows = pytest.mark.parametrize("draw", [paired_membership, bernoulli_membership])
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +58,68 @@ def test_golden_membership(golden_member: NDArray[np.bool_]) -> None:
     assert per_model.max() == GOLDEN["most_canaries_in_a_model"]
 
 
-@pytest.mark.parametrize("num_models", [2, 6, 64])
-def test_each_sample_is_in_exactly_half_the_models(num_models: int) -> None:
-    member = membership(300, num_models, seed=3)
+@pytest.mark.parametrize("draw", [membership, paired_membership])
+@pytest.mark.parametrize("num_models", range(2, 66, 2))
+def test_each_sample_is_in_exactly_half_the_models(
+    draw: Callable[..., NDArray[np.bool_]], num_models: int
+) -> None:
+    member = draw(300, num_models, seed=3)
     assert member.shape == (300, num_models)
     np.testing.assert_array_equal(member.sum(axis=1), num_models // 2)
+
+
+@grows
+def test_the_first_columns_of_a_larger_matrix_are_the_smaller_one(
+    draw: Callable[..., NDArray[np.bool_]],
+) -> None:
+    for seed in (0, 1, 2**32 - 1):
+        whole = draw(50, 64, seed=seed)
+        for num_models in range(1, 65):
+            np.testing.assert_array_equal(draw(50, num_models, seed=seed), whole[:, :num_models])
+
+
+def test_each_sample_is_in_one_model_of_each_pair() -> None:
+    member = paired_membership(200, 32, seed=4)
+    for pair in range(16):
+        np.testing.assert_array_equal(member[:, 2 * pair], ~member[:, 2 * pair + 1])
+
+
+@grows
+def test_coins_are_fair_and_independent(draw: Callable[..., NDArray[np.bool_]]) -> None:
+    coins = draw(500, 1000, seed=0)[:, ::2] - 0.5  # of pairs one model: 500 x 500 coins
+    flips = coins.size
+    assert coins.mean() == pytest.approx(0, abs=4 * 0.5 / flips**0.5)
+    for rows in (coins, coins.T):  # between samples, between pairs: of the products of two rows
+        products = 4 * (rows @ rows.T)[np.triu_indices(500, 1)] / 500**0.5
+        assert np.abs(products).max() < 6  # of 124,750 standard normal values
+        assert products.var() == pytest.approx(1, abs=0.02)
+        assert products.mean() == pytest.approx(0, abs=4 / len(products) ** 0.5)
+    others = draw(500, 1000, seed=1)[:, ::2] - 0.5
+    assert (coins * others).mean() == pytest.approx(0, abs=4 * 0.25 / flips**0.5)
+
+
+def test_the_streams_that_grow_are_none_of_the_protocol_s() -> None:
+    """Spawned generators are told apart by their key alone, the protocol's begin with 0..2."""
+    for stream in _streams(0):
+        assert stream.bit_generator.seed_seq.spawn_key[0] < 3  # type: ignore[attr-defined]
+    # By hand: the words are the letters of pair, modl and runs.
+    for word, drawn in (
+        (0x70616972, paired_membership(40, 8, seed=7)[:, 6]),
+        (0x6D6F646C, bernoulli_membership(40, 8, seed=7)[:, 3]),
+    ):
+        own = np.random.PCG64(np.random.SeedSequence(7, spawn_key=(word, 3)))
+        np.testing.assert_array_equal(drawn, np.random.Generator(own).random(40) < 0.5)
+
+
+def test_golden_pairs_and_coins() -> None:
+    """Pinned when they were first drawn: cells on disk grow only as long as these stay."""
+    paired = paired_membership(1000, 64, seed=0)
+    coins = bernoulli_membership(1000, 64, seed=0)
+    assert np.flatnonzero(paired[:20, 0]).tolist() == [0, 3, 4, 7, 8, 11, 13, 14, 17, 18, 19]
+    assert np.flatnonzero(paired[:20, 63]).tolist() == [1, 2, 3, 5, 7, 9, 11, 13, 14, 16, 19]
+    assert np.flatnonzero(coins[:20, 63]).tolist() == [2, 5, 7, 8, 9, 11, 13, 14, 19]
+    grown = [run_seed(s, audit_seed=3, member_draw="paired", num_models=64) for s in (0, 63)]
+    assert grown == [3726834249, 2315309842]
 
 
 def test_independent_bits_are_fair_and_not_balanced() -> None:
@@ -90,11 +151,23 @@ def test_more_canaries_only_add_to_fewer() -> None:
     np.testing.assert_array_equal(many[:20], few)
 
 
-def test_the_seed_of_a_run_is_unique_over_audits_and_models() -> None:
-    assert run_seed(0, audit_seed=0, num_models=64) == 1
-    assert run_seed(5, audit_seed=3, num_models=64) == 3 * 65 + 6
-    seeds = [run_seed(s, audit_seed=a, num_models=8) for a in range(4) for s in range(8)]
-    assert len(set(seeds)) == 32
+def test_the_seed_of_a_balanced_run_is_the_protocol_s() -> None:
+    assert run_seed(0, audit_seed=0, member_draw="balanced", num_models=64) == 1
+    assert run_seed(5, audit_seed=3, member_draw="balanced", num_models=64) == 3 * 65 + 6
+
+
+@pytest.mark.parametrize("member_draw", MEMBERSHIPS)
+def test_the_seed_of_a_run_is_unique_over_audits_and_models(member_draw: str) -> None:
+    def seeds(num_models: int) -> list[int]:
+        return [
+            run_seed(seed, audit_seed=audit, member_draw=member_draw, num_models=num_models)
+            for audit in range(20)
+            for seed in range(16)
+        ]
+
+    assert len(set(seeds(16))) == 320
+    assert 0 <= min(seeds(16)) <= max(seeds(16)) < 2**32
+    assert (seeds(16) == seeds(64)) == (member_draw != "balanced")  # as far as both have models
 
 
 @pytest.mark.parametrize("num_models", [0, 1, 7])

@@ -135,15 +135,17 @@ class RangeSweeper(BasicSweeper):
 
 def _check_names(configs: Sequence[DictConfig]) -> None:
     """Two variants of an attack on one cell would overwrite each other's report."""
-    attacks: dict[tuple[str, str], dict[str, Any]] = {}
+    asked: dict[tuple[str, str], dict[str, Any]] = {}
     for cfg in configs:
-        options = config.plain(cfg.attack)
         name = cfg.attack.name
-        if attacks.setdefault((cfg.cell, name), options) != options:
-            key = next(k for k, v in options.items() if v != attacks[cfg.cell, name].get(k))
+        own = {f"attack.{key}": value for key, value in config.plain(cfg.attack).items()}
+        own["num_models"] = cfg.num_models
+        first = asked.setdefault((cfg.cell, name), own)
+        if first != own:
+            key = next(k for k, v in own.items() if v != first.get(k))
             raise ValueError(
-                f"attack.{key} is swept, but all reports would be called {name}: "
-                f"add 'attack.name={name}_${{attack.{key}}}'"
+                f"{key} is swept, but all reports would be called {name}: "
+                f"add 'attack.name={name}_${{{key}}}'"
             )
 
 

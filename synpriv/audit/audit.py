@@ -41,12 +41,12 @@ def audit(
         evidence.member,
         FPRS,
         rounds=null_rounds,
+        partners=evidence.partners if evidence.design == "paired" else None,
     )
     rates = {
         f"tpr@fpr={fpr:g}": _rate(values, member, fpr, interval, at_null)
         for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
     }
-    effects = metrics.effect_size(masked, evidence.member)
     refuted = bounds.audited(masked, evidence.member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
@@ -62,7 +62,7 @@ def audit(
         "epsilon_audited": refuted.epsilon,
         "epsilon_audited_largest": refuted.largest,
         "epsilon_audited_delta": delta,
-        "most_exposed": _ranking(effects),
+        "most_exposed": _ranking(metrics.effect_size(masked, evidence.member)),
         "answers": answers.answers(evidence),
         **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
         "definitions": {

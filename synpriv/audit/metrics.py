@@ -189,18 +189,26 @@ def null_readings(
     *,
     rounds: int = 100,
     seed: int = 0,
+    partners: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> Floats:
     """TPR@FPR and AUC that `attack` reads when nothing leaks: float64 [rounds,F+1], AUC last.
 
     A randomisation test: each canary's membership bits are shuffled over the models, which keeps
     their number, and the attack runs on the same scores. Shuffled bits say nothing about the
     models, so whatever TPR is read is what chance (and any bias of the attack) alone gives.
+
+    partners: columns of the first and second model of each pair, of paired membership. Bits are
+    then swapped within pairs, and drawn anew in models without a partner.
     """
     truth = np.asarray(member, dtype=bool)
     rng = np.random.default_rng(seed)
     read = np.empty((rounds, len(fprs) + 1))
     for i in range(rounds):
-        shuffled = rng.permuted(truth, axis=1)
+        if partners is None:
+            shuffled = rng.permuted(truth, axis=1)
+        else:
+            shuffled = rng.random(truth.shape) < 0.5
+            shuffled[:, partners[1]] = ~shuffled[:, partners[0]]
         statistic = attack(shuffled)
         usable = ~np.isnan(statistic)
         values, bits = statistic[usable], shuffled[usable]

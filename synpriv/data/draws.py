@@ -1,7 +1,9 @@
 """Canaries and membership: the only place that draws who is a member.
 
-The draws follow Aerni, Zhang and Tramer, "Evaluations of Machine Learning Privacy Defenses are
-Misleading" (CCS 2024): the same seed gives the same canaries, wrong labels and shadow models.
+Canaries, wrong labels and `balanced` membership follow Aerni, Zhang and Tramer, "Evaluations of
+Machine Learning Privacy Defenses are Misleading" (CCS 2024): the same seed gives theirs. `paired`
+and `bernoulli` membership and the seeds of their runs do not depend on the number of shadow models,
+so that a cell can grow: the first S columns of a larger matrix are the smaller one.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import numpy as np
 
 from synpriv.data.intake import Pools
 from synpriv.data.pool import Bools, Ints
+
+# First words of the spawn keys of our own streams; the protocol's begin with 0, 1 or 2.
+_PAIR, _MODEL, _RUN = (int.from_bytes(word) for word in (b"pair", b"modl", b"runs"))
 
 
 class _Streams(NamedTuple):
@@ -31,9 +36,9 @@ def _streams(seed: int) -> _Streams:
 
 
 def membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
-    """Who is IN which shadow model: bool [N,S] with exactly S/2 True per row.
+    """Balanced: who is IN which shadow model, bool [N,S] with exactly S/2 True per row.
 
-    Drawn for all N samples, hence independent of the number of canaries.
+    Drawn for all N samples, hence independent of the number of canaries; every entry depends on S.
     """
     if num_models < 2 or num_models % 2:
         raise ValueError(f"num_models={num_models}: must be even and at least 2")
@@ -43,10 +48,27 @@ def membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
     return member.T
 
 
+def paired_membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
+    """Fair coins say which of models 2p and 2p + 1 has a sample IN: bool [N,S].
+
+    One coin per sample and pair, so rows are balanced for every even S, and given all other pairs a
+    model's bits are independent fair coins.
+    """
+    first = [_coins(num_samples, (_PAIR, pair), seed) for pair in range((num_models + 1) // 2)]
+    return np.stack([bits for coins in first for bits in (coins, ~coins)], axis=1)[:, :num_models]
+
+
 def bernoulli_membership(num_samples: int, num_models: int, *, seed: int) -> Bools:
-    """Independent fair coins, bool [N,S]: what one-run epsilon bounds need."""
-    noise = _streams(seed).shadow.uniform(size=(num_models, num_samples))
-    return (noise < 0.5).T
+    """Independent fair coins, bool [N,S]."""
+    return np.stack(
+        [_coins(num_samples, (_MODEL, model), seed) for model in range(num_models)], axis=1
+    )
+
+
+def _coins(num_samples: int, key: tuple[int, int], seed: int) -> Bools:
+    """Fair coins for all samples, bool [N], from the stream `key` of the audit seed."""
+    stream = np.random.SeedSequence(seed, spawn_key=key)
+    return np.random.default_rng(stream).random(num_samples) < 0.5
 
 
 def canary_indices(twins: Bools, num_canaries: int, *, seed: int) -> Ints:
@@ -73,12 +95,22 @@ def wrong_labels(labels: Ints, num_classes: int, *, seed: int) -> Ints:
     return np.where(draw < labels, draw, draw + 1)
 
 
-def run_seed(seed: int, *, audit_seed: int, num_models: int) -> int:
-    """The seed from which everything random in one shadow model derives."""
-    return audit_seed * (num_models + 1) + seed + 1
+def run_seed(seed: int, *, audit_seed: int, member_draw: str, num_models: int) -> int:
+    """The 32-bit seed from which everything random in shadow model `seed` derives.
+
+    Of `balanced` cells it is the protocol's, else it does not depend on the number of models.
+    """
+    if member_draw == "balanced":
+        return audit_seed * (num_models + 1) + seed + 1
+    stream = np.random.SeedSequence(audit_seed, spawn_key=(_RUN, seed))
+    return int(stream.generate_state(1)[0])
 
 
-MEMBERSHIPS = {"balanced": membership, "bernoulli": bernoulli_membership}
+MEMBERSHIPS = {
+    "paired": paired_membership,
+    "balanced": membership,
+    "bernoulli": bernoulli_membership,
+}
 CANARIES = ("mislabelled", "clean")
 
 

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict  # typing's own is too old for pydantic
 from synpriv.data.content import sha256
 from synpriv.results import store, vouched
 
-FORMAT = 3  # a report of another one is made again
+FORMAT = 4  # a report of another one is made again
 NOT_MADE = "not made yet"
 CLOSEST = "visual_privacy.png"  # beside the reports of a cell whose method releases images
 Report = dict[str, Any]
@@ -95,12 +95,13 @@ class Heading(TypedDict):
     method: str
     dataset: str
     canary: str
+    membership: str  # how it was drawn: paired, balanced or bernoulli
     attack: str
     attack_options: dict[str, Any]
     tuning: dict[str, Any]
     settings: dict[str, Any]
     seeds: list[int]
-    num_planned: int  # shadow models of the complete cell
+    num_planned: int  # shadow models that were to be audited, the first ones of the cell
 
 
 Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})

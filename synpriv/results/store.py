@@ -33,7 +33,7 @@ PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest t
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration and its `num_models` shadow models."""
+    """One configuration and the first `num_models` of its shadow models."""
 
     results: Path
     name: str
@@ -145,7 +145,8 @@ class Cell:
     def evidence(self, seeds: Sequence[int]) -> Evidence:
         """Evidence of the given runs, checked to be about the same canaries."""
         runs = [read_arrays(self.run(seed) / EVIDENCE) for seed in seeds]
-        first, origin = runs[0], self.metrics(seeds[0])["canaries_sha256"]
+        first, about = runs[0], self.metrics(seeds[0])
+        origin = about["canaries_sha256"]
         for seed, arrays in zip(seeds, runs, strict=True):
             same = all(np.array_equal(arrays[k], first[k]) for k in ("labels", "true_labels"))
             same = same and arrays["logits"].shape == first["logits"].shape
@@ -165,6 +166,8 @@ class Cell:
                 if "nearest" in first
                 else None
             ),
+            design=about.get("membership", "balanced"),  # all there was before it was recorded
+            seeds=np.array(seeds, dtype=np.int64),
         )
 
 

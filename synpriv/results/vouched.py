@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # typing's own is too old for pydantic
 
@@ -44,6 +44,7 @@ class Metrics(TypedDict):
 
     cell: str
     seed: int
+    membership: NotRequired[Literal["paired", "balanced", "bernoulli"]]
     evidence_sha256: NotRequired[str]
     artefacts: NotRequired[dict[str, str]]
     artefact_bytes: NotRequired[dict[str, int]]

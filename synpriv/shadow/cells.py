@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config
+from synpriv import config, fingerprint
 from synpriv.results import store
 
 DESCRIPTION = "cell.yaml"  # what the cell's name is the hash of
@@ -31,7 +31,7 @@ def public_science(cfg: DictConfig) -> dict[str, Any]:
 
 def public_cell(cfg: DictConfig) -> store.Cell:
     """The cell, without seeds, of a model that is trained on the public pool alone."""
-    pool, digest = (cfg.public or cfg.dataset).name, config.digest(public_science(cfg))
+    pool, digest = (cfg.public or cfg.dataset).name, fingerprint.digest(public_science(cfg))
     return store.Cell(Path(cfg.results), f"{cfg.method.name}-{pool}-{digest}", 1)
 
 

@@ -35,7 +35,7 @@ FILES = {
     "proxy": store.RECORDS,
     "public_model": store.GENERATOR,
 }
-_checked: set[tuple[str, bool]] = set()  # cells, and whether with their attack
+_checked: set[tuple[str, int, bool]] = set()  # cells, how many models, whether with their attack
 
 
 def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = False) -> Path:
@@ -58,9 +58,10 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
 
 
 def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -> None:
-    if (cfg.cell, attacked) not in _checked:
+    key = (cfg.cell, cfg.num_models, attacked)
+    if key not in _checked:
         check(cfg, attacked=attacked)
-        _checked.add((cfg.cell, attacked))
+        _checked.add(key)
     from synpriv.shadow import training  # torch and Lightning: seconds, only needed here
 
     basis = _basis(cfg)

@@ -63,7 +63,12 @@ def obtain(
     `basis` holds the files of other runs that the method builds on. Returns the release and the
     method after its training. Everything random derives from the run's seed.
     """
-    seed = run_seed(cfg.seed, audit_seed=cfg.audit_seed, num_models=cfg.num_models)
+    seed = run_seed(
+        cfg.seed,
+        audit_seed=cfg.audit_seed,
+        member_draw=cfg.canary.membership,
+        num_models=cfg.num_models,
+    )
     where, node = audited_model(cfg)
     model = network_factory(node, where, pools, cfg)
     offered = offer_private(split) | {"model": model, **offer(cfg, pools)}
@@ -140,6 +145,7 @@ def train_run(
         "cell": cfg.cell,
         "seed": cfg.seed,
         "method": cfg.method.name,
+        "membership": cfg.canary.membership,
         "test_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
