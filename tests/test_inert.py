@@ -181,7 +181,7 @@ def test_the_table_of_a_foreign_report_is_plain_lines(text: str) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", printed)
     lines = printed.splitlines()
     column = lines[0].index("TPR@1%FPR")
-    assert [line[column - 2 : column + 6] for line in lines[2:4]] == ["  50.0% ["] * 2
+    assert [line[column - 2 : column + 7] for line in lines[2:4]] == ["  50.0% ["] * 2
 
 
 def test_a_formula_in_a_name_is_drawn_as_it_is_written(
@@ -277,9 +277,9 @@ def test_no_line_is_lost_to_the_encoding_of_a_terminal(env: dict[str, str]) -> N
     encoding = env.get("PYTHONIOENCODING", "ascii")
     lines = answer.stdout.decode(encoding).splitlines()
     sign = "+-" if encoding == "ascii" else "\N{PLUS-MINUS SIGN}"
-    assert f"0.900 {sign} 0.010" in lines[2]
+    assert f"0.900 {sign} 0.196" in lines[2]
     column = lines[0].index("TPR@1%FPR")
-    assert [line[column - 2 : column + 6] for line in lines[2:4]] == ["  50.0% ["] * 2
+    assert [line[column - 2 : column + 7] for line in lines[2:4]] == ["  50.0% ["] * 2
     assert ("..." if encoding != "utf-8" else "\N{HORIZONTAL ELLIPSIS}") in lines[2]
     assert lines[-1].startswith("folder m")
     assert answer.stderr.decode(encoding).splitlines()[-1] == lines[-1]
