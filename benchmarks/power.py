@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.audit.attacks.lira import log_ratios
+from synpriv.audit.attacks.lira import by_view, log_ratios
 from synpriv.audit.attacks.lira_parent import gaussian
 from synpriv.audit.metrics import tpr_at_fpr
 from synpriv.audit.references import left_out
@@ -50,8 +50,8 @@ def found(num_models: int, rng: np.random.Generator) -> list[float]:
     first = np.arange(0, num_models, 2)
     without = left_out(member, (first, first + 1))
     statistics = [
-        log_ratios(scores[:, :, None], without)[0],
-        *(gaussian(scores[:, :, None], without, variance=v) for v in ATTACKS[1:3]),
+        log_ratios([by_view(scores[:, :, None])], without)[0][0],
+        *(gaussian(scores.T[None], without, variance=v) for v in ATTACKS[1:3]),
         known,
     ]
     return [tpr_at_fpr(statistic, member, FPR) for statistic in statistics]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from synpriv.audit.scores import SCORES, Floats
 
 DESIGNS = ("paired", "balanced", "bernoulli")
+T = TypeVar("T")
 LABELS = ("trained", "true")
 _BLOCK = 1 << 22  # logits turned into float64 at once
 
@@ -25,9 +28,7 @@ class Evidence:
     nearest: NDArray[np.float32] | None = None  # [C,S] distance to the nearest synthetic image
     design: str = "balanced"  # how `member` was drawn, one of DESIGNS
     seeds: NDArray[np.int64] | None = None  # [S] of the columns, 0..S-1 if it is not given
-    _scores: dict[tuple[str, str], Floats] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         num_canaries, num_models, _, num_classes = self.logits.shape
@@ -63,20 +64,27 @@ class Evidence:
 
         Computed once. In memory they lie as [Q,S,C], as leave-one-out goes through them.
         """
-        if (name, label) not in self._scores:
-            labels = {"trained": self.labels, "true": self.true_labels}[label]
-            num_canaries, *shape, _ = self.logits.shape
-            found = np.empty((*shape[::-1], num_canaries)).T
-            step = max(1, _BLOCK // self.logits[0].size)
-            for i in range(0, num_canaries, step):
-                block = slice(i, i + step)
-                found[block] = SCORES[name](self.logits[block], labels[block])
-            found.flags.writeable = False
-            self._scores[name, label] = found
-        return self._scores[name, label]
+        return self.kept(f"{name} {label}", lambda: self._scores_of(name, label))
+
+    def _scores_of(self, name: str, label: str) -> Floats:
+        labels = {"trained": self.labels, "true": self.true_labels}[label]
+        num_canaries, *shape, _ = self.logits.shape
+        found = np.empty((*shape[::-1], num_canaries)).T
+        step = max(1, _BLOCK // self.logits[0].size)
+        for i in range(0, num_canaries, step):
+            block = slice(i, i + step)
+            found[block] = SCORES[name](self.logits[block], labels[block])
+        found.flags.writeable = False
+        return found
+
+    def kept(self, key: str, make: Callable[[], T]) -> T:
+        """What `make` computes from all but the membership bits, once for all `with_member`."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def with_member(self, member: NDArray[np.bool_]) -> Evidence:
         """The same logits, whose scores need not be computed again, with other membership bits."""
         twin = replace(self, member=member)
-        object.__setattr__(twin, "_scores", self._scores)
+        object.__setattr__(twin, "_kept", self._kept)
         return twin

@@ -1,7 +1,7 @@
 """What a target is compared with: mean and spread of IN and of OUT scores without the target.
 
-Scores lie here as float64 [q,S,C], canaries last: sums over models, pooling over canaries and
-blocks of views all run over contiguous memory. `member` is bool [S,C].
+Scores lie here as float64 [...,S,C], views first and canaries last: sums over models, pooling over
+canaries and blocks of views all run over contiguous memory. `member` is bool [S,C].
 
 Closed form: with n scores of mean mu and squared deviations SS on a side, taking out one that lies
 d from mu leaves mean mu - d/(n-1) and SS - d^2 n/(n-1).
@@ -9,8 +9,10 @@ d from mu leaves mean mu - d/(n-1) and SS - d^2 n/(n-1).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,12 @@ class LeftOut:
     member: Bools  # [S,C]
     partners: tuple[Ints, Ints] | None = None
     other: Ints | None = None
+
+    @functools.cached_property
+    def lone(self) -> Ints:
+        """Models without partner, int [U]."""
+        assert self.partners is not None
+        return np.setdiff1d(np.arange(len(self.member)), self.partners)
 
     @property
     def fewest(self) -> int:
@@ -75,107 +83,117 @@ def _model_of_other_side(member: Bools) -> Ints:
 
 @dataclass(frozen=True)
 class Side:
-    """IN or OUT for G groups of left-out models."""
+    """IN or OUT for G groups of left-out models (G = 1: one for all)."""
 
     count: Floats  # [G,C], or of length 1 where equal: models that remain
-    mean: Floats  # [q,G,C]
-    squares: Floats  # [q,G,C] sum of squared deviations from that mean
+    mean: Floats  # [...,G,C]
+    squares: Floats  # [...,G,C] sum of squared deviations from that mean
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Targets, and the two sides that they are compared with.
+class Target(NamedTuple):
+    """Models whose statistics the same sides give, one per group or all of one group."""
 
-    Each of `targets` names columns, int [G], one per group; or [any] if there is a single group.
-    """
+    columns: Ints | slice  # [T]
+    scores: Floats  # [...,T,C]
 
-    targets: tuple[Ints, ...]
+
+class Comparison(NamedTuple):
+    """Targets, and the two sides that they are compared with."""
+
+    targets: tuple[Target, ...]
     inside: Side
     outside: Side
 
 
 def comparisons(scores: Floats, without: LeftOut) -> Iterator[Comparison]:
-    """All targets of scores [q,S,C] with their references; none of a lone model without pairs."""
+    """All targets of scores [...,S,C] with their references.
+
+    There are none where the only pairs are the target's own.
+    """
     if without.partners is None:
-        everyone = np.arange(len(without.member))
-        inside, outside = (
-            _without_target(scores, side, everyone if mine is None else mine, mine is None)
-            for side, mine in _removed(without)
-        )
-        yield Comparison((everyone,), inside, outside)
+        everyone = Target(slice(None), scores)
+        yield Comparison((everyone,), *_of_targets(scores, without))
         return
     first, second = without.partners
     held = without.member[first]
-    one, two = scores[:, first], scores[:, second]
+    one, two = scores[..., first, :], scores[..., second, :]
     sides = np.where(held, one, two), np.where(held, two, one)
-    if len(first) > 1:
-        yield Comparison((first, second), *map(_without_each, sides))
-    lone = np.setdiff1d(np.arange(len(without.member)), [first, second])
-    if len(lone) and len(first):
+    if len(without.lone) and len(first):
+        lone = Target(without.lone, scores[..., without.lone, :])
         yield Comparison((lone,), *map(_whole, sides))
-
-
-def _removed(without: LeftOut) -> Iterator[tuple[Bools, Ints | None]]:
-    """IN, then OUT: the side and the model that each target takes out of it (None: itself)."""
-    own = np.arange(len(without.member))[:, None]
-    for side in (without.member, ~without.member):
-        yield side, None if without.other is None else np.where(side, own, without.other)
+    if len(first) > 1:
+        targets = Target(first, one), Target(second, two)
+        yield Comparison(targets, *map(_without_each, sides))
 
 
 def _whole(values: Floats) -> Side:
-    """A side of values [q,n,C] of which nothing is left out."""
-    mean = values.mean(axis=1, keepdims=True)
-    squares = np.square(values - mean).sum(axis=1, keepdims=True)
-    return Side(np.full((1, 1), float(values.shape[1])), mean, squares)
+    """A side of values [...,n,C] of which nothing is left out."""
+    mean = values.mean(axis=-2, keepdims=True)
+    squares = np.square(values - mean).sum(axis=-2, keepdims=True)
+    return Side(np.full((1, 1), float(values.shape[-2])), mean, squares)
 
 
 def _without_each(values: Floats) -> Side:
-    """A side of values [q,n,C], each of them left out in turn."""
-    left = values.shape[1] - 1
-    mean = values.mean(axis=1, keepdims=True)
+    """A side of values [...,n,C], each of them left out in turn."""
+    left = values.shape[-2] - 1
+    mean = values.sum(axis=-2, keepdims=True) / (left + 1)
     distance = values - mean
     rest = np.square(distance)
-    total = rest.sum(axis=1, keepdims=True)
+    total = rest.sum(axis=-2, keepdims=True)
     rest *= -(left + 1) / left
     rest += total
     distance *= -1 / left
     distance += mean
     lost = rest < _LOST * total
     if lost.any():
-        view, gone, canary = np.nonzero(lost)
+        *plane, gone, canary = np.nonzero(lost)
         others = np.arange(left + 1) != gone[:, None]
-        _sum_again(rest, distance, lost, values[view, :, canary], others)
+        _sum_again(rest, distance, lost, values.swapaxes(-1, -2)[*plane, canary], others)
     return Side(np.full((1, 1), float(left)), distance, rest)
 
 
-def _without_target(scores: Floats, side: Bools, removed: Ints, only_own: bool) -> Side:
-    """`side` [S,C] of scores [q,S,C] without model `removed`, [S,C] or each target itself."""
+def _of_targets(scores: Floats, without: LeftOut) -> Iterator[Side]:
+    """IN, then OUT, each without the target or without the model of that side that goes with it."""
+    own = np.arange(len(without.member))[:, None]
+    for side in (without.member, ~without.member):
+        if without.other is None:
+            yield _without_target(scores, side, None)
+        else:
+            yield _without_target(scores, side, np.where(side, own, without.other))
+
+
+def _without_target(scores: Floats, side: Bools, removed: Ints | None) -> Side:
+    """`side` [S,C] of scores without model `removed` [S,C], or None: without each target of it."""
     weight = side.astype(np.float64)
     count = weight.sum(axis=0)  # [C]
-    mean = (scores * weight).sum(axis=1, keepdims=True) / count
-    distance = scores - mean
-    if only_own:
-        distance *= weight
-        total = np.square(distance).sum(axis=1, keepdims=True)
-    else:
-        total = (np.square(distance) * weight).sum(axis=1, keepdims=True)
-        distance = np.take_along_axis(distance, removed[None], axis=1)
+    distance = scores * weight
+    mean = distance.sum(axis=-2, keepdims=True) / count
+    np.subtract(scores, mean, out=distance)
+    distance *= weight
+    squares = np.square(distance)
+    total = squares.sum(axis=-2, keepdims=True)
+    if removed is not None:
+        index = np.broadcast_to(removed, scores.shape)
+        distance = np.take_along_axis(distance, index, axis=-2)
+        squares = np.take_along_axis(squares, index, axis=-2)
     left = np.maximum(count - 1, 1)  # a side of one that loses it is empty: no statistic later
-    rest = total - np.square(distance) * (count / left)
-    mean = mean - distance / left
-    lost = rest < _LOST * total
+    squares *= -count / left
+    squares += total
+    distance *= -1 / left
+    distance += mean
+    lost = squares < _LOST * total
     if lost.any():
-        view, target, canary = np.nonzero(lost)
-        gone = target if only_own else removed[target, canary]
+        *plane, target, canary = np.nonzero(lost)
+        gone = target if removed is None else removed[target, canary]
         others = side[:, canary].T & (np.arange(len(side)) != gone[:, None])
-        _sum_again(rest, mean, lost, scores[view, :, canary], others)
-    return Side(count - weight if only_own else (count - 1)[None], mean, rest)
+        _sum_again(squares, distance, lost, scores.swapaxes(-1, -2)[*plane, canary], others)
+    return Side(count - weight if removed is None else (count - 1)[None], distance, squares)
 
 
 def _sum_again(squares: Floats, mean: Floats, lost: Bools, values: Floats, others: Bools) -> None:
     """Sum directly, in place, where the removed score made up almost all of the squares.
 
-    values [L,n] and which of them remain, one row per True of `lost`, [q,G,C]. Rare but for very
+    values [L,n] and which of them remain, one row per True of `lost` [...,G,C]. Rare but for very
     few models or scores that tie.
     """
     centre = (values * others).sum(axis=1) / np.maximum(others.sum(axis=1), 1)

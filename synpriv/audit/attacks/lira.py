@@ -7,8 +7,10 @@ Student-t density that predicts a new score from the few at hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +20,7 @@ from synpriv.audit.references import LeftOut, Side, comparisons, left_out
 from synpriv.audit.scores import SCORES, Floats
 
 VIEWS = ("all", "view0")
-_BLOCK = 1 << 14  # scores per side handled at once: a dozen arrays of this size fit the cache
+_BLOCK = 1 << 17  # scores handled at once
 _FARTHEST, _MOST = 1e15, 20  # largest factor; a product of so many is still a float64
 _TINY = 1e-30
 
@@ -49,13 +51,18 @@ def lira(
             )
     if np.array_equal(evidence.labels, evidence.true_labels):
         labels = ("trained",)  # they are the true ones
-    without = references_of(evidence)
-    found: dict[str, Floats] = {}
-    for score, label in product(scores, labels):
-        of_all, of_first = log_ratios(evidence.scores(score, label), without, shrinkage=shrinkage)
-        statistics = {"all": of_all, "view0": of_first}
-        found |= {f"{which}/{score}/{label}": statistics[which] for which in views}
-    return found
+    kinds = list(product(scores, labels))
+    found = log_ratios(
+        [by_view_of(evidence, *kind) for kind in kinds],
+        references_of(evidence),
+        shrinkage=shrinkage,
+    )
+    statistics = dict(zip(("all", "view0"), found, strict=True))
+    return {
+        f"{which}/{score}/{label}": statistics[which][i]
+        for i, (score, label) in enumerate(kinds)
+        for which in views
+    }
 
 
 def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
@@ -65,13 +72,37 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     return left_out(evidence.member, partners, equalise=equalise)
 
 
+class ByView(NamedTuple):
+    """Scores as leave-one-out goes through them, and the smallest variance that they can show."""
+
+    values: Floats  # [Q,S,C]
+    floor: Floats  # [Q,1,C] square of the resolution of float32 logits
+
+
+def by_view_of(evidence: Evidence, score: str, label: str) -> ByView:
+    """The scores of evidence, kept for rounds with other membership bits."""
+    return evidence.kept(f"by view {score} {label}", lambda: by_view(evidence.scores(score, label)))
+
+
+def by_view(scores: ArrayLike) -> ByView:
+    """Scores [C,S,Q] as `ByView`; ValueError where some are not finite."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 3:
+        raise ValueError(f"scores {values.shape}: need [C,S,Q]")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{(~np.isfinite(values)).sum()} scores are not finite")
+    values = np.ascontiguousarray(values.transpose(2, 1, 0))  # no copy of scores of `Evidence`
+    resolution = np.abs(values).max(axis=1, keepdims=True) * np.finfo(np.float32).eps
+    return ByView(values, np.square(resolution + _TINY))
+
+
 def log_ratios(
-    scores: ArrayLike, without: LeftOut, *, shrinkage: float = 4.0
+    scores: Sequence[ByView], without: LeftOut, *, shrinkage: float = 4.0
 ) -> tuple[Floats, Floats]:
     """Log-likelihood ratio of IN to OUT for each canary and model, from the other models only.
 
-    scores [C,S,Q] -> float64 [C,S] twice: the mean over views of log t(s; in) - log t(s; out), and
-    that of view 0. NaN where a side keeps too few models.
+    A kinds of scores -> float64 [A,C,S] twice: the mean over views of log t(s; in) - log t(s; out),
+    and that of view 0. NaN where a side keeps too few models.
 
     With n models on a side, s^2 their variance, dof = n - 1 and the variance of this view and side
     pooled over all canaries, the variance (dof s^2 + k pooled) / (dof + k), k = `shrinkage`, is the
@@ -82,32 +113,36 @@ def log_ratios(
     """
     if not shrinkage >= 0:
         raise ValueError(f"attack.shrinkage={shrinkage}: must be 0 or more")
-    values = by_view(scores, without)
     require_models(without, 3, "LiRA")
-    total, first, ratios = np.zeros(without.member.shape), None, _Ratios(without.member.shape)
+    num_views = len(scores[0].values)
+    shape = (len(scores), *without.member.shape)
+    total, first, ratios = np.zeros(shape), None, _Ratios(shape)
     with np.errstate(all="ignore"):
-        for block in _blocks(values.shape):
+        for block in _blocks(num_views, math.prod(shape)):
             if ratios.num_views + block.stop - block.start > _MOST:
                 total += ratios.log()
-                ratios = _Ratios(without.member.shape)
-            ratios.take(values[block], without, shrinkage)
+                ratios = _Ratios(shape)
+            values, floor = (
+                np.stack([each[part][block] for each in scores], axis=1) for part in (0, 1)
+            )
+            ratios.take(values, floor, without, shrinkage)
             if first is None:
                 first = ratios.log()
         total += ratios.log()
     assert first is not None
-    return readable(total / len(values)), readable(first)
+    return readable(total / num_views), readable(first)
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """View 0, then as many views at once as fit the cache."""
+def _blocks(num_views: int, size: int) -> Iterator[slice]:
+    """View 0, then as many views of `size` scores at once as fit the cache."""
     yield slice(0, 1)
-    step = min(max(1, _BLOCK // (shape[1] * shape[2])), _MOST)
-    for start in range(1, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+    step = min(max(1, _BLOCK // size), _MOST)
+    for start in range(1, num_views, step):
+        yield slice(start, min(start + step, num_views))
 
 
 class _Ratios:
-    """Sums over views of log t(s; in) - log t(s; out), [S,C], with one logarithm for many views.
+    """Sums over views of log t(s; in) - log t(s; out), [A,S,C], with one logarithm for many views.
 
     With nu degrees of freedom and w = nu * scale^2 a side's log density is
     log Gamma((nu+1)/2) - log Gamma(nu/2) - log(pi w)/2 - (nu+1)/2 log(1 + distance^2 / w),
@@ -116,33 +151,31 @@ class _Ratios:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.num_views = 0
-        self.width, self.far_in, self.far_out = (np.ones(shape) for _ in range(3))
-        self.nu_in, self.nu_out = (np.full(shape, np.nan) for _ in range(2))
+        self.width, self.far_in, self.far_out = np.ones((3, *shape))
+        self.nu_in, self.nu_out = np.full((2, *shape[1:]), np.nan)
 
-    def take(self, scores: Floats, without: LeftOut, shrinkage: float) -> None:
-        """Multiply in the views of scores [q,S,C]."""
-        resolution = np.abs(scores).max(axis=1, keepdims=True) * np.finfo(np.float32).eps + _TINY
-        floor = np.square(resolution)  # a spread below that of float32 logits is not known
-        for comparison in comparisons(scores, without):
-            inside, outside = comparison.inside, comparison.outside
-            (nu_in, w_in), (nu_out, w_out) = (
-                _shrunk(side, floor, shrinkage) for side in (inside, outside)
-            )
-            width = np.clip(w_in / w_out, 1 / _FARTHEST, _FARTHEST).prod(axis=0)
-            w_in, w_out = 1 / w_in, 1 / w_out
-            for target in comparison.targets:
-                own = scores[:, target]
-                self.width[target] *= width
-                self.far_in[target] *= _far(own, inside.mean, w_in)
-                self.far_out[target] *= _far(own, outside.mean, w_out)
-                if not self.num_views:
-                    self.nu_in[target], self.nu_out[target] = nu_in, nu_out
+    def take(self, scores: Floats, floor: Floats, without: LeftOut, shrinkage: float) -> None:
+        """Multiply in the views of scores [q,A,S,C], of variances above floor [q,A,1,C]."""
+        for targets, inside, outside in comparisons(scores, without):
+            nu_in, w_in = _shrunk(inside, floor, shrinkage)
+            nu_out, w_out = _shrunk(outside, floor, shrinkage)
+            width = w_in / w_out
+            width = np.clip(width, 1 / _FARTHEST, _FARTHEST, out=width).prod(axis=0)
+            w_in, w_out = np.divide(1, w_in, out=w_in), np.divide(1, w_out, out=w_out)
+            for columns, own in targets:
+                self.width[:, columns] *= width
+                self.far_in[:, columns] *= _far(own, inside.mean, w_in)
+                self.far_out[:, columns] *= _far(own, outside.mean, w_out)
+                self.nu_in[columns], self.nu_out[columns] = nu_in, nu_out
         self.num_views += len(scores)
 
     def log(self) -> Floats:
-        """The sum over the views so far, NaN where a side is too small."""
-        found = np.log(self.far_out) * ((self.nu_out + 1) / 2)
-        found -= np.log(self.far_in) * ((self.nu_in + 1) / 2)
+        """The sum over the views so far [A,S,C], NaN where a side is too small."""
+        found = np.log(self.far_out)
+        found *= (self.nu_out + 1) / 2
+        far_in = np.log(self.far_in)
+        far_in *= (self.nu_in + 1) / 2
+        found -= far_in
         found -= np.log(self.width) / 2
         if not np.array_equal(self.nu_in, self.nu_out):
             from scipy.special import gammaln
@@ -153,40 +186,28 @@ class _Ratios:
 
 
 def _shrunk(side: Side, floor: Floats, shrinkage: float) -> tuple[Floats, Floats]:
-    """Degrees of freedom, NaN where there are none, and w = nu scale^2 [q,G,C] of a side."""
+    """Degrees of freedom, NaN where there are none, and w = nu scale^2 [q,A,G,C] of a side."""
     dof = side.count - 1
     nu = np.where((dof >= 0) & (dof + shrinkage > 0), dof + shrinkage, np.nan)
     w = side.squares
     if shrinkage:
-        usable = np.broadcast_to(dof > 0, w.shape[1:])
-        squares = w if usable.all() else np.where(usable, w, 0)
-        degrees = np.broadcast_to(np.maximum(dof, 0), w.shape[1:]).sum(axis=1, keepdims=True)
-        w = w + squares.sum(axis=2, keepdims=True) * (shrinkage / degrees)
+        pooled = np.where(dof > 0, w, 0) if (dof <= 0).any() else w
+        fewer = w.shape[-1] / dof.shape[-1]  # one number stands for all canaries
+        degrees = np.maximum(dof, 0).sum(axis=-1, keepdims=True) * fewer
+        w = w + pooled.sum(axis=-1, keepdims=True) * (shrinkage / degrees)
     w = np.maximum(w, floor * nu)
     w *= 1 + 1 / side.count
     return nu, w
 
 
 def _far(scores: Floats, mean: Floats, inverse: Floats) -> Floats:
-    """The product over views of 1 + distance^2 / w [G,C]."""
+    """The product over views of 1 + distance^2 / w, [A,T,C]."""
     distance = scores - mean
     distance *= distance
     distance *= inverse
     distance += 1
     np.minimum(distance, _FARTHEST, out=distance)
-    return distance.prod(axis=0)
-
-
-def by_view(scores: ArrayLike, without: LeftOut) -> Floats:
-    """Scores [C,S,Q] as contiguous float64 [Q,S,C]; ValueError where they cannot be compared."""
-    values = np.asarray(scores, dtype=np.float64)
-    shape = without.member.shape
-    if values.ndim != 3 or values.shape[1::-1] != shape:
-        raise ValueError(f"scores {values.shape} and member {shape[::-1]}: need [C,S,Q] and [C,S]")
-    values = np.ascontiguousarray(values.transpose(2, 1, 0))  # no copy of scores of `Evidence`
-    if not np.isfinite(values.sum()):
-        raise ValueError(f"{(~np.isfinite(values)).sum()} scores are not finite")
-    return values
+    return distance.prod(axis=0) if len(distance) > 1 else distance[0]
 
 
 def require_models(without: LeftOut, fewest: int, who: str) -> None:
@@ -199,9 +220,10 @@ def require_models(without: LeftOut, fewest: int, who: str) -> None:
 
 
 def readable(statistic: Floats) -> Floats:
-    """[S,C] as [C,S], rounded.
+    """[...,S,C] as [...,C,S], rounded.
 
     Rounding errors depend on which model was removed, hence on membership: between scores that tie
     they would read as a leak. Logits are float32, so the digits dropped here mean nothing.
     """
-    return np.ascontiguousarray(statistic.T.round(6).astype(np.float32).astype(np.float64))
+    rounded = statistic.round(6).astype(np.float32).astype(np.float64)
+    return np.ascontiguousarray(rounded.swapaxes(-1, -2))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synpriv.audit.attacks.lira import by_view, readable, references_of, require_models
+from synpriv.audit.attacks.lira import by_view_of, readable, references_of, require_models
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.references import LeftOut, Side, comparisons
 from synpriv.audit.scores import SCORES, Floats
@@ -38,14 +38,14 @@ def lira_parent(
     num_views = evidence.logits.shape[2]
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
-    scores = evidence.scores(score)[:, :, :queries]
-    return gaussian(scores, references_of(evidence, equalise=equalise), variance=variance)
+    values = by_view_of(evidence, score, "trained").values[:queries]
+    return gaussian(values, references_of(evidence, equalise=equalise), variance=variance)
 
 
-def gaussian(scores: Floats, without: LeftOut, *, variance: str = "per_sample") -> Floats:
+def gaussian(values: Floats, without: LeftOut, *, variance: str = "per_sample") -> Floats:
     """Log-likelihood ratio of IN to OUT for each canary and model, from the other models only.
 
-    scores [C,S,Q] -> float64 [C,S], the mean over views of log N(s; in) - log N(s; out). NaN where
+    Scores [Q,S,C] -> float64 [C,S], the mean over views of log N(s; in) - log N(s; out). NaN where
     a side keeps too few models to estimate.
 
     variance: `per_sample` one standard deviation per canary, view and side; `pooled` one per side,
@@ -54,7 +54,6 @@ def gaussian(scores: Floats, without: LeftOut, *, variance: str = "per_sample") 
     """
     if variance not in VARIANCES:
         raise ValueError(f"attack.variance={variance}: must be one of {', '.join(VARIANCES)}")
-    values = by_view(scores, without)
     require_models(without, _fewest(variance), f"attack.variance={variance}")
     statistic = np.full(without.member.shape, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -63,12 +62,11 @@ def gaussian(scores: Floats, without: LeftOut, *, variance: str = "per_sample") 
         for block in _blocks(values.shape):
             for group, comparison in enumerate(comparisons(values[block], without)):
                 common = (None, None) if pooled is None else pooled[group]
-                for target in comparison.targets:
-                    own = values[block][:, target]
+                for columns, own in comparison.targets:
                     ratio = _log_density(comparison.inside, own, common[0])
                     ratio -= _log_density(comparison.outside, own, common[1])
-                    sums[target] += ratio.sum(axis=0)
-                    statistic[target] = sums[target]
+                    sums[columns] += ratio.sum(axis=0)
+                    statistic[columns] = sums[columns]
     return readable(statistic / len(values))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synpriv.audit.attacks.lira import log_ratios, references_of
+from synpriv.audit.attacks.lira import by_view, log_ratios, references_of
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.scores import Floats
 
@@ -15,5 +15,5 @@ def nearest(evidence: Evidence, *, shrinkage: float = 4.0) -> Floats:
     """
     if evidence.nearest is None:
         raise ValueError("attack=nearest: this method releases no images; use attack=lira")
-    scores = -evidence.nearest.astype(float)[:, :, None]
-    return log_ratios(scores, references_of(evidence), shrinkage=shrinkage)[0]
+    scores = by_view(-evidence.nearest.astype(float)[:, :, None])
+    return log_ratios([scores], references_of(evidence), shrinkage=shrinkage)[0][0]
