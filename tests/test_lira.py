@@ -1,384 +1,332 @@
-"""LiRA against plain loops, at the null, under perfect leaks, and its symmetries."""
+"""The default attack against loops, at the null of each design, and on degenerate scores."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import lira as naive
+from scipy.stats import t
 
+from synpriv.audit import references
 from synpriv.audit.attacks import lira as module
-from synpriv.audit.attacks.lira import VARIANCES, leave_one_out, lira
-from synpriv.audit.evidence import Evidence
+from synpriv.audit.attacks.lira import by_view, lira, log_ratios, references_of
+from synpriv.audit.attacks.lira_parent import VARIANCES, lira_parent
+from synpriv.audit.attacks.nearest import nearest
+from synpriv.audit.evidence import DESIGNS, Evidence
 from synpriv.audit.metrics import auc, tpr_at_fpr
 from synpriv.data.draws import bernoulli_membership, membership
 
 Scores = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-variances = pytest.mark.parametrize("variance", VARIANCES)
-equalised = pytest.mark.parametrize("equalise", [True, False])
+CLOSE = {"rtol": 2e-7, "atol": 2e-6}  # statistics are rounded to the digits of a float32
+designs = pytest.mark.parametrize("design", DESIGNS)
 
 
-def noise(
-    num_canaries: int, num_models: int, num_views: int = 1, *, seed: int = 0
-) -> tuple[Scores, Bools]:
-    """Scores without any leak (every canary with a mean of its own) and balanced membership."""
+def drawn(design: str, num_canaries: int, num_models: int, seed: int = 0) -> Bools:
+    if design == "balanced":
+        return membership(num_canaries, num_models, seed=seed)
+    if design == "bernoulli":
+        return bernoulli_membership(num_canaries, num_models, seed=seed)
+    first = np.random.default_rng(seed).random((num_canaries, num_models // 2)) < 0.5
+    return np.stack([first, ~first], axis=2).reshape(num_canaries, num_models)
+
+
+def evidence(
+    design: str,
+    num_canaries: int,
+    num_models: int,
+    num_views: int = 2,
+    *,
+    seed: int = 0,
+    seeds: list[int] | None = None,
+) -> Evidence:
+    """No leak; canaries have means of their own. seeds: only these of the models are there."""
     rng = np.random.default_rng(seed)
-    scores = rng.normal(size=(num_canaries, num_models, num_views))
-    scores += 3 * rng.normal(size=(num_canaries, 1, num_views))
-    return scores, membership(num_canaries, num_models, seed=seed)
-
-
-def coins(num_canaries: int, num_models: int, fewest: int) -> Bools:
-    """Independent bits, only rows with at least `fewest` models on each side."""
-    drawn = bernoulli_membership(50 * num_canaries, num_models, seed=1)
-    enough = np.minimum(drawn.sum(1), (~drawn).sum(1)) >= fewest
-    return drawn[enough][:num_canaries]
-
-
-@variances
-@equalised
-@pytest.mark.parametrize("num_models", [6, 8, 16])
-@pytest.mark.parametrize("num_views", [1, 3])
-def test_closed_form_is_the_loop(
-    variance: str, equalise: bool, num_models: int, num_views: int
-) -> None:
-    scores, member = noise(7, num_models, num_views)
-    removed = module._model_of_other_side(member) if equalise else None
-    np.testing.assert_allclose(
-        leave_one_out(scores, member, variance=variance, equalise=equalise),
-        naive.leave_one_out(scores, member, variance=variance, removed=removed),
-        rtol=2e-7,
-        atol=2e-6,
+    logits = rng.normal(size=(num_canaries, num_models, num_views, 4))
+    logits += 2 * rng.normal(size=(num_canaries, 1, num_views, 4))
+    columns = np.arange(num_models) if seeds is None else np.array(seeds)
+    labels = rng.integers(0, 4, size=num_canaries)
+    return Evidence(
+        logits.astype(np.float32)[:, columns],
+        drawn(design, num_canaries, num_models, seed)[:, columns],
+        labels,
+        (labels + 1) % 4,
+        rng.uniform(size=(num_canaries, num_models)).astype(np.float32)[:, columns],
+        design=design,
+        seeds=columns,
     )
 
 
-@variances
-@equalised
-@pytest.mark.parametrize("num_models", [8, 16])
-def test_closed_form_is_the_loop_for_independent_bits(
-    variance: str, equalise: bool, num_models: int
-) -> None:
-    member = coins(7, num_models, fewest=3)
-    scores, _ = noise(len(member), num_models, 3)
-    np.testing.assert_allclose(
-        leave_one_out(scores, member, variance=variance, equalise=equalise),
-        naive.leave_one_out(scores, member, variance=variance),
-        rtol=2e-7,
-        atol=2e-6,
+def by_loop(given: Evidence, scores: Scores, shrinkage: float) -> Scores:
+    without = references_of(given)
+    return naive.student(
+        scores,
+        given.member,
+        shrinkage=shrinkage,
+        removed=None if without.other is None else without.other.T,
+        pair=given.pair if given.design == "paired" else None,
     )
 
 
-@variances
-def test_small_blocks_give_the_same_numbers(variance: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, member = noise(23, 8, 3)
-    whole = leave_one_out(scores, member, variance=variance)
-    for size in (1, 5 * 8 * 3):  # one canary; five, which do not divide 23
-        monkeypatch.setattr(module, "_BLOCK", size)
-        blocks = leave_one_out(scores, member, variance=variance)
-        np.testing.assert_allclose(blocks, whole, rtol=1e-12)
+# --- against the loop ----------------------------------------------------------------------------
 
 
-def test_inputs_are_not_modified() -> None:
-    scores, member = noise(5, 8)
-    before = scores.copy(), member.copy()
-    leave_one_out(scores, member)
-    np.testing.assert_array_equal(scores, before[0])
-    np.testing.assert_array_equal(member, before[1])
+@designs
+@pytest.mark.parametrize("num_models", [6, 8])
+@pytest.mark.parametrize("shrinkage", [0.0, 4.0])
+def test_closed_form_is_the_loop(design: str, num_models: int, shrinkage: float) -> None:
+    given = evidence(design, 6, num_models)
+    found = lira(given, shrinkage=shrinkage)
+    assert len(found) == 8
+    for name, statistic in found.items():
+        views, score, label = name.split("/")
+        ratios = by_loop(given, given.scores(score, label), shrinkage)
+        expected = ratios.mean(axis=2) if views == "all" else ratios[:, :, 0]
+        np.testing.assert_allclose(statistic, expected, err_msg=name, **CLOSE)
 
 
-def test_the_equalising_model_is_of_the_opposite_side_and_uniform() -> None:
-    member = membership(3000, 8, seed=0)
-    other = module._model_of_other_side(member)
-    assert (np.take_along_axis(member, other, axis=1) != member).all()
-    np.testing.assert_array_equal(other, module._model_of_other_side(member))
-    # 24,000 draws over 8 models: 3,000 each, sd 51.
-    np.testing.assert_allclose(np.bincount(other.ravel(), minlength=8), 3000, atol=250)
+PARTIAL = ([0, 1, 2, 3, 4, 5, 7, 9], [5, 0, 9, 1, 2, 4, 3], [0, 2, 4, 6, 7, 8, 9], [1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("seeds", PARTIAL)
+def test_incomplete_cells_are_compared_with_whole_pairs(seeds: list[int]) -> None:
+    given = evidence("paired", 5, 10, seeds=seeds)
+    scores = given.scores("hinge")
+    if len(given.partners[0]) < 3:
+        with pytest.raises(ValueError, match="LiRA needs 3 models IN and OUT per canary"):
+            lira(given)
+        return
+    statistic = lira(given)["all/hinge/trained"]
+    assert np.isfinite(statistic).all()
+    np.testing.assert_allclose(statistic, by_loop(given, scores, 4.0).mean(axis=2), **CLOSE)
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.parametrize("seeds", [None, *PARTIAL[:2]])
+def test_the_published_attack_leaves_pairs_out_too(variance: str, seeds: list[int] | None) -> None:
+    given = evidence("paired", 5, 10, seeds=seeds)
+    np.testing.assert_allclose(
+        lira_parent(given, variance=variance),
+        _gaussian_by_loop(given, variance),
+        **CLOSE,
+    )
+
+
+def test_four_paired_models_are_enough_for_pooled_raw() -> None:
+    given = evidence("paired", 5, 4)
+    np.testing.assert_allclose(
+        lira_parent(given, variance="pooled_raw"), _gaussian_by_loop(given, "pooled_raw"), **CLOSE
+    )
+
+
+def _gaussian_by_loop(given: Evidence, variance: str) -> Scores:
+    return naive.leave_one_out(
+        given.scores("hinge"), given.member, variance=variance, pair=given.pair
+    )
+
+
+def test_the_reference_s_density_is_scipy_s() -> None:
+    sample, pooled, k = [1.0, 2.5, 2.0], 0.7, 4.0
+    scale = np.sqrt((3 * np.var(sample) + k * pooled) / 6 * (1 + 1 / 3))
+    expected = t.logpdf(0.3, 6, loc=np.mean(sample), scale=scale)
+    assert naive._log_student(0.3, sample, pooled, k, 0.0) == pytest.approx(expected, rel=1e-12)
+
+
+@designs
+def test_nearest_is_the_loop(design: str) -> None:
+    given = evidence(design, 6, 8)
+    assert given.nearest is not None
+    scores = -given.nearest.astype(np.float64)[:, :, None]
+    np.testing.assert_allclose(nearest(given), by_loop(given, scores, 4.0)[:, :, 0], **CLOSE)
+
+
+@designs
+def test_an_outlying_target_leaves_the_digits_of_its_side(design: str) -> None:
+    given = evidence(design, 6, 8)
+    scores = given.scores("hinge").copy()
+    scores[np.arange(6), np.arange(6)] += 1e6
+    found, _ = log_ratios([by_view(scores)], references_of(given), shrinkage=0.0)
+    np.testing.assert_allclose(
+        found[0], by_loop(given, scores, 0.0).mean(axis=2), rtol=1e-6, atol=2e-6
+    )
+
+
+@designs
+def test_views_in_small_blocks_give_the_same_numbers(
+    design: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = evidence(design, 7, 8, num_views=26)  # more than one product of views holds
+    whole = lira(given)
+    expected = by_loop(given, given.scores("logit"), 4.0).mean(axis=2)
+    np.testing.assert_allclose(whole["all/logit/trained"], expected, **CLOSE)
+    monkeypatch.setattr(module, "_BLOCK", 3 * 4 * 7 * 8)  # three views of the four scores
+    for name, statistic in lira(given).items():
+        np.testing.assert_allclose(statistic, whole[name], **CLOSE)
+
+
+@designs
+def test_a_row_that_is_short_spoils_only_itself(design: str) -> None:
+    if design == "paired":
+        return
+    given = evidence(design, 8, 8)
+    member = given.member.copy()
+    member[3] = np.arange(8) < 1
+    given = dataclasses.replace(given, member=member)
+    found = lira(given)["all/hinge/trained"]
+    np.testing.assert_allclose(
+        found, by_loop(given, given.scores("hinge"), 4.0).mean(axis=2), **CLOSE
+    )
+    # The only member has no other one to be compared with; of the others there is one IN.
+    np.testing.assert_array_equal(np.isnan(found[3]), np.arange(8) < 1)
 
 
 # --- the null ------------------------------------------------------------------------------------
 
 
-def null_auc(num_models: int, *, equalise: bool, rounds: int = 8) -> float:
-    read = []
-    for seed in range(rounds):
-        scores, member = noise(500, num_models, seed=seed)
-        read.append(auc(leave_one_out(scores, member, equalise=equalise), member))
-    return float(np.mean(read))
-
-
-@pytest.mark.parametrize(("num_models", "expected"), [(6, 0.37), (8, 0.44), (16, 0.489)])
-def test_without_equalising_few_models_underreport(num_models: int, expected: float) -> None:
-    assert null_auc(num_models, equalise=False) == pytest.approx(expected, abs=0.01)
-
-
+@designs
 @pytest.mark.parametrize("num_models", [6, 8, 16])
-def test_equalising_restores_chance(num_models: int) -> None:
-    assert null_auc(num_models, equalise=True) == pytest.approx(0.5, abs=0.01)
-
-
-@equalised
-def test_independent_bits_read_as_chance(equalise: bool) -> None:
+def test_no_leak_reads_as_chance(design: str, num_models: int) -> None:
     read = []
-    for seed in range(8):
-        scores, _ = noise(500, 12, seed=seed)
-        member = bernoulli_membership(500, 12, seed=seed)
-        statistic = leave_one_out(scores, member, equalise=equalise)
-        usable = ~np.isnan(statistic)
-        read.append(auc(statistic[usable], member[usable]))
-    assert np.mean(read) == pytest.approx(0.5, abs=0.01)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        scores = rng.normal(size=(400, num_models, 1)) + 3 * rng.normal(size=(400, 1, 1))
+        member = drawn(design, 400, num_models, seed)
+        given = Evidence(
+            np.zeros((400, num_models, 1, 2), np.float32),
+            member,
+            *np.zeros((2, 400), int),
+            design=design,
+        )
+        found = log_ratios([by_view(scores)], references_of(given))[0][0]
+        usable = np.isfinite(found)
+        read.append(auc(found[usable], member[usable]))
+    assert np.mean(read) == pytest.approx(0.5, abs=4 * 0.32 / np.sqrt(4000 * num_models))
 
 
-@variances
-def test_rows_that_are_not_balanced_are_never_equalised(variance: str) -> None:
-    scores, member = noise(20, 12)
-    member[0] = [True] * 5 + [False] * 7  # one such row is enough: the draw was not balanced
-    np.testing.assert_array_equal(
-        leave_one_out(scores, member, variance=variance, equalise=True),
-        leave_one_out(scores, member, variance=variance, equalise=False),
-    )
-
-
-@pytest.mark.parametrize(("num_models", "mean", "sd"), [(16, 0.067, 0.059), (64, 0.112, 0.044)])
-def test_null_tpr_lies_in_the_published_band(num_models: int, mean: float, sd: float) -> None:
-    read = []
-    for seed in range(12):
-        scores, member = noise(500, num_models, seed=seed)
-        statistic = leave_one_out(scores, member, equalise=False)
-        read.append(100 * tpr_at_fpr(statistic, member, 0.001))
-    assert np.mean(read) == pytest.approx(mean, abs=sd / 2)
-
-
-@equalised
-def test_a_target_does_not_stand_in_its_own_gaussian(equalise: bool) -> None:
-    # An outlier that took part in its side's fit would look at home there.
-    scores, member = noise(1, 8)
-    target = int(np.flatnonzero(member[0])[0])
-    before = leave_one_out(scores, member, equalise=equalise)[0, target]
-    scores[0, target] = 100.0
-    after = leave_one_out(scores, member, equalise=equalise)[0, target]
-    assert abs(after) > 50 * abs(before)
-
-
-@pytest.mark.parametrize("num_models", [6, 8])
+@designs
 @pytest.mark.parametrize("values", [(0.0, 1.0), (0.1, 0.3)])
 def test_tied_scores_without_a_leak_read_as_chance(
-    num_models: int, values: tuple[float, float]
+    design: str, values: tuple[float, float]
 ) -> None:
-    # Sides that are all equal have no spread at all. What rounding leaves of it must not depend on
-    # whether the target was taken out of that side: that would be a leak made by the audit.
+    # Sides that are all equal have no spread at all; what rounding leaves of it must not tell.
     read = []
     for seed in range(12):
-        member = membership(300, num_models, seed=seed)
-        scores = np.random.default_rng(seed).choice(values, size=(300, num_models, 1), p=[0.8, 0.2])
-        read.append(auc(leave_one_out(scores, member), member))
+        member = drawn(design, 300, 8, seed)
+        scores = np.random.default_rng(seed).choice(values, size=(300, 8, 1), p=[0.8, 0.2])
+        partners = (np.arange(0, 8, 2), np.arange(1, 8, 2)) if design == "paired" else None
+        without = references.left_out(member, partners, equalise=design == "balanced")
+        found = log_ratios([by_view(scores)], without)[0][0]
+        usable = np.isfinite(found)
+        read.append(auc(found[usable], member[usable]))
     assert np.mean(read) == pytest.approx(0.5, abs=0.015)
 
 
-@variances
-@equalised
-def test_an_outlying_target_leaves_the_digits_of_its_side(variance: str, equalise: bool) -> None:
-    scores, member = noise(7, 8, 2)
-    scores[np.arange(7), np.arange(7)] += 1e3
-    removed = module._model_of_other_side(member) if equalise else None
-    np.testing.assert_allclose(
-        leave_one_out(scores, member, variance=variance, equalise=equalise),
-        naive.leave_one_out(scores, member, variance=variance, removed=removed),
-        rtol=1e-6,
-        atol=2e-6,
-    )
+@designs
+def test_constant_scores_are_finite_and_say_nothing(design: str) -> None:
+    given = evidence(design, 10, 8)
+    given.logits[:] = 7.0
+    for statistic in lira(given).values():
+        values = statistic[np.isfinite(statistic)]
+        assert len(values) > 60
+        if design != "bernoulli":  # there sides of different sizes have different densities
+            np.testing.assert_array_equal(values, 0.0)
 
 
-# --- leaks ---------------------------------------------------------------------------------------
-
-
-@variances
-@equalised
-@pytest.mark.parametrize("num_models", [8, 32])
-def test_a_perfect_leak_reads_as_one(variance: str, equalise: bool, num_models: int) -> None:
-    scores, member = noise(100, num_models)
-    scores += 1000 * member[:, :, None]
-    statistic = leave_one_out(scores, member, variance=variance, equalise=equalise)
-    assert tpr_at_fpr(statistic, member, 0.001) == 1.0
-
-
-def test_constant_scores_are_finite_and_say_nothing() -> None:
-    # A saturated classifier: every deviation is zero and stands in as 1e-30.
-    _, member = noise(10, 8)
-    statistic = leave_one_out(np.full((10, 8, 2), 7.0), member)
-    np.testing.assert_array_equal(statistic, 0.0)
-
-
-def test_a_leak_in_the_spread_alone_is_found() -> None:
-    scores, member = noise(200, 32)
-    centre = scores.mean(axis=1, keepdims=True)
-    scores = np.where(member[:, :, None], centre + 0.1 * (scores - centre), scores)
-    assert auc(leave_one_out(scores, member), member) > 0.9
-
-
-def test_one_strong_canary_does_not_hide_the_others() -> None:
-    scores, member = noise(50, 16)
-    statistic = leave_one_out(scores, member)
-    scores[0] += 1e6 * member[0][:, None]
-    np.testing.assert_allclose(
-        leave_one_out(scores, member)[1:], statistic[1:], rtol=2e-7, atol=2e-6
-    )
-
-
-# --- symmetries ----------------------------------------------------------------------------------
-
-seeds = st.integers(0, 2**32 - 1)
-sizes = st.sampled_from([6, 8, 12])
-kinds = st.sampled_from(VARIANCES)
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=seeds, num_models=sizes, variance=kinds)
-def test_canaries_may_be_permuted(seed: int, num_models: int, variance: str) -> None:
-    scores, member = noise(9, num_models, 2, seed=seed)
-    order = np.random.default_rng(seed).permutation(9)
-    np.testing.assert_allclose(
-        leave_one_out(scores[order], member[order], variance=variance, equalise=False),
-        leave_one_out(scores, member, variance=variance, equalise=False)[order],
-        rtol=1e-6,
-        atol=1e-9,
-    )
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=seeds, num_models=sizes, variance=kinds)
-def test_models_may_be_permuted(seed: int, num_models: int, variance: str) -> None:
-    # Not with equalise=True: its seeded draw goes by position.
-    scores, member = noise(9, num_models, 2, seed=seed)
-    order = np.random.default_rng(seed).permutation(num_models)
-    np.testing.assert_allclose(
-        leave_one_out(scores[:, order], member[:, order], variance=variance, equalise=False),
-        leave_one_out(scores, member, variance=variance, equalise=False)[:, order],
-        rtol=1e-6,
-        atol=1e-9,
-    )
-
-
-@settings(deadline=None, max_examples=25)
-@given(
-    seed=seeds,
-    num_models=st.just(16),  # fewer come close to float32 resolution, which a shift changes
-    variance=kinds,
-    equalise=st.booleans(),
-    factor=st.floats(0.01, 100) | st.floats(-100, -0.01),
-    offset=st.floats(-100, 100),
-)
-def test_scores_may_be_shifted_and_scaled(
-    seed: int, num_models: int, variance: str, equalise: bool, factor: float, offset: float
+@designs
+@pytest.mark.parametrize("num_models", [6, 32])
+@pytest.mark.parametrize("size", [1e2, 1e30])
+def test_a_perfect_leak_is_finite_and_reads_as_one(
+    design: str, num_models: int, size: float
 ) -> None:
-    scores, member = noise(9, num_models, 2, seed=seed)
-    np.testing.assert_allclose(
-        leave_one_out(factor * scores + offset, member, variance=variance, equalise=equalise),
-        leave_one_out(scores, member, variance=variance, equalise=equalise),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    given = evidence(design, 100, num_models)
+    given.logits[np.arange(100), :, :, given.labels] += np.float32(size) * given.member[:, :, None]
+    found = lira(given)["all/hinge/trained"]
+    usable = np.isfinite(found)
+    assert usable.mean() > 0.9
+    assert tpr_at_fpr(found[usable], given.member[usable], 0.001) == 1.0
 
 
-@settings(deadline=None, max_examples=25)
-@given(seed=seeds, num_models=sizes, variance=kinds)
-def test_flipping_all_bits_negates(seed: int, num_models: int, variance: str) -> None:
-    scores, member = noise(9, num_models, 2, seed=seed)
-    np.testing.assert_allclose(
-        leave_one_out(scores, ~member, variance=variance, equalise=False),
-        -leave_one_out(scores, member, variance=variance, equalise=False),
-        rtol=1e-6,
-        atol=1e-9,
-    )
+@designs
+def test_a_target_does_not_stand_in_its_own_references(design: str) -> None:
+    given = evidence(design, 4, 8)
+    scores = given.scores("hinge").copy()
+    without = references_of(given)
+    before = log_ratios([by_view(scores)], without)[0][0]
+    scores[:, 2] += 100.0
+    after = log_ratios([by_view(scores)], without)[0][0]
+    assert (np.abs(after[:, 2]) > np.abs(before[:, 2])).all()  # it would be at home in its side
 
 
-# --- what cannot be estimated --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_in", [0, 1, 2])
-@variances
-def test_a_short_row_spoils_only_itself(variance: str, num_in: int) -> None:
-    scores, member = noise(8, 8, 2)
-    member[3] = np.arange(8) < num_in
-    statistic = leave_one_out(scores, member, variance=variance)
-    expected = naive.leave_one_out(scores, member, variance=variance)
-    assert np.isfinite(np.delete(statistic, 3, axis=0)).all()
-    np.testing.assert_allclose(
-        np.delete(statistic, 3, 0), np.delete(expected, 3, 0), rtol=2e-7, atol=2e-6
-    )
-
-
-@pytest.mark.parametrize("short", ["in", "out"])
-def test_a_target_whose_side_keeps_one_model_reads_nan(short: str) -> None:
-    scores, member = noise(8, 8)
-    member[3] = (np.arange(8) < 2) == (short == "in")
-    statistic = leave_one_out(scores, member)
-    np.testing.assert_array_equal(np.isnan(statistic[3]), np.arange(8) < 2)
-
-
-def test_a_canary_without_members_reads_nan() -> None:
-    scores, member = noise(8, 8)
-    member[3] = False
-    assert np.isnan(leave_one_out(scores, member)[3]).all()
-
-
-@pytest.mark.parametrize(("num_models", "variance"), [(2, "pooled_raw"), (4, "per_sample")])
-def test_too_few_models_are_refused(num_models: int, variance: str) -> None:
-    scores, member = noise(5, num_models)
-    with pytest.raises(ValueError, match=f"{variance} needs . models IN and OUT"):
-        leave_one_out(scores, member, variance=variance)
-
-
-def test_four_models_are_enough_for_pooled_raw() -> None:
-    scores, member = noise(5, 4)
-    np.testing.assert_allclose(
-        leave_one_out(scores, member, variance="pooled_raw", equalise=False),
-        naive.leave_one_out(scores, member, variance="pooled_raw"),
-        rtol=2e-7,
-        atol=2e-6,
-    )
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_scores_that_are_not_finite_are_counted(bad: float) -> None:
-    scores, member = noise(5, 8)
-    scores[0, 0], scores[4, 7] = bad, bad
-    with pytest.raises(ValueError, match="2 scores are not finite"):
-        leave_one_out(scores, member)
-
-
-def test_unknown_variance_and_wrong_shapes_are_refused() -> None:
-    scores, member = noise(5, 8)
-    with pytest.raises(ValueError, match=r"attack\.variance=raw: must be one of per_sample"):
-        leave_one_out(scores, member, variance="raw")
-    with pytest.raises(ValueError, match=r"need \[C,S,Q\]"):
-        leave_one_out(scores[:, :, 0], member)
-    with pytest.raises(ValueError, match=r"need \[C,S,Q\]"):
-        leave_one_out(scores, member.T)
+def test_a_pair_does_not_stand_in_the_references_of_either() -> None:
+    given = evidence("paired", 5, 8)
+    swapped = given.member.copy()
+    swapped[:, [4, 5]] = swapped[:, [5, 4]]
+    for name, statistic in lira(given).items():
+        other = lira(given.with_member(swapped))[name]
+        np.testing.assert_allclose(statistic[:, 4:6], other[:, 4:6], **CLOSE)
 
 
 # --- the attack ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def evidence() -> Evidence:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, size=20)
-    logits = rng.normal(size=(20, 8, 9, 4)).astype(np.float32)
-    return Evidence(logits, membership(20, 8, seed=0), labels, (labels + 1) % 4)
+def test_views_scores_and_labels_restrict_the_set() -> None:
+    given = evidence("paired", 6, 8)
+    whole = lira(given)
+    assert set(whole) == {
+        f"{views}/{score}/{label}"
+        for views in ("all", "view0")
+        for score in ("hinge", "logit")
+        for label in ("trained", "true")
+    }
+    (only,) = lira(given, views=["view0"], scores=["logit"], labels=["true"]).items()
+    assert only[0] == "view0/logit/true"
+    np.testing.assert_array_equal(only[1], whole["view0/logit/true"])
 
 
-def test_the_attack_reads_only_the_first_views(evidence: Evidence) -> None:
-    cut = dataclasses.replace(evidence, logits=evidence.logits[:, :, :3])
-    np.testing.assert_array_equal(lira(evidence, queries=3), lira(cut))
-    assert not np.array_equal(lira(evidence), lira(cut))
+def test_view_0_is_the_unmodified_image_alone() -> None:
+    given = evidence("paired", 6, 8, num_views=5)
+    cut = dataclasses.replace(given, logits=given.logits[:, :, :1])
+    for score in ("hinge", "logit"):
+        name = f"{score}/trained"
+        np.testing.assert_array_equal(lira(given)[f"view0/{name}"], lira(cut)[f"all/{name}"])
 
 
-def test_the_attack_names_wrong_options(evidence: Evidence) -> None:
-    with pytest.raises(ValueError, match=r"attack\.score=loss: must be one of hinge, logit"):
-        lira(evidence, score="loss")
-    for queries in (0, 10):
-        with pytest.raises(ValueError, match=rf"attack\.queries={queries}: must be 1\.\.9"):
-            lira(evidence, queries=queries)
+def test_clean_canaries_have_one_label() -> None:
+    given = evidence("paired", 6, 8)
+    clean = dataclasses.replace(given, true_labels=given.labels)
+    assert {name.split("/")[2] for name in lira(clean)} == {"trained"}
+    assert set(lira(clean, labels=["true"], views=["all"], scores=["hinge"])) == {
+        "all/hinge/trained"
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("views", ["first"], r"attack\.views=\['first'\]: must be one or more of all, view0"),
+        ("scores", [], r"attack\.scores=\[\]: must be one or more of hinge, logit"),
+        ("labels", ["true", "true"], r"attack\.labels=.*: must be one or more of trained, true"),
+        ("shrinkage", -1.0, r"attack\.shrinkage=-1\.0: must be 0 or more"),
+    ],
+)
+def test_wrong_options_are_named(option: str, value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        lira(evidence("paired", 6, 8), **{option: value})  # type: ignore[arg-type]
+
+
+def test_scores_that_are_not_finite_are_counted() -> None:
+    given = evidence("paired", 5, 8)
+    given.logits[0, 0, 0, given.labels[0]] = np.nan
+    with pytest.raises(ValueError, match="1 scores are not finite"):
+        lira(given)
+
+
+@designs
+def test_other_bits_on_the_same_logits_are_computed_as_new_evidence_is(design: str) -> None:
+    given = evidence(design, 6, 8)
+    lira(given)
+    other = drawn(design, 6, 8, seed=1)
+    fresh = dataclasses.replace(given, member=other)
+    for name, statistic in lira(given.with_member(other)).items():
+        np.testing.assert_array_equal(statistic, lira(fresh)[name])
