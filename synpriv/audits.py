@@ -47,6 +47,21 @@ class Request:
     def seeds(self) -> list[int]:
         return self.heading["seeds"]
 
+    @property
+    def clean(self) -> store.Cell:
+        """The cell of the clean-canary runs; without a name where the heading has none."""
+        return store.Cell(self.cell.results, self.heading["accuracy_cell"] or "", 0)
+
+    @property
+    def clean_seeds(self) -> list[int]:
+        return self.heading["accuracy_seeds"]
+
+    def problems(self) -> dict[tuple[str, int], str]:
+        """Why runs that the report is made from cannot be used, by cell and seed."""
+        every = [(self.cell, seed) for seed in self.seeds]
+        every += [(self.clean, seed) for seed in self.clean_seeds]
+        return {(c.name, seed): why for c, seed in every if (why := c.problem(seed))}
+
 
 def current(request: Request) -> Report | None:
     """The report on disk if it is whole and made by this attack from this evidence, else None."""
@@ -59,6 +74,7 @@ def current(request: Request) -> Report | None:
 def _inputs_sha256(request: Request) -> str:
     """What a report is made from: attack and options, evidence, version of the code."""
     runs = [request.cell.metrics(seed) for seed in request.seeds]
+    clean = [request.clean.metrics(seed) for seed in request.clean_seeds]
     return vouched.json_sha256(
         {
             "attack": request.heading["attack_options"],
@@ -66,6 +82,7 @@ def _inputs_sha256(request: Request) -> str:
             "tuning": request.heading["tuning"],
             "num_planned": request.heading["num_planned"],
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
+            "clean": {run["seed"]: run["evidence_sha256"] for run in clean},
             "version": __version__,
         }
     )
@@ -94,7 +111,7 @@ def on_disk(file: Path) -> Shown:
         raise ValueError(f"{file} is {heading['attack']} of {heading['cell']}; name it as it was")
     cell = store.Cell(file.parent.parent, heading["cell"], heading["num_planned"])
     request = Request(cell, cell, heading)
-    problems = {seed: problem for seed in request.seeds if (problem := cell.problem(seed))}
+    problems = request.problems()
     target = heading["attack_options"].get("_target_")
     if report is not None:
         if problems:
@@ -110,11 +127,12 @@ def on_disk(file: Path) -> Shown:
         return Shown(make(request, _attack_of_ours(heading["attack_options"])), made_again=why)
 
 
-def _lack(request: Request, problems: dict[int, str]) -> str:
+def _lack(request: Request, problems: dict[tuple[str, int], str]) -> str:
     """Which shadow models of a report are not there, in words."""
     if set(problems.values()) == {store.NOT_TRAINED}:
-        return f"{len(problems)} of {len(request.seeds)} are not beside it"
-    seed, problem = next((s, p) for s, p in problems.items() if p != store.NOT_TRAINED)
+        every = len(request.seeds) + len(request.clean_seeds)
+        return f"{len(problems)} of {every} are not beside it"
+    (_, seed), problem = next((s, p) for s, p in problems.items() if p != store.NOT_TRAINED)
     return f"seed {seed}: {problem}"
 
 
@@ -143,6 +161,7 @@ def make(request: Request, attack: Attack) -> Report:
     """Audit the shadow models, whose evidence is intact, and write the report with its files."""
     cell, heading, seeds = request.cell, request.heading, request.seeds
     runs = [cell.metrics(seed) for seed in seeds]
+    clean = [request.clean.metrics(seed) for seed in request.clean_seeds]
     evidence = cell.evidence(seeds)
     statistics, statistic = audit.audit(attack, evidence, delta=runs[0].get("delta", 0.0))
     tuning = heading["tuning"]
@@ -150,12 +169,16 @@ def make(request: Request, attack: Attack) -> Report:
         **heading,
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
+        **content.accuracy_of(heading["canary"], len(evidence.member), runs, clean),
         **content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"]),
         **statistics,
         "inputs_sha256": _inputs_sha256(request),
     }
     # What concerns every number comes before what is said of one.
-    report["warnings"][:0] = content.warnings_of(cell.num_models, runs, report)
+    report["warnings"][:0] = [
+        *content.warnings_of(cell.num_models, runs, report),
+        *content.warnings_of_accuracy(report),
+    ]
     usable = np.isfinite(statistic)
     curve = roc(statistic[usable], evidence.member[usable])
     arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}

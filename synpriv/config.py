@@ -43,7 +43,8 @@ GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what de
 # Sub-nodes of a method that are trainings of their own, before it.
 STAGES = ("teacher", "proxy", "public_model")
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
-_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "num_train", "num_test", "load"}
+_SIZES = ("num_train", "num_test", "num_validation")
+_OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
 _NOT_ARGUMENTS = {"name", "model_norm"}
 
@@ -92,6 +93,7 @@ class Config:
     seed: int = 0
     num_models: int = 64
     audit_seed: int = 0
+    accuracy_models: int = 4
     partial: bool = False
     keep_release: bool = True
     results: str = "multirun"
@@ -129,7 +131,7 @@ def validate(cfg: DictConfig) -> None:
     for group in (*GROUPS, "attack"):
         require_values(raw[group], group)
     _check_models(cfg)
-    for key in ("dataset.num_train", "dataset.num_test", "public.num_train"):
+    for key in (*(f"dataset.{name}" for name in _SIZES), "public.num_train"):
         value = OmegaConf.select(cfg, key)
         fits = value is None or (type(value) is int and value >= 1)
         require(fits, f"{key}={value}", "an integer of at least 1, or null")
@@ -141,6 +143,7 @@ def validate(cfg: DictConfig) -> None:
         load = cfg[name].get("load")
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
+    require(cfg.accuracy_models >= 0, f"accuracy_models={cfg.accuracy_models}", "at least 0")
     require(bool(cfg.results.strip()), "results=", "a folder")
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")

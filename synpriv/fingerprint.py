@@ -15,7 +15,7 @@ _PLACES = {"root", "path", "download"}
 # Options that nothing reads once the config is resolved.
 _UNREAD = {
     "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
-    "public": {*_PLACES, "num_canaries", "num_test", "flip", "mean", "std"},
+    "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
 }
 # Options of our methods that are read only if another has one value.
 _READ_IF = {
@@ -44,6 +44,8 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
         if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
             found[name] = _canonical(read, name)
+    if dataset := found.get("dataset"):  # one of the two is what accuracy is measured on
+        dataset.pop("num_validation" if dataset.get("num_validation") is None else "num_test", None)
     for constants in {"mean", "std"} & set(found.get("dataset", {})):
         values = found["dataset"][constants]  # one number counts for all channels
         if isinstance(values, list) and len(set(map(str, values))) == 1:

@@ -14,6 +14,7 @@ from synpriv.report import content, names
 from synpriv.results import reports, store
 from synpriv.results.reports import Heading, Report
 from synpriv.shadow import check, runs
+from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import cell_of
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,15 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
         raise ValueError(f"study={cfg.study}: a sweep ends with it; add -m, or study=null")
     check.check_attack(cfg)
     runs.ensure(cfg, attacked=True)
-    report = audit_if_complete(cfg, partial=cfg.partial and alone)
+    report = audit_if_complete(cfg, partial=cfg.partial and alone, waits=not alone)
     return None if report is None else content.objective(report, cfg.objective)
 
 
-def audit_if_complete(cfg: DictConfig, *, partial: bool) -> Report | None:
+def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) -> Report | None:
     """The report of a complete cell (or, with `partial`, of what is there), made if need be.
+
+    waits: not yet, if runs are missing that measure its accuracy; a sweep trains them, and audits
+    at its end what its workers have not.
 
     Where nothing has to be made nothing is written, so that the folder may be read-only.
     """
@@ -53,13 +57,15 @@ def audit_if_complete(cfg: DictConfig, *, partial: bool) -> Report | None:
     seeds = [seed for seed in trained if seed not in problems]
     if not seeds or (problems and not partial):
         return None
+    if waits and (clean := clean_runs(cfg)) and clean.there != clean.seeds:
+        return None
     request = request_of(cfg, seeds)
     return audits.current(request) or _audit(cfg, request)
 
 
 def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
     """What the configured attack is asked to audit, and where its report goes."""
-    cell = cell_of(cfg)
+    cell, clean = cell_of(cfg), clean_runs(cfg) if seeds else None
     place = store.Cell(Path(cfg.reports or cfg.results), cell.name, cell.num_models)
     heading: Heading = {
         "cell": cell.name,
@@ -72,6 +78,8 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
         "tuning": config.plain(cfg.tuning),
         "settings": names.flat(config.science(cfg)),
         "seeds": seeds,
+        "accuracy_cell": clean.cell.name if clean else None,
+        "accuracy_seeds": clean.there if clean else [],
         "num_planned": cell.num_models,
     }
     return Request(cell, place, heading)

@@ -150,8 +150,8 @@ def test_what_is_seen_of_the_data_is_printed_once_with_its_warnings(
         "warning: 2 test images are private images too and were dropped",
         "warning: 8 private images occur more than once: what is learnt of one stays when it is "
         "taken out, so canaries are drawn from the others; remove the copies",
-        "warning: 30 mislabelled canaries of 120 private images make 14% of the labels wrong; "
-        "accuracy suffers, read it from canary=clean",
+        "warning: 30 mislabelled canaries of 120 private images make 14% of the labels wrong: "
+        "what is audited is a training so disturbed",
     ]
 
 
@@ -162,8 +162,17 @@ def test_a_check_names_the_cell_and_the_fpr_that_it_resolves(
     announce([cfg])
     assert capsys.readouterr().out.splitlines()[1] == (
         f"checked, nothing was trained: {cfg.cell}: 6 shadow models, 30 mislabelled canaries, "
-        "attack=lira; smallest resolvable FPR 1/90"
+        "attack=lira; smallest resolvable FPR 1/90; accuracy of 4 runs with clean canaries"
     )
+
+
+def test_a_check_says_what_accuracy_is_measured_on(
+    configured: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce([configured("check=true", "dataset.num_validation=200", "accuracy_models=0")])
+    seen, checked = capsys.readouterr().out.splitlines()
+    assert "200 validation" in seen
+    assert checked.endswith("; accuracy on validation images")
 
 
 # --- nothing is left behind ----------------------------------------------------------------------

@@ -173,6 +173,18 @@ def test_what_does_not_decide_the_science_keeps_the_cell(change: str, compose: C
     assert compose(change).cell == compose().cell
 
 
+def test_a_validation_split_is_another_cell_and_the_test_set_no_part_of_it(
+    compose: Compose,
+) -> None:
+    cell = compose("dataset.num_validation=200").cell
+    assert cell != compose().cell
+    assert cell == compose("dataset.num_validation=200", "dataset.num_test=50").cell
+    assert cell != compose("dataset.num_validation=100").cell
+    for wrong in ("0", "1.5", "yes"):
+        with pytest.raises(ValueError, match=r"dataset\.num_validation=.*: must be an integer of"):
+            _ = compose(f"dataset.num_validation={wrong}").cell
+
+
 @pytest.mark.parametrize(
     ("membership", "grows"),
     [

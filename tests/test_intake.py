@@ -101,6 +101,36 @@ def test_a_subset_keeps_every_class(source: Source) -> None:
         take_in(source, num_test=13)
 
 
+# --- validation ----------------------------------------------------------------------------------
+
+
+def test_validation_images_are_private_ones_that_nothing_else_sees(source: Source) -> None:
+    plain, tuned = take_in(source), take_in(source, num_validation=10)
+    held_out, rest = positions(tuned.test), positions(tuned.private)
+    assert sorted(held_out + rest) == positions(plain.private)
+    assert len(held_out) == 10
+    assert sorted(np.bincount(tuned.test.labels)) == [2, 2, 3, 3]
+    assert held_out != positions(take_in(source, num_train=10).private)  # another draw
+    drawn = draw(tuned, kind="clean", **(OPTIONS | {"num_canaries": 30}))  # type: ignore[arg-type]
+    assert sorted(drawn.canaries.tolist()) == list(range(30))  # all that remain, none held out
+    assert (plain.evaluated_on, tuned.evaluated_on) == ("test", "validation")
+    assert "12 test" in in_words(record(plain))
+    assert "10 validation" in in_words(record(tuned))
+
+
+def test_with_a_validation_split_the_test_set_is_not_looked_at(source: Source) -> None:
+    other = Source(source.private, Pool(pool(7, start=200).images, np.full(7, 99)))
+    first, second = take_in(source, num_validation=8), take_in(other, num_validation=8)
+    assert content_sha256(first) == content_sha256(second) != content_sha256(take_in(source))
+
+
+@pytest.mark.parametrize("num", [0, 37])
+def test_a_validation_split_leaves_every_class_an_image(source: Source, num: int) -> None:
+    with pytest.raises(ValueError, match=rf"dataset\.num_validation={num}: must be 1\.\.36 for"):
+        take_in(source, num_validation=num)
+    assert take_in(source, num_validation=36).num_classes == 4
+
+
 # --- copies --------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,8 @@ def heading(**others: Any) -> Heading:
         "tuning": {"num_trials": 1, "distribution": "logarithmic"},
         "settings": {"method.name": "undefended"},
         "seeds": list(range(S)),
+        "accuracy_cell": None,
+        "accuracy_seeds": [],
         "num_planned": S,
     }
     return whole | others  # type: ignore[return-value]
@@ -52,7 +54,7 @@ def heading(**others: Any) -> Heading:
 def save_runs(results: Path, *, leak: float = 2.0, seeds: range = range(S)) -> store.Cell:
     """Shadow models in which every other canary is a member."""
     cell = store.Cell(results, NAME, S)
-    data = {"in_words": "few", "sha256": "0", "warnings": [], "class_sizes": [6, 6]}
+    data = {"in_words": "few", "sha256": "0", "warnings": [], "class_sizes": [6, 6], "num_test": 10}
     for seed in seeds:
         member = (np.arange(C) + seed) % 2 == 0
         logits = np.random.default_rng(seed).normal(size=(C, 1, 3)).astype(np.float32)

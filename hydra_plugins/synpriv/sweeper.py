@@ -49,7 +49,7 @@ class RangeSweeper(BasicSweeper):
         if configs[0].check:
             check.announce(configs)
             return []
-        returns = self._train(variants)
+        returns = self._train(_with_clean_runs(variants))
         results = [result for batch in returns for result in batch]
         failed = [result for result in results if result.status != JobStatus.COMPLETED]
         said = {cli.one_line(result._return_value) for result in failed}
@@ -147,6 +147,37 @@ def _check_names(configs: Sequence[DictConfig]) -> None:
                 f"{key} is swept, but all reports would be called {name}: "
                 f"add 'attack.name={name}_${{{key}}}'"
             )
+
+
+def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
+    """The variants, those that complete their cell after the clean-canary runs that it lacks.
+
+    Those come first: the worker that finishes a cell audits it, with its accuracy, once.
+    """
+    from synpriv.shadow.accuracy import clean_runs
+
+    planned = {(v.cfg.cell, seed) for v in variants for seed in v.seeds}
+    found: list[Variant] = []
+    for variant in variants:
+        clean = clean_runs(variant.cfg) if _completes(variant) else None
+        if clean is not None:
+            job = next(iter(variant.seeds.values()))
+            common = [word for word in job if not re.match(r"\+*(seed|cell)=", word)]
+            new = [s for s in clean.seeds if (clean.cfg.cell, s) not in planned]
+            jobs = {seed: [*common, "canary.kind=clean", f"seed={seed}"] for seed in new}
+            planned |= {(clean.cfg.cell, seed) for seed in new}
+            found += [Variant(clean.cfg, jobs)] if jobs else []
+        found.append(variant)
+    return found
+
+
+def _completes(variant: Variant) -> bool:
+    """Whether the cell can be audited once these jobs are done."""
+    from synpriv.shadow.cells import cell_of
+
+    cell = cell_of(variant.cfg)
+    others = set(range(cell.num_models)) - set(variant.seeds)
+    return all(cell.problem(seed) is None for seed in others)
 
 
 def _missing(variant: Variant) -> list[list[str]]:

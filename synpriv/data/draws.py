@@ -114,6 +114,18 @@ MEMBERSHIPS = {
 CANARIES = ("mislabelled", "clean")
 
 
+FEW_WRONG = 0.01  # wrong labels that leave the accuracy as it is
+
+
+def wrong_label_share(kind: str, num_canaries: int, num_private: int) -> float:
+    """Expected share of wrong labels among what one shadow model is trained on.
+
+    Half of the canaries are IN; with `num_private` images in all.
+    """
+    included = num_canaries / 2
+    return included / (num_private - included) if kind == "mislabelled" else 0.0
+
+
 @dataclass(frozen=True)
 class Draw:
     """Who is a canary, with which label, and in which shadow models: the same for all of a cell."""

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.data.datasets import Source
-from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, twins
+from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, rank_in_class, twins
 from synpriv.signatures import require
 
 FLAT = 8  # grey levels, of 256, that an image has at least between its darkest and brightest pixel
 DARK = 64  # the brightest pixel of a data set is brighter
+VALIDATION_SEED = 1  # of which images are held out; the subsets num_train and num_test have 0
 FLAT_SHARE = 0.01  # of the images below that: worth a warning
 Record = dict[str, Any]
 
@@ -32,6 +33,7 @@ class Pools:
     own_constants: bool = False  # the normalisation constants are the private images' own mean
     notes: tuple[str, ...] = ()  # what was done and left out, in words
     warnings: tuple[str, ...] = ()
+    evaluated_on: str = "test"  # what `test` is: test images, or held-out "validation" images
 
     @property
     def num_classes(self) -> int:
@@ -49,14 +51,16 @@ def take_in(
     *,
     num_train: int | None = None,
     num_test: int | None = None,
+    num_validation: int | None = None,
     public: Source | None = None,
     num_public: int | None = None,
     mean: Sequence[float] = (),
 ) -> Pools:
     """Number the labels, take subsets, drop test images that are private ones, check the pools.
 
-    public: takes the place of the source's own public pool. mean: the constants that networks
-    normalise by, compared with the private images' own.
+    num_validation: so many private images are held out in place of the test set, which is then not
+    looked at. public: takes the place of the source's own public pool. mean: the constants that
+    networks normalise by, compared with the private images' own.
     """
     values = np.unique(source.private.labels)
     given = source.class_names
@@ -67,8 +71,12 @@ def take_in(
     least = f"at least {len(names)}, one image per class"
     require(enough, f"dataset.num_train={num_train}", least)
     private = class_balanced(everything, num_train, seed=0, name="dataset.num_train")
-    test, dropped = _without_members(_known(source.test, values), private)
-    test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
+    if num_validation is None:
+        test, dropped = _without_members(_known(source.test, values), private)
+        test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
+    else:
+        private, validation = _hold_out(private, num_validation)
+        test, dropped = _without_members(validation, private)
     pool = None if source.public is None else _known(source.public, values)
     if public is not None:
         pool = class_balanced(_by_name(public, names), num_public, seed=0, name="public.num_train")
@@ -84,7 +92,19 @@ def take_in(
         own_constants=bool(mean) and is_own_mean(everything.images, mean),
         notes=source.notes,
         warnings=(*_about_twins(doubles, dropped), *_about_pixels(private.images)),
+        evaluated_on="test" if num_validation is None else "validation",
     )
+
+
+def _hold_out(private: Pool, num: int) -> tuple[Pool, Pool]:
+    """What remains private, and `num` validation images, classes as equal as the data allow."""
+    name, sizes = f"dataset.num_validation={num}", np.bincount(private.labels)
+    most = len(sizes) * (int(sizes.min()) - 1)  # an image of the smallest class must remain
+    require(1 <= num <= most, name, f"1..{most} for this data set, or null")
+    rank = rank_in_class(private.labels, seed=VALIDATION_SEED)
+    held_out = np.zeros(len(private), dtype=bool)
+    held_out[np.argsort(rank, kind="stable")[:num]] = True
+    return private[~held_out], private[held_out]
 
 
 def _numbered(labels: Ints, values: Ints) -> Ints:
@@ -181,6 +201,7 @@ def record(pools: Pools) -> Record:
     seen = {
         "num_private": len(pools.private),
         "num_test": len(pools.test),
+        "evaluated_on": pools.evaluated_on,
         "num_public": 0 if pools.public is None else len(pools.public),
         "num_classes": pools.num_classes,
         "class_names": list(pools.class_names),
@@ -215,6 +236,6 @@ def in_words(seen: Mapping[str, Any]) -> str:
     line = (
         f"{seen['num_private']:,} private images of {len(names)} classes ({listed}; {each} each), "
         f"{shape}, values {seen['value_range'][0]}..{seen['value_range'][1]}; "
-        f"{seen['num_test']:,} test{public}; {copies}"
+        f"{seen['num_test']:,} {seen['evaluated_on']}{public}; {copies}"
     )
     return "; ".join([line, *seen["notes"]])

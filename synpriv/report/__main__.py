@@ -76,7 +76,8 @@ def _report(given: argparse.Namespace) -> None:
     if cells:
         marked, family = marks.corrected(found)
         print(table.text(marked, family=family, rest=str(place / "report.md")))
-    unaudited = _unaudited(results, {report["cell"] for report in found})
+    known = {cell for report in found for cell in (report["cell"], report["accuracy_cell"])}
+    unaudited = _unaudited(results, known)
     for cell, num in unaudited.items():
         print(terminal.one_line(f"not audited: {results / cell}, {num} models there"))
     if not cells:
@@ -125,7 +126,7 @@ def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
         print(f"{report['cell']}, {report['attack']}: {done}")
 
 
-def _unaudited(results: Path, audited: set[str]) -> dict[str, int]:
+def _unaudited(results: Path, audited: set[str | None]) -> dict[str, int]:
     """Shadow models of cells without an audit, but for those that are only built on."""
     models: dict[str, list[dict]] = {}
     for file in sorted(results.glob("*/*/metrics.json")):

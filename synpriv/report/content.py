@@ -7,9 +7,11 @@ from typing import Any
 
 from synpriv import guarantee
 from synpriv.audit import audit, released
+from synpriv.data.draws import FEW_WRONG, wrong_label_share
 from synpriv.report import marks
 
 Report = dict[str, Any]
+CLEAN = "clean canaries"  # a source of accuracy
 EPSILONS = (
     *("epsilon", "epsilon_tuned", "epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
     *("epsilon_bound", "epsilon_bound_largest", "epsilon_bound_at_proven"),
@@ -58,6 +60,19 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
     return found
 
 
+def warnings_of_accuracy(report: Report) -> list[str]:
+    """What the reader must know of the accuracy in a report."""
+    accuracy, found = report["accuracy"], []
+    if accuracy["source"] != CLEAN and accuracy["wrong_labels"] > FEW_WRONG:
+        found.append(
+            f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries': "
+            "a sweep (-m) with accuracy_models=4 measures it without"
+        )
+    if report["data"].get("evaluated_on") == "validation":
+        found.append("accuracy is on validation images; the test set was not looked at")
+    return found
+
+
 def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
     """Saturated, collapsed and equal synthetic sets; nothing where none are released."""
     sets = [run["synthetic"] for run in runs if run.get("synthetic")]
@@ -73,9 +88,8 @@ def _some(seeds: list[int], num: int = 6) -> str:
 
 
 def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy and cost over the shadow models."""
+    """Cost over the shadow models, and what they saw."""
     found = {
-        "test_accuracy": audit.mean_and_sd([run["test_accuracy"] for run in runs]),
         "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
         "provenance": runs[0]["provenance"],
         "data": runs[0]["data"],
@@ -85,6 +99,39 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     if rates := [run[selected] for run in runs if run.get(selected) is not None]:
         found[selected] = audit.mean_and_sd(rates)
     return found
+
+
+def accuracy_of(
+    canary: str, num_canaries: int, runs: list[dict[str, Any]], clean: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Accuracy of the audited models, and that of the method: of clean-canary runs if there are."""
+    num_test, seen = runs[0]["data"]["num_test"], runs[0]["data"]
+    if any(run["data"]["sha256"] != seen["sha256"] for run in clean):
+        raise ValueError(
+            f"{clean[0]['cell']} was trained on other data than {runs[0]['cell']}; move it away"
+        )
+    audited = measured([run["test_accuracy"] for run in runs], num_test)
+    good_for = measured([run["test_accuracy"] for run in clean], num_test) if clean else audited
+    return {
+        "test_accuracy": audited,
+        "accuracy": {
+            **{key: good_for[key] for key in ("mean", "se", "n")},
+            "source": CLEAN if clean else "audited models",
+            "wrong_labels": wrong_label_share(canary, num_canaries, seen["num_private"]),
+        },
+    }
+
+
+def measured(accuracies: list[float], num_test: int) -> dict[str, Any]:
+    """Mean, sd over n models and standard error of accuracies on the same `num_test` images.
+
+    se^2 = sd^2 / n + p (1 - p) / num_test: models are drawn anew, and so are the test images, which
+    all models share, so that more models do not make up for few images. The first term holds some
+    of the second one's noise already: it is rather too large. Of one model sd counts as 0.
+    """
+    over = audit.mean_and_sd(accuracies)
+    mean, variance = over["mean"], over["sd"] ** 2 / over["n"]
+    return {**over, "se": math.sqrt(variance + mean * (1 - mean) / num_test)}
 
 
 def guarantee_of(
@@ -124,26 +171,17 @@ def _same(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=1e-9) if numbers else one == other
 
 
-def accuracy_of(report: Report) -> dict[str, Any]:
-    """What the trained method is good for: mean, se, n, source and wrong_labels, a share."""
-    if "accuracy" in report:
-        return report["accuracy"]
-    audited = report["test_accuracy"]
-    se = audited["sd"] / math.sqrt(audited["n"])
-    return audited | {"se": se, "source": "audited models", "wrong_labels": 0.0}
-
-
 def accuracy_95(report: Report) -> tuple[float, float]:
     """Accuracy and half the width of its 95% interval."""
-    accuracy = accuracy_of(report)
+    accuracy = report["accuracy"]
     return accuracy["mean"], 1.96 * accuracy["se"]
 
 
 def wrong_labels(report: Report) -> float | None:
     """The share of wrong labels that its accuracy suffers from, None below one in a hundred."""
-    accuracy = accuracy_of(report)
-    share = accuracy["wrong_labels"] if accuracy["source"] == "audited models" else 0.0
-    return share if share > 0.01 else None
+    accuracy = report["accuracy"]
+    share = 0.0 if accuracy["source"] == CLEAN else accuracy["wrong_labels"]
+    return share if share > FEW_WRONG else None
 
 
 def flatten(report: Report) -> dict[str, Any]:
@@ -159,7 +197,7 @@ def flatten(report: Report) -> dict[str, Any]:
     flat |= {"auc/above_chance": int(marks.auc_above_chance(report))}
     for key in (name for name in report if name.startswith("tpr@")):
         flat |= _flat_rate(key, report[key])
-    accuracy = accuracy_of(report)
+    accuracy = report["accuracy"]
     flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
     flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
     flat |= {"test_accuracy": report["test_accuracy"]["mean"]}

@@ -36,14 +36,21 @@ class Moments(TypedDict):
     sd: float
 
 
+class Measured(Moments):
+    """The same with its standard error and the number of shadow models."""
+
+    se: float
+    n: int
+
+
 class Accuracy(TypedDict):
-    """Of the method without wrong labels, or (source) of the audited models."""
+    """What the trained method is good for, and what runs measured it."""
 
     mean: float
     se: float
-    n: Count
-    source: str
-    wrong_labels: float
+    n: int
+    source: str  # clean canaries | audited models
+    wrong_labels: float  # share of wrong labels in the audited models' private set
 
 
 Sides = TypedDict("Sides", {"in": float, "out": float})  # shares of members and of non-members
@@ -101,6 +108,8 @@ class Heading(TypedDict):
     tuning: dict[str, Any]
     settings: dict[str, Any]
     seeds: list[int]
+    accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
+    accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
 
 
@@ -136,8 +145,8 @@ class Shape(Rates, Heading):
     epsilon_bound: NotRequired[float | None]
     epsilon_bound_largest: NotRequired[float | None]
     epsilon_bound_at_proven: NotRequired[float | None]
-    accuracy: NotRequired[Accuracy]
-    test_accuracy: Moments
+    test_accuracy: Measured
+    accuracy: Accuracy
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
     provenance: list[str]

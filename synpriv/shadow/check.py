@@ -10,16 +10,17 @@ from collections.abc import Iterable
 from omegaconf import DictConfig
 
 from synpriv import config, terminal, tracking
-from synpriv.data.draws import Draw
+from synpriv.data.draws import Draw, wrong_label_share
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
+from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import DESCRIPTION, cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
 from synpriv.shadow.recipes import check_recipes, recipes_of
 from synpriv.signatures import require, target_of
 
-MOST_WRONG = 0.125  # canaries among private images
+MOST_WRONG = 1 / 15  # of the labels: an eighth of the private images are canaries
 
 
 def announce(configs: Iterable[DictConfig]) -> None:
@@ -32,11 +33,11 @@ def announce(configs: Iterable[DictConfig]) -> None:
         except ValueError as error:
             where = f" (in {cfg.cell})" if len(configs) > 1 else ""
             raise ValueError(f"{error}{where}") from error
-        if seen["sha256"] not in printed:
-            printed.add(seen["sha256"])
-            print(f"data: {terminal.one_line(seen['in_words'])}")
-            for warning in (*seen["warnings"], *_about_canaries(cfg, seen)):
-                print(f"warning: {terminal.one_line(warning)}")
+        warnings = (*seen["warnings"], *_about_canaries(cfg, seen))
+        lines = [f"data: {seen['in_words']}", *(f"warning: {words}" for words in warnings)]
+        for line in [line for line in map(terminal.one_line, lines) if line not in printed]:
+            printed.add(line)
+            print(line)
         if cfg.check:
             print(f"checked, nothing was trained: {in_words(cfg)}")
 
@@ -130,21 +131,26 @@ def _check_every_model(
 
 
 def _about_canaries(cfg: DictConfig, seen: Record) -> list[str]:
-    """Wrong labels cost accuracy, which then says little about the method."""
-    share = cfg.canary.num_canaries / seen["num_private"]
-    if cfg.canary.kind != "mislabelled" or share <= MOST_WRONG:
+    """Many wrong labels disturb what is audited."""
+    canary = cfg.canary
+    wrong = wrong_label_share(canary.kind, canary.num_canaries, seen["num_private"])
+    if wrong <= MOST_WRONG:
         return []
-    wrong = share / 2 / (1 - share / 2)  # half of them are in each shadow model
     return [
-        f"{cfg.canary.num_canaries} mislabelled canaries of {seen['num_private']:,} private images "
-        f"make {wrong:.0%} of the labels wrong; accuracy suffers, read it from canary=clean"
+        f"{canary.num_canaries} mislabelled canaries of {seen['num_private']:,} private images "
+        f"make {wrong:.0%} of the labels wrong: what is audited is a training so disturbed"
     ]
 
 
 def in_words(cfg: DictConfig) -> str:
     """What a cell would be, and the smallest FPR that its audit resolves."""
     canary, non_members = cfg.canary, cfg.canary.num_canaries * cfg.num_models // 2
+    validation = cfg.dataset.get("num_validation") is not None
+    clean = clean_runs(cfg)
+    measured = "; accuracy" * (validation or clean is not None)
+    measured += f" of {len(clean.seeds)} runs with clean canaries" if clean else ""
+    measured += " on validation images" * validation
     return (
         f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
-        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}"
+        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}{measured}"
     )

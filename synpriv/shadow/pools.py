@@ -44,6 +44,7 @@ def _load(dataset_json: str, public_json: str) -> Pools:
         source,
         num_train=dataset["num_train"],
         num_test=dataset["num_test"],
+        num_validation=dataset.get("num_validation"),
         public=None if public is None else _read(public, "public"),
         num_public=None if public is None else public["num_train"],
         mean=dataset["mean"],
