@@ -1,4 +1,4 @@
-"""From the evidence of a cell to its report: the attack, its ROC, intervals and the null band."""
+"""From the evidence of a cell to its report: the attack, its ROC, intervals and the null."""
 
 from __future__ import annotations
 
@@ -7,112 +7,170 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness
+from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null
 from synpriv.audit.evidence import Evidence
+from synpriv.audit.intervals import draws, intervals
+from synpriv.audit.metrics import Bools
+from synpriv.audit.reselection import reselected
 from synpriv.audit.scores import Floats
 
 FPRS = (0.001, 0.01, 0.1)
+BOOTSTRAP_ROUNDS = 2000
 Attack = Callable[[Evidence], Floats | Mapping[str, Floats]]
 
 
 def audit(
-    attack: Attack, evidence: Evidence, *, delta: float = 0.0, null_rounds: int = 100
+    attack: Attack,
+    evidence: Evidence,
+    *,
+    delta: float = 0.0,
+    null_rounds: int = null.ROUNDS,
+    bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> tuple[dict[str, Any], Floats]:
     """Attack a cell: the report's statistical part, and the statistic [C,S].
 
-    Canaries with too few shadow models on a side have no statistic (NaN); they are counted in the
-    report, never dropped silently. So are infinite ones of an attack of your own. Epsilon is
-    estimated at `delta`.
+    An attack of several variants is audited as a whole: the choice among them is made again in
+    every round of the null and of the bootstrap. Canaries with too few shadow models on a side
+    have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
+    ones of an attack of your own. Epsilon is estimated at `delta`.
     """
-    statistic = crossfit.statistic_of(attack(evidence), evidence.member)
-    if statistic.shape != evidence.member.shape:
-        raise ValueError(f"attack gave {statistic.shape}, must be [C,S] {evidence.member.shape}")
+    variants = _run(attack, evidence)
+    stacked, member = np.stack(list(variants.values())), evidence.member
+    statistic, chosen = crossfit.combine(stacked, member)
     usable = np.isfinite(statistic)
     if not usable.any():
         raise ValueError("the attack gave no finite statistic: too few shadow models are there")
-    values, member = statistic[usable], evidence.member[usable]
-    masked = np.where(usable, statistic, np.nan)
-    asked = [fpr if _resolvable(fpr, member) else metrics.NO_FALSE_POSITIVE for fpr in FPRS]
-    intervals = metrics.cluster_interval(masked, evidence.member, asked)
-    null = metrics.null_readings(
-        lambda shuffled: _finite(
-            crossfit.statistic_of(attack(evidence.with_member(shuffled)), shuffled)
-        ),
-        evidence.member,
+    n_out = int((usable & ~member).sum())
+    asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
+    cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
+    drawn = draws(len(member), cluster, rounds=bootstrap_rounds)
+    sampled = reselected(stacked, member, asked, drawn)
+    sure = intervals(statistic, member, cluster, asked, sampled)
+    chance = null.randomisation(
+        lambda bits: _statistic(attack, evidence.with_member(bits)),
+        evidence,
+        metrics.readings(statistic, member, FPRS),
         FPRS,
         rounds=null_rounds,
-        partners=evidence.partners if evidence.design == "paired" else None,
     )
-    rates = {
-        f"tpr@fpr={fpr:g}": _rate(values, member, fpr, interval, at_null)
-        for fpr, interval, at_null in zip(FPRS, intervals, null.T[:-1], strict=True)
-    }
-    refuted = bounds.audited(masked, evidence.member, delta=delta)
+    refuted = bounds.audited(statistic, member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
-        "n_in": int(member.sum()),
-        "n_out": int((~member).sum()),
+        "n_in": int((usable & member).sum()),
+        "n_out": n_out,
         "num_undefined": int((~usable).sum()),
-        **rates,
-        "auc": metrics.auc(values, member),
-        "null_auc": float(null[:, -1].mean()),
-        "auc_null_band": _band(null[:, -1]),
-        "balanced_accuracy": metrics.balanced_accuracy(values, member),
+        "membership": evidence.design,
+        **_rates(statistic[usable], member[usable], sure, chance),
+        **_area(statistic[usable], member[usable], sure[-1], chance),
+        "null_rounds": len(chance.readings),
+        "balanced_accuracy": metrics.balanced_accuracy(statistic[usable], member[usable]),
         "epsilon_audited": refuted.epsilon,
         "epsilon_audited_largest": refuted.largest,
         "epsilon_audited_delta": delta,
-        "most_exposed": _ranking(metrics.effect_size(masked, evidence.member)),
+        "most_exposed": _ranking(metrics.effect_size(statistic, member)),
+        "most_exposed_null": chance.most_exposed,
+        **_of_variants(variants, member, chosen),
         "answers": answers.answers(evidence),
         **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
-        "definitions": {
-            "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
-            "resolvable": "FPR * n_out >= 1; else the rate is that at 0 false positives",
-            "interval": "95%, canary x model cluster bootstrap, 1000 rounds, "
-            "no narrower than binomial",
-            "null_band": f"central 95% of {null_rounds} rounds with shuffled membership",
-            "balanced_accuracy": "best threshold on these data",
-            "epsilon_audited": "estimate from below, 95%, thresholds from other canaries; "
-            "no bound: leave-one-out statistics are not independent",
-            "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
-        },
+        "definitions": _definitions(len(chance.readings), bootstrap_rounds),
     }
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
     warnings += answers.warnings_of(report, evidence)
     return report | {"warnings": warnings}, statistic
 
 
-def _finite(statistic: Floats) -> Floats:
-    return np.where(np.isfinite(statistic), statistic, np.nan)
+def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
+    """The statistic of each variant by name, NaN where it is not finite."""
+    found = attack(evidence)
+    variants = dict(found) if isinstance(found, Mapping) else {"": found}
+    for values in variants.values():
+        if values.shape != evidence.member.shape:
+            raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.member.shape}")
+    return {name: np.where(np.isfinite(v), v, np.nan) for name, v in variants.items()}
 
 
-def _rate(
-    values: Floats, member: np.ndarray, fpr: float, interval: Floats, at_null: Floats
-) -> dict[str, Any]:
-    point = metrics.operating_point(values, member, fpr)
-    band = _band(at_null)
+def _statistic(attack: Attack, evidence: Evidence) -> Floats:
+    """The whole procedure: the attack and the choice among its variants."""
+    stacked = np.stack(list(_run(attack, evidence).values()))
+    return crossfit.combine(stacked, evidence.member)[0]
+
+
+def _rates(values: Floats, truth: Bools, sure: Floats, chance: null.Null) -> dict[str, Any]:
+    """The TPR at each FPR; sure [F+1,2] holds the intervals."""
+    found = {}
+    for index, fpr in enumerate(FPRS):
+        point = metrics.operating_point(values, truth, fpr)
+        found[f"tpr@fpr={fpr:g}"] = {
+            "tpr": point.tpr,
+            "low": float(sure[index, 0]),
+            "high": float(sure[index, 1]),
+            "fpr": point.fpr,
+            "expected_fpr": point.expected_fpr,
+            "false_positives": point.false_positives,
+            "threshold": point.threshold if np.isfinite(point.threshold) else None,
+            "null_band": chance.band(index),
+            "p": float(chance.p[index]),
+            "above_chance": bool(chance.p[index] <= null.ALPHA),
+            "resolvable": metrics.resolvable(fpr, point.n_out),
+        }
+    return found
+
+
+def _area(values: Floats, truth: Bools, sure: Floats, chance: null.Null) -> dict[str, Any]:
+    """The AUC; sure [2] holds its interval."""
     return {
-        "tpr": point.tpr,
-        "low": float(interval[0]),
-        "high": float(interval[1]),
-        "fpr": point.fpr,
-        "false_positives": point.false_positives,
-        "threshold": point.threshold if np.isfinite(point.threshold) else None,
-        "null_band": band,
-        "above_chance": point.tpr > band[1],
-        "resolvable": _resolvable(fpr, member),
+        "auc": metrics.auc(values, truth),
+        "auc_low": float(sure[0]),
+        "auc_high": float(sure[1]),
+        "auc_p": float(chance.p[-1]),
+        "auc_null_band": chance.band(-1),
+        "null_auc": float(chance.readings[:, -1].mean()),
     }
 
 
-def _resolvable(fpr: float, member: np.ndarray) -> bool:
-    """Whether a threshold can have a false positive and an FPR of at most `fpr`."""
-    return bool(fpr * np.count_nonzero(~member) >= 1)
+def _of_variants(
+    variants: dict[str, Floats], member: Bools, chosen: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """What each variant reads on its own, and the share of canaries that it judged; {} if one."""
+    if len(variants) == 1:
+        return {"variants": {}, "variants_chosen": {}}
+    keys = [*(f"tpr@fpr={fpr:g}" for fpr in FPRS), "auc"]
+    return {
+        "variants": {
+            name: dict(zip(keys, metrics.readings(v, member, FPRS).tolist(), strict=True))
+            for name, v in variants.items()
+        },
+        "variants_chosen": {
+            name: float((chosen == index).mean()) for index, name in enumerate(variants)
+        },
+    }
 
 
-def _band(at_null: Floats) -> list[float]:
-    """The central 95% of what is read without a leak."""
-    low, high = np.quantile(at_null, [0.025, 0.975])
-    return [float(low), float(high)]
+def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
+    """What the report's keys mean, in words."""
+    return {
+        "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
+        "expected_fpr": "(k+1)/(n_out+1), k = floor(FPR n_out): what the threshold that allows "
+        "k false positives lets through among new non-members",
+        "resolvable": f"FPR * n_out >= {metrics.ENOUGH_FALSE_POSITIVES}; else the interval is of "
+        "the TPR at expected_fpr, and its coverage is not claimed",
+        "interval": "95%, of the TPR at that population FPR and of the AUC: canaries x pairs (or "
+        f"models) drawn anew, the variant chosen anew, {bootstrap_rounds} rounds, scaled to the "
+        "two-way standard error; a rate's contains the binomial one",
+        "p": f"one-sided, membership drawn anew {null_rounds} times and the whole attack run: "
+        f"(1 + exceedances)/(1 + rounds), or {null.ENOUGH}/l where exceedance {null.ENOUGH} came "
+        "at round l (Besag and Clifford 1991)",
+        "above_chance": f"p <= {null.ALPHA}, not corrected for the number of rates or cells",
+        "null_band": f"central 95% of those {null_rounds} rounds",
+        "variants": "each on its own; the report's figures are those of the cross-fitted choice",
+        "balanced_accuracy": "best threshold on these data",
+        "epsilon_audited": "estimate from below, 95%, thresholds from other canaries; "
+        "no bound: leave-one-out statistics are not independent",
+        "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
+        "most_exposed_null": "what the most exposed of so many canaries reads by chance: the 95% "
+        "point of the largest effect size over the null's rounds",
+    }
 
 
 def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:

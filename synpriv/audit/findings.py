@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from synpriv.audit.evidence import Evidence
+from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES, allowed, needed, resolvable
+from synpriv.audit.null import ALPHA
 
 Report = dict[str, Any]
 
@@ -16,10 +20,11 @@ def warnings_of(report: Report) -> list[str]:
     """
     rates = [key for key in report if key.startswith("tpr@")]
     missing = [key for key in rates if not report[key]["resolvable"]]
-    found = _unresolved(report, missing) if missing else []
+    found = [_unresolved(report, key) for key in missing]
     found += [
-        f"{key} = {report[key]['tpr']:.4f} is no evidence of a leak at this FPR: without any leak "
-        f"this audit reads {_span(report[key]['null_band'])}"
+        f"{key} = {report[key]['tpr']:.4f} is no evidence of a leak at this FPR "
+        f"(p = {report[key]['p']:.2g}): without any leak this audit reads "
+        f"{_span(report[key]['null_band'])}"
         for key in rates
         if key not in missing and not report[key]["above_chance"]
     ]
@@ -30,6 +35,20 @@ def warnings_of(report: Report) -> list[str]:
             "statistics are not finite (too few shadow models on a side?) and left out of the ROC"
         )
     return found
+
+
+def resolution(fprs: Sequence[float], sizes: Sequence[tuple[int, int]]) -> str:
+    """What C canaries and S shadow models resolve, as lines of text: a table FPR x (C,S)."""
+    head = "canaries x models" + "".join(f"{f'FPR {fpr:g}':>22}" for fpr in fprs)
+    lines = [head]
+    for canaries, models in sizes:
+        n_out = canaries * models // 2
+        words = [
+            "yes" if resolvable(fpr, n_out) else f"no, {_models(fpr, canaries)} models would"
+            for fpr in fprs
+        ]
+        lines.append(f"{f'{canaries} x {models}':<17}" + "".join(f"{word:>22}" for word in words))
+    return "\n".join(lines)
 
 
 def warnings_of_copies(evidence: Evidence) -> list[str]:
@@ -47,23 +66,30 @@ def warnings_of_copies(evidence: Evidence) -> list[str]:
     ]
 
 
-def _unresolved(report: Report, keys: list[str]) -> list[str]:
-    """Rates whose FPR is below 1/n_out are all the same one: that at no false positive."""
-    rate, n_out = report[keys[0]], report["n_out"]
-    words = (
-        f"{_names(keys)} {_is(keys)} not resolvable, the FPR is below 1/n_out = 1/{n_out}; "
-        f"at 0 false positives of {n_out} the attack finds {rate['tpr']:.1%} "
-        f"[{rate['low']:.1%}, {rate['high']:.1%}] of the members, "
+def _unresolved(report: Report, key: str) -> str:
+    """A rate whose FPR allows too few false positives: what it is, and what would resolve it."""
+    rate, n_out = report[key], report["n_out"]
+    fpr = float(key.removeprefix("tpr@fpr="))
+    canaries, models = report["num_canaries"], report["num_models"]
+    verdict = "evidence of a leak" if rate["above_chance"] else "no evidence of a leak"
+    return (
+        f"{key} is not resolvable: {fpr:g} of {n_out:,} non-members allows "
+        f"{allowed(fpr, n_out)} false positives, {ENOUGH_FALSE_POSITIVES} are needed "
+        f"({canaries:,} canaries x {_models(fpr, canaries):,} models, or "
+        f"{math.ceil(2 * needed(fpr) / models):,} x {models}); the attack finds {rate['tpr']:.1%} "
+        f"[{rate['low']:.1%}, {rate['high']:.1%}] of the members at an expected FPR of "
+        f"{rate['expected_fpr']:.2%}, p = {rate['p']:.2g}: {verdict}"
     )
-    band = f"{_span(rate['null_band'])} that this audit reads without any leak"
-    if rate["above_chance"]:
-        return [f"{words}above the {band}: evidence of a leak"]
-    return [f"{words}no more than the {band}: no evidence of a leak"]
+
+
+def _models(fpr: float, canaries: int) -> int:
+    """The even number of shadow models that resolves `fpr` with so many canaries."""
+    return 2 * math.ceil(needed(fpr) / canaries)
 
 
 def _of_auc(report: Report, rates: list[str]) -> list[str]:
     """Where the AUC is below its band, or says something else than the rates do."""
-    auc, (low, high) = report["auc"], report["auc_null_band"]
+    auc, p, (low, high) = report["auc"], report["auc_p"], report["auc_null_band"]
     band = f"the {low:.3f} to {high:.3f} that this audit reads without any leak"
     above = [key for key in rates if report[key]["above_chance"]]
     inside = [key for key in rates if key not in above]
@@ -73,14 +99,14 @@ def _of_auc(report: Report, rates: list[str]) -> list[str]:
             f"AUC {auc:.3f} is below {band}: members score lower than non-members, so scores are "
             f"inverted or biased, or this is the one audit in 40 where chance does it{rest}"
         ]
-    if auc > high and inside:
+    if p <= ALPHA and inside:
         return [
-            f"AUC {auc:.3f} is above {band}: evidence of a leak in the bulk; "
+            f"AUC {auc:.3f} is above {band} (p = {p:.2g}): evidence of a leak in the bulk; "
             f"{_names(inside)} {_is(inside)} no more than chance gives"
         ]
-    if auc <= high and above:
+    if p > ALPHA and above:
         return [
-            f"AUC {auc:.3f} is inside {band}: no evidence of a leak in the bulk; "
+            f"AUC {auc:.3f} is inside {band} (p = {p:.2g}): no evidence of a leak in the bulk; "
             f"{_names(above)} {_is(above)} above chance: evidence of one in the tail"
         ]
     return []

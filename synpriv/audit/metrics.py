@@ -6,7 +6,8 @@ bool [C,S] says the truth. All C*S pairs are pooled into one ROC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-NO_FALSE_POSITIVE = 1e-12  # an FPR below 1/n_out of any audit
+ENOUGH_FALSE_POSITIVES = 10  # that an FPR must allow for its TPR to be resolvable
 
 
 class Roc(NamedTuple):
@@ -37,6 +38,7 @@ class OperatingPoint(NamedTuple):
     threshold: float  # infinite when no threshold qualifies
     n_in: int
     n_out: int
+    expected_fpr: float  # of new non-members, see `expected_fpr`
 
 
 def _pairs(statistic: ArrayLike, member: ArrayLike) -> tuple[Floats, Bools]:
@@ -68,15 +70,17 @@ def roc(statistic: ArrayLike, member: ArrayLike) -> Roc:
 
 def operating_point(statistic: ArrayLike, member: ArrayLike, fpr: float) -> OperatingPoint:
     """The ROC's point of largest FPR <= `fpr`, with the counts behind it."""
-    if not 0 < fpr <= 1:
-        raise ValueError(f"fpr={fpr}: must be in (0, 1]")
-    curve = roc(statistic, member)
     truth = np.asarray(member, dtype=bool)
     n_in = int(truth.sum())
-    n_out = truth.size - n_in
+    return _point(roc(statistic, member), n_in, truth.size - n_in, fpr)
+
+
+def _point(curve: Roc, n_in: int, n_out: int, fpr: float) -> OperatingPoint:
+    if not 0 < fpr <= 1:
+        raise ValueError(f"fpr={fpr}: must be in (0, 1]")
     # Counts, not rates: k/n <= fpr must not depend on how k/n was rounded.
     false_positives = np.rint(curve.fpr * n_out)
-    last = int(np.searchsorted(false_positives, fpr * n_out * (1 + 1e-12), side="right")) - 1
+    last = int(np.searchsorted(false_positives, allowed(fpr, n_out), side="right")) - 1
     return OperatingPoint(
         tpr=float(curve.tpr[last]),
         fpr=float(curve.fpr[last]),
@@ -84,7 +88,43 @@ def operating_point(statistic: ArrayLike, member: ArrayLike, fpr: float) -> Oper
         threshold=float(curve.threshold[last]),
         n_in=n_in,
         n_out=n_out,
+        expected_fpr=expected_fpr(fpr, n_out),
     )
+
+
+def allowed(fpr: float, n_out: int) -> int:
+    """The false positives of `n_out` that a FPR of at most `fpr` allows."""
+    return math.floor(fpr * n_out * (1 + 1e-12))
+
+
+def expected_fpr(fpr: float, n_out: int) -> float:
+    """FPR, among new non-members, of the threshold that allows k = floor(fpr n_out) of these.
+
+    The threshold is the k+1st largest of n_out values, beyond which lies (k+1)/(n_out+1) on average
+    (David and Nagaraja, Order Statistics, 3rd ed., section 2.3): twice `fpr` where k is 1.
+    """
+    return min(1.0, (allowed(fpr, n_out) + 1) / (n_out + 1))
+
+
+def needed(fpr: float) -> int:
+    """Non-members (canary x model) that resolve a TPR at `fpr`."""
+    return math.ceil(ENOUGH_FALSE_POSITIVES / fpr * (1 - 1e-12))
+
+
+def resolvable(fpr: float, n_out: int) -> bool:
+    """Whether `fpr` allows so many of `n_out` false positives that its TPR has an interval."""
+    return n_out >= needed(fpr)
+
+
+def readings(statistic: ArrayLike, member: ArrayLike, fprs: Sequence[float]) -> Floats:
+    """TPR at each FPR, then AUC: float64 [F+1]. Values that are not finite are left out."""
+    values = np.asarray(statistic, dtype=np.float64)
+    usable = np.isfinite(values)
+    truth = np.asarray(member, dtype=bool)[usable]
+    curve = roc(values[usable], truth)
+    n_in = int(truth.sum())
+    rates = [_point(curve, n_in, truth.size - n_in, fpr).tpr for fpr in fprs]
+    return np.array([*rates, _area(curve)])
 
 
 def tpr_at_fpr(statistic: ArrayLike, member: ArrayLike, fpr: float) -> float:
@@ -94,7 +134,10 @@ def tpr_at_fpr(statistic: ArrayLike, member: ArrayLike, fpr: float) -> float:
 
 def auc(statistic: ArrayLike, member: ArrayLike) -> float:
     """Area under the ROC: P(member's value > non-member's), ties counting half."""
-    curve = roc(statistic, member)
+    return _area(roc(statistic, member))
+
+
+def _area(curve: Roc) -> float:
     return float(np.trapezoid(curve.tpr, curve.fpr))
 
 
@@ -123,55 +166,6 @@ def effect_size(statistic: ArrayLike, member: ArrayLike) -> Floats:
     return (means[0] - means[1]) / np.maximum(deviation, 1e-30)
 
 
-def cluster_interval(
-    statistic: ArrayLike,
-    member: ArrayLike,
-    fprs: Sequence[float],
-    *,
-    rounds: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Floats:
-    """Interval of TPR@FPR for each of `fprs`: float64 [F,2].
-
-    One canary stands in S values and one model in C, so pairs are not independent. Canaries and
-    models are resampled with replacement, each on its own (Owen, "The pigeonhole bootstrap", Annals
-    of Applied Statistics 2007), the threshold is found anew in each round, and percentiles are
-    taken. NaN values are left out. The interval covers at least at its level, at the price of some
-    width. It is widened, where needed, to contain the binomial (Clopper-Pearson) interval of n_in
-    trials: a bootstrap of 0% or 100% has no width of its own.
-    """
-    values = np.asarray(statistic, dtype=np.float64)
-    truth = np.asarray(member, dtype=bool)
-    canary, model = np.nonzero(~np.isnan(values))
-    order = np.argsort(-values[canary, model], kind="stable")
-    canary, model = canary[order], model[order]
-    sorted_values, is_in = values[canary, model], truth[canary, model]
-    ends = np.append(np.flatnonzero(sorted_values[1:] != sorted_values[:-1]), len(order) - 1)
-    rng = np.random.default_rng(seed)
-    sampled = np.empty((rounds, len(fprs)))
-    for i in range(rounds):
-        weight = _resample(rng, values.shape[0])[canary] * _resample(rng, values.shape[1])[model]
-        of_members = weight * is_in
-        true_positives = np.append(0, np.cumsum(of_members)[ends])
-        false_positives = np.append(0, np.cumsum(weight - of_members)[ends])
-        allowed = np.asarray(fprs) * false_positives[-1] * (1 + 1e-12)
-        last = np.searchsorted(false_positives, allowed, side="right") - 1
-        sampled[i] = true_positives[last] / max(true_positives[-1], 1)
-    tail = (1 - level) / 2
-    low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
-    for j, fpr in enumerate(fprs):
-        point = operating_point(sorted_values, is_in, fpr)
-        floor, ceiling = clopper_pearson(round(point.tpr * point.n_in), point.n_in, level=level)
-        low[j], high[j] = min(low[j], floor), max(high[j], ceiling)
-    return np.stack([low, high], axis=1)
-
-
-def _resample(rng: np.random.Generator, num: int) -> NDArray[np.int64]:
-    """How often each of `num` units is drawn in `num` draws with replacement."""
-    return np.bincount(rng.integers(0, num, size=num), minlength=num)
-
-
 def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval (Clopper and Pearson, Biometrika 1934)."""
     from scipy.stats import beta  # a second, which whoever shows a finished audit does without
@@ -180,37 +174,3 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tupl
     low = beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
     high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
     return float(low), float(high)
-
-
-def null_readings(
-    attack: Callable[[Bools], Floats],
-    member: ArrayLike,
-    fprs: Sequence[float],
-    *,
-    rounds: int = 100,
-    seed: int = 0,
-    partners: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-) -> Floats:
-    """TPR@FPR and AUC that `attack` reads when nothing leaks: float64 [rounds,F+1], AUC last.
-
-    A randomisation test: each canary's membership bits are shuffled over the models, which keeps
-    their number, and the attack runs on the same scores. Shuffled bits say nothing about the
-    models, so whatever TPR is read is what chance (and any bias of the attack) alone gives.
-
-    partners: columns of the first and second model of each pair, of paired membership. Bits are
-    then swapped within pairs, and drawn anew in models without a partner.
-    """
-    truth = np.asarray(member, dtype=bool)
-    rng = np.random.default_rng(seed)
-    read = np.empty((rounds, len(fprs) + 1))
-    for i in range(rounds):
-        if partners is None:
-            shuffled = rng.permuted(truth, axis=1)
-        else:
-            shuffled = rng.random(truth.shape) < 0.5
-            shuffled[:, partners[1]] = ~shuffled[:, partners[0]]
-        statistic = attack(shuffled)
-        usable = ~np.isnan(statistic)
-        values, bits = statistic[usable], shuffled[usable]
-        read[i] = [*(tpr_at_fpr(values, bits, fpr) for fpr in fprs), auc(values, bits)]
-    return read

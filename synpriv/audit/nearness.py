@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.audit.evidence import Evidence
+from synpriv.audit.null import ALPHA, redraw
 
 Floats = NDArray[np.floating]
 ROUNDS = 999  # redrawn memberships; the smallest p is 1/1000
-LEVEL = 0.025  # one-sided, as for the other marks of a report
 
 
 class Rank(NamedTuple):
@@ -54,24 +54,12 @@ def nearness(evidence: Evidence, *, rounds: int = ROUNDS) -> dict[str, Any]:
         raise ValueError("no distances: the method releases no images; attack the classifier")
     found = nearer(evidence.nearest, evidence.member)
     rng = np.random.default_rng(0)
-    redrawn = [nearer(evidence.nearest, _redraw(evidence, rng)) for _ in range(rounds)]
+    redrawn = [nearer(evidence.nearest, redraw(evidence, rng)) for _ in range(rounds)]
     p = (1 + sum(count >= found for count in redrawn)) / (1 + rounds)
     return {
         "nearer": found,
         "pairs": int(evidence.member.sum()),
         "chance": float(np.mean(redrawn)),
         "p": p,
-        "above_chance": p <= LEVEL,
+        "above_chance": p <= ALPHA,
     }
-
-
-def _redraw(evidence: Evidence, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Membership as its design would draw it, given what the design fixes."""
-    member = evidence.member
-    if evidence.design == "balanced":
-        return rng.permuted(member, axis=1)
-    drawn = rng.random(member.shape) < 0.5
-    if evidence.design == "paired":
-        first, second = evidence.partners  # a model without its partner has a coin of its own
-        drawn[:, second] = ~drawn[:, first]
-    return drawn

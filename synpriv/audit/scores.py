@@ -39,4 +39,25 @@ def _split(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
     return own, others
 
 
+def aligned(scores: Floats) -> Floats:
+    """Scores [C,S,Q] without the shift that all canaries of a model share, as far as there is one.
+
+    Some models score everything higher. Left in, that shift is noise to whoever compares models;
+    it shows in the other canaries, no membership needed. Per model and view it is the mean over
+    canaries of the distance from the canary's own mean, canaries that vary much counting less. It
+    is shrunk by the share of its variance that the canaries' own noise explains (James and Stein),
+    so that what a few canaries happen to say is not subtracted. Laid out as [Q,S,C] in memory.
+    """
+    values = np.ascontiguousarray(scores.transpose(2, 1, 0))
+    distance = values - values.mean(axis=1, keepdims=True)
+    variance = np.square(distance).mean(axis=1)  # [Q,C]
+    weight = 1 / (variance + variance.mean(axis=1, keepdims=True) + 1e-30)
+    weight /= weight.sum(axis=1, keepdims=True)
+    shift = (distance @ weight[:, :, None])[:, :, 0]  # [Q,S]
+    by_chance = (np.square(weight) * variance).sum(axis=1)
+    seen = np.square(shift).mean(axis=1)
+    kept = np.clip(1 - by_chance / np.maximum(seen, 1e-30), 0, 1)
+    return (values - (kept[:, None] * shift)[:, :, None]).transpose(2, 1, 0)
+
+
 SCORES = {"hinge": hinge, "logit": logit}

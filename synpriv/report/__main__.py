@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from synpriv import audits, interrupts, terminal, tracking, wandb_session
+from synpriv.audit.audit import FPRS
+from synpriv.audit.findings import resolution
 from synpriv.audit.metrics import Roc
 from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import content, figure, marks, page, table, trade_off
 from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Report
+
+_SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500, 128))
+_RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"
 
 
 def audited(results: Path) -> list[tuple[Report, Roc]]:
@@ -49,7 +54,12 @@ def _of(file: Path, error: Exception) -> str:
 def main(argv: list[str]) -> int:
     """Print and write the report; returns the exit code."""
     terminal.never_fail()
-    parser = argparse.ArgumentParser(prog="python -m synpriv.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m synpriv.report",
+        description=__doc__,
+        epilog=_RESOLVED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("results", nargs="?", default="multirun", type=Path)
     parser.add_argument("--out", type=Path, help="where the files go; RESULTS if it is not given")
     parser.add_argument("--wandb", action="store_true", help="mirror the audits in W&B too")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from synpriv.audit.null import ALPHA
+
 Report = dict[str, Any]
-LEVEL = 0.025
 SHOWN = ("tpr@fpr=0.01", "tpr@fpr=0.001")  # the rates of a table, the headline first
 AUC = "auc"
-ALONE = f"each mark stands for itself (p <= {LEVEL:.1%}), not corrected for how many there are"
+ALONE = f"each mark stands for itself (p <= {ALPHA:.1%}), not corrected for how many there are"
 
 
 class Tested(NamedTuple):
@@ -27,7 +28,7 @@ class Tested(NamedTuple):
 
 def auc_above_chance(report: Report) -> bool:
     """Whether its AUC is marked as above chance, corrected if the report is of `corrected`."""
-    return bool(report.get("auc_above_chance", report["auc_p"] <= LEVEL))
+    return bool(report.get("auc_above_chance", report["auc_p"] <= ALPHA))
 
 
 def family(reports: Sequence[Report]) -> list[Tested]:
@@ -41,7 +42,7 @@ def family(reports: Sequence[Report]) -> list[Tested]:
     return found
 
 
-def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
+def holm(p_values: Sequence[float], level: float = ALPHA) -> list[bool]:
     """Which hypotheses are rejected with a family-wise error of at most `level` (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     rejected = [False] * len(p_values)
@@ -63,12 +64,12 @@ def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
         return list(reports), ALONE
     tests = family(reports)
     kept = holm([test.p for test in tests])
-    stuck = [t for t, k in zip(tests, kept, strict=True) if not k and t.p <= t.floor <= LEVEL]
+    stuck = [t for t, k in zip(tests, kept, strict=True) if not k and t.p <= t.floor <= ALPHA]
     if stuck:
         return list(reports), (
             f"marks not corrected: over {len(tests)} tests Holm asks for p <= "
-            f"{LEVEL / len(tests):.2g}, {round(1 / stuck[0].floor) - 1} rounds give "
-            f"{stuck[0].floor:.2g} at the least; about {LEVEL * len(tests):.1f} of them go "
+            f"{ALPHA / len(tests):.2g}, {round(1 / stuck[0].floor) - 1} rounds give "
+            f"{stuck[0].floor:.2g} at the least; about {ALPHA * len(tests):.1f} of them go "
             "unmarked by chance alone"
         )
     found = [dict(report) for report in reports]
@@ -80,5 +81,5 @@ def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
             found[test.row][test.key] = rate | {"above_chance": above}
     return found, (
         f"marks corrected over {len(tests)} tests (Holm 1979): every AUC and every resolved rate "
-        f"of the table; one false finding or more in at most {LEVEL:.1%} of such tables"
+        f"of the table; one false finding or more in at most {ALPHA:.1%} of such tables"
     )

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from synpriv.audit.evidence import LABELS, Evidence
 from synpriv.audit.references import LeftOut, Side, comparisons, left_out
-from synpriv.audit.scores import SCORES, Floats
+from synpriv.audit.scores import SCORES, Floats, aligned
 
 VIEWS = ("all", "view0")
 _BLOCK = 1 << 17  # scores handled at once
@@ -53,7 +53,7 @@ def lira(
         labels = ("trained",)  # they are the true ones
     kinds = list(product(scores, labels))
     found = log_ratios(
-        [by_view_of(evidence, *kind) for kind in kinds],
+        [_aligned(evidence, *kind) for kind in kinds],
         references_of(evidence),
         shrinkage=shrinkage,
     )
@@ -82,6 +82,13 @@ class ByView(NamedTuple):
 def by_view_of(evidence: Evidence, score: str, label: str) -> ByView:
     """The scores of evidence, kept for rounds with other membership bits."""
     return evidence.kept(f"by view {score} {label}", lambda: by_view(evidence.scores(score, label)))
+
+
+def _aligned(evidence: Evidence, score: str, label: str) -> ByView:
+    """As `by_view_of`, without the shift that all canaries of a model share."""
+    return evidence.kept(
+        f"aligned {score} {label}", lambda: by_view(aligned(evidence.scores(score, label)))
+    )
 
 
 def by_view(scores: ArrayLike) -> ByView:
