@@ -42,7 +42,7 @@ def report_of(
         "data": {"in_words": "few images", "warnings": [], "sha256": "0", "num_private": 1000},
         "tuning": {"num_trials": 1, "distribution": "fixed"},
         "provenance": ["pixels", "labels"],
-        "accuracy_cell": f"{method}-digits-clean-0123abcd",
+        **{"accuracy_cell": f"{method}-digits-clean-0123abcd", "accuracy_seeds": [0, 1, 2, 3]},
         "test_accuracy": {"mean": accuracy - 0.01, "sd": 0.01, "se": 0.005, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
         "accuracy": {"mean": accuracy, "se": 0.002, "n": 4, "source": "clean canaries"}
