@@ -25,23 +25,18 @@ def world(
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Scores [C,S] of paired models, membership, and the log ratio of who knows all parameters.
 
-    Canaries have means of standard deviation 2, spreads and shifts that are lognormal, a spread of
-    their own as members; a model shifts all its scores by `effect` standard deviations.
+    Canaries have means of standard deviation 2, spreads and shifts that are lognormal (0.3 around
+    1, 0.8 around 1 in logarithm); a model shifts all its scores by `effect` standard deviations.
     """
     first = rng.random((CANARIES, num_models // 2)) < 0.5
     member = np.stack([first, ~first], axis=2).reshape(CANARIES, num_models)
     column = (CANARIES, 1)
-    mean, spread = 2 * rng.normal(size=column), np.exp(0.4 * rng.normal(size=column))
-    spreads = np.stack([spread * np.exp(0.2 * rng.normal(size=column)), spread])
-    shift = np.exp(0.4 * rng.normal(size=column))
-    common = effect * rng.normal(size=num_models)
-    noise = rng.normal(size=member.shape)
-    scores = np.where(member, mean + shift + spreads[0] * noise, mean + spreads[1] * noise) + common
-    centres = mean + shift + common, mean + common
-    known = [
-        -np.square((scores - c) / s) / 2 - np.log(s) for c, s in zip(centres, spreads, strict=True)
-    ]
-    return scores, member, known[0] - known[1]
+    spread = np.exp(0.3 * rng.normal(size=column))
+    centre = 2 * rng.normal(size=column) + effect * rng.normal(size=num_models)
+    shift = np.exp(0.8 * rng.normal(size=column))
+    scores = centre + shift * member + spread * rng.normal(size=member.shape)
+    known = shift * (scores - centre - shift / 2) / spread**2
+    return scores, member, known
 
 
 def found(num_models: int, rng: np.random.Generator) -> list[float]:

@@ -155,7 +155,7 @@ def test_what_decides_the_science_names_the_cell(change: str, compose: Compose) 
         "seed=5",
         "num_models=32",
         "attack=threshold",
-        "attack.queries=1",
+        "attack.views=[view0]",
         "logger=none",
         "logger.project=x",
         "results=elsewhere",
@@ -336,7 +336,7 @@ def test_a_bool_is_no_member_of_a_list_of_integers(compose: Compose) -> None:
         (["trainer.accelerator=tpu"], "must be one of auto, cpu, gpu"),
         (["logger.name=tensorboard"], "must be one of wandb, csv, none"),
         (["attack.name='a b'"], "name=a b: must be letters"),
-        (["attack.queries=10"], r"queries=10: must be 1\.\.9"),
+        (["attack=lira_parent", "attack.queries=10"], r"queries=10: must be 1\.\.9"),
         (["method=dfkd", "method.teacher=null"], "method.teacher=null: must be what dfkd brings"),
         (["method=distill", "method.student=null"], "method.student=null: must be what"),
         (["dataset=npz"], "dataset.path: has no default; write dataset.path=VALUE"),
@@ -350,7 +350,7 @@ def test_a_config_that_cannot_run_is_refused(
 
 
 def test_more_views_are_there_where_images_may_be_mirrored(compose: Compose) -> None:
-    config.validate(compose("dataset=cifar10", "attack.queries=18"))
+    config.validate(compose("dataset=cifar10", "attack=lira_parent", "attack.queries=18"))
 
 
 def test_a_dataset_of_one_s_own_has_the_options_that_its_loader_refers_to(

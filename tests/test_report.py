@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
-from synpriv.report import content, page, pairs, table, trade_off
+from synpriv.report import content, figure, names, page, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 from synpriv.results.reports import save
 
@@ -281,6 +281,19 @@ def test_rows_that_differ_in_a_swept_option_show_it_and_no_hash(
     trade_off.draw(reports, tmp_path / "figure", family="alone")
     for axes in kept[0].axes:
         assert [label.get_text() for label in axes.texts] == expected
+    assert [name.partition(",")[0] for name in names.distinct_names(reports)] == expected
+
+
+def test_figure_axes_end_below_the_smallest_resolvable_fpr(
+    results: Path, kept: list[Figure]
+) -> None:
+    figure.png(audited(results))
+    axes = kept[0].axes[0]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert axes.get_xlim()[0] == pytest.approx(1 / 16_000 / 2)
+    labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
+    assert labels[0] == "chance"
+    assert len(labels) == 3
 
 
 def test_trade_off_draws_each_report_where_its_numbers_are(

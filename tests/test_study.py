@@ -29,7 +29,7 @@ warmup_rounds: 1
 codes_per_round: 8
 """
 TINY = [
-    *("experiment=tiny", "attack.variance=pooled", "logger=none", "trainer=cpu", "model.width=4"),
+    *("experiment=tiny", "logger=none", "trainer=cpu", "model.width=4"),
     *("dataset.num_train=150", "canary.num_canaries=30", "dataset.num_test=60", "-m"),
     "hydra.launcher.num_workers=2",
 ]
