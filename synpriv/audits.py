@@ -6,6 +6,7 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,20 +158,41 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _require_pairs(cell: store.Cell, seeds: Sequence[int]) -> None:
+    """ValueError unless every shadow model has a whole pair besides its own to refer to."""
+    alone = [seed for seed in seeds if seed ^ 1 not in seeds]  # the other one of 2p and 2p + 1
+    whole = (len(seeds) - len(alone)) // 2
+    if whole < 2:
+        others = ",".join(str(seed ^ 1) for seed in alone) or f"0..{cell.num_models - 1}"
+        raise ValueError(
+            f"{cell.folder}: an audit needs two whole pairs of models (seeds 2p and 2p + 1), of "
+            f"{len(seeds)} models there {whole} are whole; train -m seed={others} first"
+        )
+
+
 def make(request: Request, attack: Attack) -> Report:
     """Audit the shadow models, whose evidence is intact, and write the report with its files."""
     cell, heading, seeds = request.cell, request.heading, request.seeds
     runs = [cell.metrics(seed) for seed in seeds]
     clean = [request.clean.metrics(seed) for seed in request.clean_seeds]
     evidence = cell.evidence(seeds)
-    statistics, statistic = audit.audit(attack, evidence, delta=runs[0].get("delta", 0.0))
+    if evidence.design == "paired":
+        _require_pairs(cell, seeds)
     tuning = heading["tuning"]
+    proof = content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"])
+    statistics, statistic = audit.audit(
+        attack,
+        evidence,
+        delta=proof.get("delta", 0.0),
+        proven=proof.get("epsilon"),
+        audit_seed=heading["settings"].get("audit_seed", 0),
+    )
     report = {
         **heading,
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
         **content.accuracy_of(heading["canary"], len(evidence.member), runs, clean),
-        **content.guarantee_of(runs, tuning["num_trials"], tuning["distribution"]),
+        **proof,
         **statistics,
         "inputs_sha256": _inputs_sha256(request),
     }

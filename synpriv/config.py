@@ -83,7 +83,7 @@ class Tuning:
     """Trainings on the private set before this one; counted in the epsilon of a DP cell."""
 
     num_trials: float = 1
-    distribution: str = "logarithmic"
+    distribution: str = "fixed"
 
 
 @dataclass

@@ -285,7 +285,7 @@ MISTAKES = {
     "seed=0,1": ["seed", "-m"],
     "method.epochs=3": ["method.epochs", "num_epochs"],
     "sed=3": ["sed", "seed"],
-    "canary.membership=x": ["canary.membership=x", "balanced", "bernoulli"],
+    "canary.membership=x": ["canary.membership=x", "paired", "balanced", "bernoulli"],
     "canary.num_canaries=0": ["canary.num_canaries=0", "at least 1"],
     "trainer.precision=16": ["trainer.precision=16", "32-true", "bf16-mixed"],
     "trainer.num_threads=x": ["trainer.num_threads", "Integer"],

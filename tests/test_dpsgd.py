@@ -277,7 +277,7 @@ def test_what_does_not_fit_the_data_is_refused(options: dict[str, Any], message:
         recipe.DPSGD(**(given | options)).check(facts_like(norm="group" if options else "batch"))
 
 
-@pytest.mark.parametrize("draw", ["balanced", "bernoulli"])
+@pytest.mark.parametrize("draw", ["paired", "balanced", "bernoulli"])
 def test_who_is_a_member_changes_neither_rate_nor_number_of_steps(draw: str) -> None:
     pools = take_in(digits(), num_train=60)
     how: dict[str, Any] = {"kind": "mislabelled", "num_canaries": 40, "member_draw": draw}

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from dp_accounting import dp_event as events
+from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from opacus.accountants.analysis.rdp import get_privacy_spent
 from scipy.optimize import brentq
 from scipy.stats import binomtest, geom, logser, norm
 
+from synpriv.audit import bounds
 from synpriv.audit.attacks.lira import by_view, log_ratios
 from synpriv.audit.bounds import audited, refuted
 from synpriv.audit.references import left_out
@@ -24,6 +26,7 @@ from synpriv.guarantee import (
     _gamma,
     delta_from_renyi,
     from_renyi,
+    is_loose,
     tuned,
 )
 from synpriv.methods.dpsgd.accounting import ORDERS, renyi
@@ -89,6 +92,13 @@ def test_curves_that_prove_nothing_prove_nothing() -> None:
     assert from_renyi([64], [0.0], 0.5) == 0.0
     for distribution in DISTRIBUTIONS:
         assert tuned([], [], 1e-5, num_trials=5, distribution=distribution) == math.inf
+
+
+def test_a_curve_whose_best_order_is_its_last_is_loose() -> None:
+    assert not is_loose(ORDERS, gaussian(1.0), 1e-5)  # the best order is about 1 + sqrt(2 log 1e5)
+    assert is_loose([2, 3, 4], gaussian(1.0, (2, 3, 4)), 1e-5)
+    assert is_loose([16, 32, 64], gaussian(1.0, (16, 32, 64)), 1e-5)
+    assert not is_loose([], [], 1e-5)
 
 
 # --- tuning --------------------------------------------------------------------------------------
@@ -208,7 +218,7 @@ def test_a_thousand_perfect_guesses_refute_a_known_epsilon() -> None:
 
 
 def estimate(statistic: Floats, member: Bools) -> float:
-    return audited(statistic, member, delta=1e-5).epsilon
+    return audited(statistic, member, delta=1e-5).value
 
 
 def noisy_bits(noise: float, shape: tuple[int, int], seed: int) -> tuple[Floats, Bools]:
@@ -264,9 +274,42 @@ def test_perfect_separation_reads_the_largest_epsilon() -> None:
     found = audited(statistic, member, delta=1e-5)
     judged = 30 * 8  # half of the canaries, half of the models, at a quarter of the error
     expected = naively_refuted(judged, 0, judged, judged, delta=1e-5, error=0.0125)
-    assert found.epsilon == found.largest == pytest.approx(expected)
+    assert found.value == found.largest == pytest.approx(expected)
     weaker, _ = noisy_bits(1.0, (60, 16), 0)
     assert audited(weaker, member, delta=1e-5).largest == found.largest
+
+
+@pytest.mark.parametrize(("mu", "delta"), [(0.3, 1e-5), (1.0, 1e-5), (2.0, 1e-3), (6.0, 1e-8)])
+def test_the_epsilon_of_a_gaussian_mechanism_is_exact(mu: float, delta: float) -> None:
+    assert bounds.gaussian_epsilon(mu, delta) == pytest.approx(gaussian_epsilon(1 / mu, delta))
+
+
+def test_a_gaussian_mechanism_costs_what_dp_accounting_says() -> None:
+    theirs = PLDAccountant().compose(events.GaussianDpEvent(1.0)).get_epsilon(1e-5)
+    assert bounds.gaussian_epsilon(1.0, 1e-5) == pytest.approx(theirs, rel=0.01)
+
+
+def test_no_leak_or_a_large_delta_is_no_epsilon() -> None:
+    assert bounds.gaussian_epsilon(0.0, 1e-5) == bounds.gaussian_epsilon(1e-6, 1e-5) == 0.0
+    for mu, delta in ((1.0, 0.0), (1.0, 1.0), (-1.0, 0.1), (math.nan, 0.1)):
+        with pytest.raises(ValueError, match="need mu >= 0 and a delta"):
+            bounds.gaussian_epsilon(mu, delta)
+
+
+@pytest.mark.parametrize("mu", [1.0, 2.0])
+def test_the_gaussian_reading_is_near_the_truth_where_it_holds_and_not_above(mu: float) -> None:
+    given = [noisy_bits(1 / mu, (200, 16), seed) for seed in range(40)]
+    read = np.array([bounds.gaussian(*each).value for each in given])
+    assert (read > mu).mean() <= 0.05
+    assert read.mean() > 0.75 * mu
+    truth = gaussian_epsilon(1 / mu, 1e-5)
+    assert bounds.gaussian_epsilon(read.mean(), 1e-5) > 0.7 * truth
+    assert np.mean([estimate(*each) for each in given]) < 0.7 * truth  # without the assumption
+
+
+def test_without_a_leak_the_gaussian_reading_is_rarely_above_nothing() -> None:
+    read = [bounds.gaussian(*noisy_bits(1e6, (60, 16), seed)).value for seed in range(150)]
+    assert np.mean(np.array(read) > 0) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
 
 
 def test_nans_are_left_out() -> None:
@@ -277,7 +320,7 @@ def test_nans_are_left_out() -> None:
     assert whole == audited(statistic[:, :16], member[:, :16], delta=1e-5)
     assert whole.largest < cut.largest
     nothing = audited(np.full((60, 24), np.nan), member, delta=1e-5)
-    assert (nothing.epsilon, nothing.largest) == (0.0, 0.0)
+    assert (nothing.value, nothing.largest) == (0.0, 0.0)
 
 
 def test_order_does_not_matter() -> None:
@@ -287,7 +330,7 @@ def test_order_does_not_matter() -> None:
     assert estimate(statistic[:, models], member[:, models]) == before
     # Other canaries fall into the two halves.
     assert estimate(statistic[canaries], member[canaries]) == pytest.approx(before, rel=0.3)
-    assert audited(statistic, member, delta=1e-5, seed=3).epsilon == pytest.approx(before, rel=0.3)
+    assert audited(statistic, member, delta=1e-5, seed=3).value == pytest.approx(before, rel=0.3)
 
 
 def test_certain_non_members_are_found_by_the_complement() -> None:

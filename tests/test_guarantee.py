@@ -99,6 +99,11 @@ def test_tuning_is_counted_without_training_again(make: Make, no_training: None)
     (shown,) = table.rows_of([report])
     assert f"tuned {expected:.3g}" in shown[table.HEADER.index("epsilon")]
     assert content.flatten(report)["epsilon_tuned"] == expected
+    pipeline.run(make("seed=0", "tuning.num_trials=10"))  # ten were really tried
+    grid = guarantee.tuned(
+        curve["orders"], curve["divergences"], 1e-4, num_trials=10, distribution="fixed"
+    )
+    assert report_of(cfg)["epsilon_tuned"] == grid
     pipeline.run(make("seed=0"))
     assert report_of(make())["epsilon_tuned"] is None
 
@@ -161,7 +166,7 @@ def test_the_method_chooses_the_normalisation_unless_told_otherwise(compose: Com
         (["method.delta=0.1"], "above 0 and below 1/180"),
         (["method.batch_size=500"], "at most 180"),
         (["tuning.num_trials=0"], "tuning.num_trials=0: must be 1"),
-        (["tuning.num_trials=2.5", "tuning.distribution=fixed"], "whole number"),
+        (["tuning.num_trials=2.5"], "whole number"),
         (["tuning.distribution=grid"], "one of logarithmic, geometric, poisson, fixed"),
     ],
 )

@@ -39,6 +39,7 @@ def heading(**others: Any) -> Heading:
         "method": "undefended",
         "dataset": "digits",
         "canary": "mislabelled",
+        "membership": "balanced",
         "attack": "threshold",
         "attack_options": THRESHOLD,
         "tuning": {"num_trials": 1, "distribution": "logarithmic"},

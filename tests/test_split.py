@@ -40,7 +40,7 @@ def positions(images: LabelledImages) -> list[int]:
     return images.images[:, 0, 0, 0].tolist()
 
 
-@pytest.mark.parametrize("member_draw", ["balanced", "bernoulli"])
+@pytest.mark.parametrize("member_draw", ["paired", "balanced", "bernoulli"])
 @pytest.mark.parametrize("seed", range(6))
 def test_train_holds_all_but_the_canaries_left_out(
     pools: Pools, seed: int, member_draw: str

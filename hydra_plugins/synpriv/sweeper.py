@@ -91,7 +91,8 @@ class RangeSweeper(BasicSweeper):
         for (cfg, _), jobs in zip(variants, missing, strict=True):
             if not jobs:
                 check.confirm(cfg)
-        for cfg, seeds in {variant.cfg.cell: variant for variant in variants}.values():
+        largest = sorted(variants, key=lambda variant: variant.cfg.num_models)
+        for cfg, seeds in {variant.cfg.cell: variant for variant in largest}.values():
             check.warn_of_code(cfg)
             outputs.warn(cfg)
             _say_why(cfg, seeds)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null
+from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.intervals import draws, intervals
 from synpriv.audit.metrics import Bools
@@ -24,6 +24,8 @@ def audit(
     evidence: Evidence,
     *,
     delta: float = 0.0,
+    proven: float | None = None,
+    audit_seed: int = 0,
     null_rounds: int = null.ROUNDS,
     bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> tuple[dict[str, Any], Floats]:
@@ -32,7 +34,8 @@ def audit(
     An attack of several variants is audited as a whole: the choice among them is made again in
     every round of the null and of the bootstrap. Canaries with too few shadow models on a side
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
-    ones of an attack of your own. Epsilon is estimated at `delta`.
+    ones of an attack of your own. Epsilon is read at
+    `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
     """
     variants = _run(attack, evidence)
     stacked, member = np.stack(list(variants.values())), evidence.member
@@ -53,7 +56,6 @@ def audit(
         FPRS,
         rounds=null_rounds,
     )
-    refuted = bounds.audited(statistic, member, delta=delta)
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
@@ -65,9 +67,8 @@ def audit(
         **_area(statistic[usable], member[usable], sure[-1], chance),
         "null_rounds": len(chance.readings),
         "balanced_accuracy": metrics.balanced_accuracy(statistic[usable], member[usable]),
-        "epsilon_audited": refuted.epsilon,
-        "epsilon_audited_largest": refuted.largest,
-        "epsilon_audited_delta": delta,
+        **bounds.report(statistic, member, delta=delta),
+        **one_run.report(attack, evidence, delta=delta, proven=proven, seed=audit_seed),
         "most_exposed": _ranking(metrics.effect_size(statistic, member)),
         "most_exposed_null": chance.most_exposed,
         **_of_variants(variants, member, chosen),
@@ -167,6 +168,8 @@ def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
         "balanced_accuracy": "best threshold on these data",
         "epsilon_audited": "estimate from below, 95%, thresholds from other canaries; "
         "no bound: leave-one-out statistics are not independent",
+        "epsilon_gdp": bounds.ASSUMES,
+        "epsilon_bound_assumes": one_run.ASSUMES,
         "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         "most_exposed_null": "what the most exposed of so many canaries reads by chance: the 95% "
         "point of the largest effect size over the null's rounds",

@@ -16,20 +16,12 @@ EPSILONS = (
     *("epsilon", "epsilon_tuned", "epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
     *("epsilon_bound", "epsilon_bound_largest", "epsilon_bound_at_proven"),
 )
-GUARANTEE = (
-    *("epsilon", "epsilon_rdp", "delta", "noise_multiplier", "sample_rate", "steps"),
-    *("max_grad_norm", "accountant"),
-)
+MECHANISM = ("delta", "noise_multiplier", "sample_rate", "steps", "max_grad_norm", "accountant")
 
 
 def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> list[str]:
     """What the reader must know of the shadow models behind a report."""
-    found = []
-    if report["partial"]:
-        found.append(
-            f"partial: {len(runs)} of {num_models} shadow models, rows are not balanced and "
-            f"not equalised; without any leak this audit reads AUC {report['null_auc']:.3f}"
-        )
+    found = [_about_part(num_models, runs, report)] if report["partial"] else []
     reached = report["test_accuracy"]["mean"]
     chance = max(runs[0]["data"]["class_sizes"]) / runs[0]["data"]["num_private"]
     if reached < 1.1 * chance:
@@ -71,6 +63,20 @@ def warnings_of_accuracy(report: Report) -> list[str]:
     if report["data"].get("evaluated_on") == "validation":
         found.append("accuracy is on validation images; the test set was not looked at")
     return found
+
+
+def _about_part(num_models: int, runs: list[dict[str, Any]], report: Report) -> str:
+    """What an incomplete cell means for an audit, which depends on how membership was drawn."""
+    there = f"partial: {len(runs)} of {num_models} shadow models"
+    if report["membership"] == "balanced":
+        return (
+            f"{there}, rows are not balanced and not equalised; "
+            f"without any leak this audit reads AUC {report['null_auc']:.3f}"
+        )
+    if report["membership"] == "paired":
+        whole = len(runs) - len({run["seed"] // 2 for run in runs})
+        return f"{there}; references are the {whole} whole pairs (seeds 2p and 2p + 1) alone"
+    return there
 
 
 def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
@@ -140,17 +146,18 @@ def guarantee_of(
     """Epsilon of the training and of the tuned procedure, for a method that has one.
 
     Nothing in it depends on a seed. `epsilon` null: training adds no noise, there is no guarantee.
-    `epsilon_tuned` null: no tuning was declared.
+    `epsilon_tuned` null: no tuning was declared. `epsilon_at_most`: more Renyi orders would show a
+    smaller epsilon, which goes for runs of a time when the orders ended at 1.0001.
     """
     if "epsilon" not in runs[0]:
         return {}
     first = runs[0]
-    found = {key: first[key] for key in GUARANTEE}
-    if not all(_same(run[key], first[key]) for run in runs for key in GUARANTEE):
+    if not all(_same(run[key], first[key]) for run in runs for key in MECHANISM):
         raise ValueError(f"the runs of {first['cell']} differ in their guarantee; train them again")
-    tuned = None
+    # Runs of one mechanism may have been accounted on different orders: each proof holds for all.
+    first = min(runs, key=lambda run: (run["epsilon_rdp"] or 0.0, run["epsilon"] or 0.0))
+    curve, tuned = first["renyi"], None
     if first["epsilon"] is not None and num_trials > 1:
-        curve = first["renyi"]
         tuned = guarantee.tuned(
             curve["orders"],
             curve["divergences"],
@@ -158,7 +165,10 @@ def guarantee_of(
             num_trials=num_trials,
             distribution=distribution,
         )
-    return found | {
+    by_renyi = first["epsilon"] is not None and first["accountant"] == "rdp"
+    loose = guarantee.is_loose(curve["orders"], curve["divergences"], first["delta"])
+    return {key: first[key] for key in ("epsilon", "epsilon_rdp", *MECHANISM)} | {
+        "epsilon_at_most": by_renyi and loose,
         "epsilon_tuned": tuned,
         "num_trials": num_trials,
         "trials_distribution": distribution,

@@ -141,10 +141,12 @@ class Shape(Rates, Heading):
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float
-    epsilon_gdp: NotRequired[float | None]
+    epsilon_gdp: NotRequired[float]
+    epsilon_gdp_delta: NotRequired[float]
     epsilon_bound: NotRequired[float | None]
-    epsilon_bound_largest: NotRequired[float | None]
-    epsilon_bound_at_proven: NotRequired[float | None]
+    epsilon_bound_none: NotRequired[str]
+    epsilon_bound_largest: NotRequired[float]
+    epsilon_bound_at_proven: NotRequired[float]
     test_accuracy: Measured
     accuracy: Accuracy
     train_s: Moments
@@ -155,6 +157,7 @@ class Shape(Rates, Heading):
     files: dict[str, str]
     epsilon: NotRequired[float | None]
     epsilon_tuned: NotRequired[float | None]
+    epsilon_at_most: NotRequired[bool]
 
 
 def save(
