@@ -116,7 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "probe": (),
     "wandb_session": ("probe",),
     "tracking": ("config", "results", "wandb_session"),
-    "report": ("terminal", "guarantee", "audit", "results"),
+    "report": ("terminal", "guarantee", "data", "audit", "results"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware"),

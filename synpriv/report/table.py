@@ -132,7 +132,8 @@ def _epsilon(report: Report) -> str:
     proven = report["epsilon"]
     if proven is None:
         return "infinite"
-    words = f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
+    words = "at most " if report.get("epsilon_at_most") else ""
+    words += f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
     if report["epsilon_tuned"] is not None:
         words += f", tuned {report['epsilon_tuned']:.3g}"
     return f"{words} (delta {report['delta']:g})"
