@@ -78,14 +78,14 @@ def lira(**options: object) -> object:
 
 
 def test_report_of_a_leak_and_of_none() -> None:
-    report, statistic = audit(lira(), evidence(2.0, num_models=64), null_rounds=20)
+    report, statistic = audit(lira(), evidence(2.0, num_models=64), null_rounds=40)
     assert statistic.shape == (100, 64)
     rate = report["tpr@fpr=0.01"]
     assert rate["low"] < rate["tpr"] < rate["high"]
     assert rate["tpr"] > rate["null_band"][1]
     assert report["warnings"] == []
     assert (report["n_in"], report["n_out"], report["num_undefined"]) == (3200, 3200, 0)
-    none, _ = audit(lira(), evidence(0.0, num_models=64), null_rounds=20)
+    none, _ = audit(lira(), evidence(0.0, num_models=64), null_rounds=40)
     assert any("no evidence of a leak" in warning for warning in none["warnings"])
 
 
@@ -113,7 +113,7 @@ def test_every_experiment_can_be_attacked_by_every_attack(compose: Compose) -> N
 
 
 def test_report_says_when_a_rate_cannot_be_resolved() -> None:
-    report, _ = audit(lira(), evidence(2.0, num_canaries=20, num_models=8), null_rounds=10)
+    report, _ = audit(lira(), evidence(2.0, num_canaries=20, num_models=8), null_rounds=40)
     assert not report["tpr@fpr=0.001"]["resolvable"]
     assert any("1/n_out = 1/80" in warning for warning in report["warnings"])
 

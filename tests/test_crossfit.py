@@ -154,7 +154,7 @@ def cell(leak: float, *, design: str = "paired", num_models: int = 16, seed: int
 def test_a_method_that_keeps_true_labels_is_found_and_missed_by_the_wrong_label_alone() -> None:
     given = cell(3.0)
     found = statistic_of(lira(given), given.member)
-    wrong = statistic_of(lira(given, labels=["trained"]), given.member)
+    wrong = statistic_of(lira(given, labels=["trained_label"]), given.member)
     assert tpr_at_fpr(wrong, given.member, 0.01) < 0.06
     assert tpr_at_fpr(found, given.member, 0.01) > 0.25
 

@@ -5,19 +5,21 @@ import pytest
 
 from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.findings import warnings_of
-from synpriv.audit.metrics import clopper_pearson, cluster_interval
+from synpriv.audit.findings import resolution, warnings_of
+from synpriv.audit.intervals import draws, intervals, resampled
+from synpriv.audit.metrics import clopper_pearson
 from synpriv.data.draws import membership
 
 
 def rate(*, above: bool, resolvable: bool = True) -> dict:
     found = {"tpr": 0.5 if above else 0.01, "low": 0.4, "high": 0.6, "null_band": [0.0, 0.02]}
+    found |= {"p": 0.001 if above else 0.4, "expected_fpr": 0.022}
     return found | {"above_chance": above, "resolvable": resolvable}
 
 
 def report(strict: dict, lenient: dict, auc: float) -> dict:
     counts = {"num_undefined": 0, "num_canaries": 30, "num_models": 6, "n_out": 90}
-    band = {"auc": auc, "auc_null_band": [0.46, 0.54]}
+    band = {"auc": auc, "auc_p": 0.001 if auc > 0.54 else 0.5, "auc_null_band": [0.46, 0.54]}
     return {"tpr@fpr=0.001": strict, "tpr@fpr=0.1": lenient} | counts | band
 
 
@@ -48,16 +50,29 @@ def test_what_rates_and_auc_say_is_told_whenever_they_disagree(
 
 
 @pytest.mark.parametrize(("above", "verdict"), [(True, ": evidence"), (False, ": no evidence")])
-def test_a_rate_that_is_not_resolvable_is_a_statement_at_no_false_positive(
+def test_a_rate_that_is_not_resolvable_says_what_would_resolve_it(
     above: bool, verdict: str
 ) -> None:
     low = rate(above=above, resolvable=False)
-    warnings = warnings_of(report(low, low, 0.7 if above else 0.5))
-    (line,) = [warning for warning in warnings if "not resolvable" in warning]
-    assert line.startswith("tpr@fpr=0.001 and tpr@fpr=0.1 are not resolvable")
-    assert "1/n_out = 1/90" in line
-    assert "at 0 false positives of 90" in line
-    assert verdict in line
+    lines = [w for w in warnings_of(report(low, low, 0.5)) if "not resolvable" in w]
+    assert [line.partition(" ")[0] for line in lines] == ["tpr@fpr=0.001", "tpr@fpr=0.1"]
+    strict, lenient = lines
+    assert "0.001 of 90 non-members allows 0 false positives, 10 are needed" in strict
+    assert "(30 canaries x 668 models, or 3,334 x 6)" in strict
+    assert "(30 canaries x 8 models, or 34 x 6)" in lenient
+    assert "at an expected FPR of 2.20%" in strict
+    assert all(verdict in line for line in lines)
+
+
+def test_what_a_size_resolves_is_what_reports_of_it_say() -> None:
+    table = resolution((0.001, 0.01), [(30, 6), (500, 16), (500, 40)])
+    rows = [" ".join(line.split()) for line in table.splitlines()]
+    assert rows == [
+        "canaries x models FPR 0.001 FPR 0.01",
+        "30 x 6 no, 668 models would no, 68 models would",
+        "500 x 16 no, 40 models would yes",
+        "500 x 40 yes yes",
+    ]
 
 
 def gaussian(num_canaries: int, num_models: int, leak: float, seed: int = 0) -> tuple:
@@ -76,9 +91,10 @@ def test_a_perfect_leak_of_ninety_non_members_is_evidence() -> None:
     assert not strict["resolvable"]
     assert strict["above_chance"]
     assert (strict["low"], strict["high"]) == pytest.approx(clopper_pearson(90, 90))
-    (line,) = found["warnings"]
-    assert "100.0% [96.0%, 100.0%] of the members" in line
-    assert line.endswith("evidence of a leak")
+    strict_line, *_, last = found["warnings"]
+    assert "100.0% [96.0%, 100.0%] of the members at an expected FPR of 1.10%" in strict_line
+    assert all(line.endswith(": evidence of a leak") for line in found["warnings"])
+    assert "tpr@fpr=0.1" in last
 
 
 def test_inverted_scores_are_told_and_not_called_chance() -> None:
@@ -88,32 +104,15 @@ def test_inverted_scores_are_told_and_not_called_chance() -> None:
     assert "is below" in line
 
 
-def test_no_round_of_the_interval_at_no_false_positive_has_one() -> None:
-    # 998 of 1,000 would be one false positive; resampled counts are now above, now below that.
-    values, evidence = gaussian(499, 4, leak=2.5)
-    found, _ = audit(lambda _: values, evidence, null_rounds=5)
-    strict = found["tpr@fpr=0.001"]
-    assert not strict["resolvable"]
-    low, high = cluster_interval(values, evidence.member, [1e-9])[0]
-    assert [strict["low"], strict["high"]] == [low, high]
-    assert cluster_interval(values, evidence.member, [0.001])[0][1] > high
-
-
-def test_the_interval_at_no_false_positive_covers() -> None:
-    # How much a canary leaks is drawn per canary; the truth is the rate of very many of them at
-    # the threshold that this audit found.
-    def draw(num_canaries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(seed)
-        member = membership(num_canaries, 6, seed=seed)
-        own = rng.exponential(3.0, size=(num_canaries, 1))
-        return rng.normal(size=member.shape) + own * member, member
-
-    values, member = draw(40_000, 999)
-    population = values[member]
-    covered = []
-    for seed in range(100):
-        values, member = draw(30, seed)
-        truth = (population >= np.nextafter(values[~member].max(), np.inf)).mean()
-        low, high = cluster_interval(values, member, [1e-9], rounds=150)[0]
-        covered.append(low <= truth <= high)
-    assert np.mean(covered) >= 0.9
+def test_the_interval_of_what_is_not_resolvable_is_that_at_the_expected_fpr() -> None:
+    values, evidence = gaussian(100, 6, leak=2.5)
+    found, _ = audit(lambda _: values, evidence, null_rounds=5, bootstrap_rounds=200)
+    rate = found["tpr@fpr=0.01"]
+    assert (rate["false_positives"], rate["expected_fpr"]) == (3, 4 / 301)
+    assert not rate["resolvable"]
+    assert rate["low"] < rate["tpr"] < rate["high"]
+    models = np.arange(6)
+    drawn = draws(100, models, rounds=200)
+    sampled = resampled(values, evidence.member, [4 / 301], drawn)
+    (ends, _) = intervals(values, evidence.member, models, [4 / 301], sampled)
+    assert [rate["low"], rate["high"]] == ends.tolist()

@@ -97,7 +97,7 @@ def test_incomplete_cells_are_compared_with_whole_pairs(seeds: list[int]) -> Non
         with pytest.raises(ValueError, match="LiRA needs 3 models IN and OUT per canary"):
             lira(given)
         return
-    statistic = lira(given)["all/hinge/trained"]
+    statistic = lira(given)["all/hinge/trained_label"]
     assert np.isfinite(statistic).all()
     np.testing.assert_allclose(statistic, by_loop(given, scores, 4.0).mean(axis=2), **CLOSE)
 
@@ -159,7 +159,7 @@ def test_views_in_small_blocks_give_the_same_numbers(
     given = evidence(design, 7, 8, num_views=26)  # more than one product of views holds
     whole = lira(given)
     expected = by_loop(given, given.scores("logit"), 4.0).mean(axis=2)
-    np.testing.assert_allclose(whole["all/logit/trained"], expected, **CLOSE)
+    np.testing.assert_allclose(whole["all/logit/trained_label"], expected, **CLOSE)
     monkeypatch.setattr(module, "_BLOCK", 3 * 4 * 7 * 8)  # three views of the four scores
     for name, statistic in lira(given).items():
         np.testing.assert_allclose(statistic, whole[name], **CLOSE)
@@ -173,7 +173,7 @@ def test_a_row_that_is_short_spoils_only_itself(design: str) -> None:
     member = given.member.copy()
     member[3] = np.arange(8) < 1
     given = dataclasses.replace(given, member=member)
-    found = lira(given)["all/hinge/trained"]
+    found = lira(given)["all/hinge/trained_label"]
     np.testing.assert_allclose(
         found, by_loop(given, given.scores("hinge"), 4.0).mean(axis=2), **CLOSE
     )
@@ -241,7 +241,7 @@ def test_a_perfect_leak_is_finite_and_reads_as_one(
 ) -> None:
     given = evidence(design, 100, num_models)
     given.logits[np.arange(100), :, :, given.labels] += np.float32(size) * given.member[:, :, None]
-    found = lira(given)["all/hinge/trained"]
+    found = lira(given)["all/hinge/trained_label"]
     usable = np.isfinite(found)
     assert usable.mean() > 0.9
     assert tpr_at_fpr(found[usable], given.member[usable], 0.001) == 1.0
@@ -277,27 +277,27 @@ def test_views_scores_and_labels_restrict_the_set() -> None:
         f"{views}/{score}/{label}"
         for views in ("all", "view0")
         for score in ("hinge", "logit")
-        for label in ("trained", "true")
+        for label in ("trained_label", "true_label")
     }
-    (only,) = lira(given, views=["view0"], scores=["logit"], labels=["true"]).items()
-    assert only[0] == "view0/logit/true"
-    np.testing.assert_array_equal(only[1], whole["view0/logit/true"])
+    (only,) = lira(given, views=["view0"], scores=["logit"], labels=["true_label"]).items()
+    assert only[0] == "view0/logit/true_label"
+    np.testing.assert_array_equal(only[1], whole["view0/logit/true_label"])
 
 
 def test_view_0_is_the_unmodified_image_alone() -> None:
     given = evidence("paired", 6, 8, num_views=5)
     cut = dataclasses.replace(given, logits=given.logits[:, :, :1])
     for score in ("hinge", "logit"):
-        name = f"{score}/trained"
+        name = f"{score}/trained_label"
         np.testing.assert_array_equal(lira(given)[f"view0/{name}"], lira(cut)[f"all/{name}"])
 
 
 def test_clean_canaries_have_one_label() -> None:
     given = evidence("paired", 6, 8)
     clean = dataclasses.replace(given, true_labels=given.labels)
-    assert {name.split("/")[2] for name in lira(clean)} == {"trained"}
-    assert set(lira(clean, labels=["true"], views=["all"], scores=["hinge"])) == {
-        "all/hinge/trained"
+    assert {name.split("/")[2] for name in lira(clean)} == {"trained_label"}
+    assert set(lira(clean, labels=["true_label"], views=["all"], scores=["hinge"])) == {
+        "all/hinge/trained_label"
     }
 
 
@@ -306,7 +306,11 @@ def test_clean_canaries_have_one_label() -> None:
     [
         ("views", ["first"], r"attack\.views=\['first'\]: must be one or more of all, view0"),
         ("scores", [], r"attack\.scores=\[\]: must be one or more of hinge, logit"),
-        ("labels", ["true", "true"], r"attack\.labels=.*: must be one or more of trained, true"),
+        (
+            "labels",
+            ["true_label", "true_label"],
+            r"attack\.labels=.*: must be one or more of trained_label, true_label",
+        ),
         ("shrinkage", -1.0, r"attack\.shrinkage=-1\.0: must be 0 or more"),
     ],
 )

@@ -1,4 +1,4 @@
-"""ROC and its summaries against scikit-learn, scipy and loops; how honest the intervals are."""
+"""ROC and its summaries against scikit-learn, scipy and loops."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,12 @@ from synpriv.audit.metrics import (
     auc,
     balanced_accuracy,
     clopper_pearson,
-    cluster_interval,
     effect_size,
-    null_readings,
+    expected_fpr,
+    needed,
     operating_point,
+    readings,
+    resolvable,
     roc,
     tpr_at_fpr,
 )
@@ -149,7 +151,34 @@ def test_wrong_input_is_refused() -> None:
             tpr_at_fpr(values, member, fpr)
 
 
-# --- intervals -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(("fpr", "n_out"), [(0.01, 1000), (0.001, 1000), (0.001, 300), (0.1, 99)])
+def test_expected_fpr_is_what_new_non_members_meet(fpr: float, n_out: int) -> None:
+    # Uniform values: beyond a threshold t lie 1 - t of the population.
+    rng = np.random.default_rng(0)
+    met = []
+    for _ in range(400):
+        values, member = rng.random(n_out + 1), np.arange(n_out + 1) == 0
+        values[0] = -1.0
+        k = operating_point(values, member, fpr).false_positives
+        met.append(1 - np.sort(values[1:])[::-1][k])  # the first one that is not let through
+    expected = expected_fpr(fpr, n_out)
+    assert np.mean(met) == pytest.approx(expected, abs=4 * np.std(met) / np.sqrt(400))
+    assert operating_point(values, member, fpr).expected_fpr == expected
+
+
+def test_what_resolves_a_rate() -> None:
+    assert [needed(fpr) for fpr in (0.1, 0.01, 0.001)] == [100, 1000, 10_000]
+    assert resolvable(0.01, 1000)
+    assert not resolvable(0.01, 999)
+
+
+@pytest.mark.parametrize("levels", [3, 10**9])
+def test_readings_are_the_rates_and_the_auc_of_what_is_finite(levels: int) -> None:
+    values, member = sample(0, levels)
+    gaps = np.append(values, [np.nan, -np.inf])
+    expected = [*(tpr_at_fpr(values, member, fpr) for fpr in (0.01, 0.1)), auc(values, member)]
+    read = readings(gaps, np.append(member, [True, False]), (0.01, 0.1))
+    np.testing.assert_array_equal(read, expected)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 7), (3, 7), (7, 7), (1, 1000), (990, 1000)])
@@ -157,120 +186,3 @@ def test_wrong_input_is_refused() -> None:
 def test_clopper_pearson_is_scipys(successes: int, trials: int, level: float) -> None:
     expected = binomtest(successes, trials).proportion_ci(level, method="exact")
     assert clopper_pearson(successes, trials, level=level) == pytest.approx(tuple(expected))
-
-
-def leaky(
-    num_canaries: int, num_models: int, seed: int, *, leak: float = 2.0
-) -> tuple[Floats, Bools]:
-    """Half the canaries leak fully by `leak` standard deviations, the others not at all."""
-    rng = np.random.default_rng(seed)
-    member = membership(num_canaries, num_models, seed=seed)
-    values = rng.normal(size=member.shape)
-    values += leak * member * (np.arange(num_canaries) % 2)[:, None]
-    return values, member
-
-
-FPRS = (0.01, 0.1)
-
-
-def binomial(values: Floats, member: Bools, fpr: float) -> tuple[float, float]:
-    point = operating_point(values, member, fpr)
-    return clopper_pearson(round(point.tpr * point.n_in), point.n_in)
-
-
-@pytest.mark.parametrize("leak", [0.0, 2.0, 50.0])
-def test_interval_contains_the_estimate_and_the_binomial(leak: float) -> None:
-    values, member = leaky(40, 8, 0, leak=leak)
-    interval = cluster_interval(values, member, FPRS, rounds=200)
-    assert interval.shape == (2, 2)
-    for (low, high), fpr in zip(interval, FPRS, strict=True):
-        floor, ceiling = binomial(values, member, fpr)
-        assert 0 <= low <= floor <= tpr_at_fpr(values, member, fpr) <= ceiling <= high <= 1
-
-
-def test_interval_is_wider_when_canaries_come_in_clusters() -> None:
-    # Half the canaries leak fully: 40 canaries, not 640 pairs, say how many leak.
-    values, member = leaky(40, 32, 0, leak=50.0)
-    low, high = cluster_interval(values, member, [0.1], rounds=200)[0]
-    floor, ceiling = binomial(values, member, 0.1)
-    assert high - low > 2 * (ceiling - floor)
-
-
-def test_interval_follows_its_seed() -> None:
-    values, member = leaky(20, 8, 0)
-    first, again, other = (
-        cluster_interval(values, member, FPRS, rounds=50, seed=seed) for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_a_certain_leak_still_has_an_interval() -> None:
-    member = membership(20, 8, seed=0)
-    low, high = cluster_interval(member.astype(float), member, [0.01], rounds=50)[0]
-    assert (low, high) == pytest.approx(clopper_pearson(80, 80))
-    assert low < 0.97
-
-
-def test_interval_leaves_nan_out() -> None:
-    values, member = leaky(20, 8, 0)
-    with_gap = np.concatenate([values, np.full((20, 2), np.nan)], axis=1)
-    longer = np.concatenate([member, np.ones((20, 2), dtype=bool)], axis=1)
-    interval = cluster_interval(with_gap, longer, FPRS, rounds=200)
-    for (low, high), fpr in zip(interval, FPRS, strict=True):
-        floor, ceiling = binomial(values, member, fpr)  # of the 80 members with a value
-        assert low <= floor
-        assert high >= ceiling
-
-
-def test_interval_covers_when_canaries_differ() -> None:
-    # How much a canary leaks is drawn per canary; the truth is the TPR of very many of them.
-    def audit(num_canaries: int, num_models: int, seed: int) -> tuple[Floats, Bools]:
-        rng = np.random.default_rng(seed)
-        member = membership(num_canaries, num_models, seed=seed)
-        own = rng.exponential(1.5, size=(num_canaries, 1))
-        return rng.normal(size=member.shape) + own * member, member
-
-    truth = tpr_at_fpr(*audit(40_000, 8, 999), 0.1)
-    covered = []
-    for seed in range(100):
-        low, high = cluster_interval(*audit(40, 8, seed), [0.1], rounds=150)[0]
-        covered.append(low <= truth <= high)
-    assert np.mean(covered) >= 0.9
-
-
-# --- the randomisation test ----------------------------------------------------------------------
-
-
-def test_shuffled_membership_reads_about_the_fpr() -> None:
-    values, member = leaky(100, 16, 0, leak=50.0)  # the leak itself must not count
-    read = null_readings(lambda _: values, member, [0.05, 0.2], rounds=100)
-    assert read.shape == (100, 3)
-    np.testing.assert_allclose(read.mean(axis=0), [0.05, 0.2, 0.5], atol=0.01)
-
-
-def test_shuffling_keeps_the_number_of_models_per_canary() -> None:
-    seen: list[Bools] = []
-
-    def attack(member: Bools) -> Floats:
-        seen.append(member)
-        return np.arange(member.size, dtype=float).reshape(member.shape)
-
-    member = membership(12, 8, seed=0)
-    member[0] = np.arange(8) < 3
-    before = member.copy()
-    null_readings(attack, member, [0.1], rounds=5, seed=3)
-    np.testing.assert_array_equal(member, before)
-    assert all((each.sum(1) == member.sum(1)).all() for each in seen)
-    assert not any(np.array_equal(each, member) for each in seen)
-
-
-def test_the_null_follows_its_seed_and_leaves_nan_out() -> None:
-    values, member = leaky(20, 8, 0)
-    values[0, 0] = np.nan
-    first, again, other = (
-        null_readings(lambda _: values, member, [0.1], rounds=10, seed=seed) for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert np.isfinite(first).all()

@@ -13,7 +13,7 @@ from synpriv.audit.scores import SCORES, Floats
 
 DESIGNS = ("paired", "balanced", "bernoulli")
 T = TypeVar("T")
-LABELS = ("trained", "true")
+LABELS = ("trained_label", "true_label")
 _BLOCK = 1 << 22  # logits turned into float64 at once
 
 
@@ -59,15 +59,15 @@ class Evidence:
         whole = np.flatnonzero(self.pair[order][1:] == self.pair[order][:-1])
         return order[whole], order[whole + 1]
 
-    def scores(self, name: str, label: str = "trained") -> Floats:
-        """Scores `name` of the `trained` or the `true` labels: float64 [C,S,Q], not to modify.
+    def scores(self, name: str, label: str = "trained_label") -> Floats:
+        """Scores `name` of the `trained_label` or the `true_label`: float64 [C,S,Q], not to modify.
 
         Computed once. In memory they lie as [Q,S,C], as leave-one-out goes through them.
         """
         return self.kept(f"{name} {label}", lambda: self._scores_of(name, label))
 
     def _scores_of(self, name: str, label: str) -> Floats:
-        labels = {"trained": self.labels, "true": self.true_labels}[label]
+        labels = {"trained_label": self.labels, "true_label": self.true_labels}[label]
         num_canaries, *shape, _ = self.logits.shape
         found = np.empty((*shape[::-1], num_canaries)).T
         step = max(1, _BLOCK // self.logits[0].size)

@@ -77,9 +77,10 @@ def _rate_at(inside: NDArray, outside: NDArray, fpr: float) -> Floats:
     """TPR [b] at a population FPR from counts above each threshold, [G,b].
 
     The threshold that allows k false positives of n is the k+1st largest non-member, whose expected
-    FPR is (k+1)/(n+1): between the whole k around fpr * (n+1) - 1 the TPR is interpolated.
+    FPR is (k+1)/(n+1): between the whole k around fpr * (n+1) - 1 the TPR is interpolated. No k is
+    below 0.
     """
-    allowed = fpr * (outside[-1] + 1) - 1
+    allowed = np.maximum(fpr * (outside[-1] + 1) - 1, 0)
     below = np.floor(allowed + 1e-9)
     part = np.clip(allowed - below, 0, 1)
     top = min(len(outside), int(3 * fpr * outside[-1].max()) + int(inside[-1].max()) + 40)
@@ -90,7 +91,7 @@ def _rate_at(inside: NDArray, outside: NDArray, fpr: float) -> Floats:
         if (last == top - 1).any():
             last = (outside <= k).sum(axis=0) - 1
         found = inside[np.maximum(last, 0), column]
-        rates.append(np.where((last >= 0) & (k >= 0), found, 0) / np.maximum(inside[-1], 1))
+        rates.append(np.where(last >= 0, found, 0) / np.maximum(inside[-1], 1))
     return (1 - part) * rates[0] + part * rates[1]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 Floats = NDArray[np.float64]
 
@@ -16,26 +15,33 @@ Floats = NDArray[np.float64]
 def hinge(logits: ArrayLike, labels: ArrayLike) -> Floats:
     """z_y - max over k != y of z_k. logits [C,...,K], labels [C] -> [C,...]."""
     own, others = _split(logits, labels)
-    return own - others.max(axis=-1)
+    return own - others.max(axis=0)
 
 
 def logit(logits: ArrayLike, labels: ArrayLike) -> Floats:
     """z_y - logsumexp over k != y of z_k = log p/(1-p). logits [C,...,K], labels [C] -> [C,...]."""
     own, others = _split(logits, labels)
-    return own - logsumexp(others, axis=-1)
+    largest = others.max(axis=0)
+    centre = np.where(np.isfinite(largest), largest, 0.0)
+    others -= centre
+    with np.errstate(divide="ignore"):
+        return own - (centre + np.log(np.exp(others, out=others).sum(axis=0)))
 
 
 def _split(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
-    """The label's logit [C,...] and all logits with that one at minus infinity [C,...,K]."""
-    others = np.array(logits, dtype=np.float64)  # always a copy
-    labels = np.asarray(labels)
-    if others.ndim < 2 or labels.shape != others.shape[:1] or others.shape[-1] < 2:
-        raise ValueError(f"logits {others.shape} and labels {labels.shape}: need [C,...,K>=2], [C]")
-    if labels.size and not 0 <= labels.min() <= labels.max() < others.shape[-1]:
-        raise ValueError(f"labels {labels.min()}..{labels.max()}: need 0..{others.shape[-1] - 1}")
+    """The label's logit [C,...] and all logits with that one at minus infinity [K,C,...].
+
+    Classes come first: sums and maxima over few classes are slow along the last axis.
+    """
+    given, labels = np.asarray(logits), np.asarray(labels)
+    if given.ndim < 2 or labels.shape != given.shape[:1] or given.shape[-1] < 2:
+        raise ValueError(f"logits {given.shape} and labels {labels.shape}: need [C,...,K>=2], [C]")
+    if labels.size and not 0 <= labels.min() <= labels.max() < given.shape[-1]:
+        raise ValueError(f"labels {labels.min()}..{labels.max()}: need 0..{given.shape[-1] - 1}")
+    others = np.array(np.moveaxis(given, -1, 0), dtype=np.float64, order="C")  # always a copy
     rows = np.arange(len(labels))
-    own = others[rows, ..., labels]  # [C,...]
-    others[rows, ..., labels] = -np.inf
+    own = others[labels, rows]  # [C,...]
+    others[labels, rows] = -np.inf
     return own, others
 
 

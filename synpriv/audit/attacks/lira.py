@@ -36,8 +36,8 @@ def lira(
     """Log-likelihood ratios: a statistic [C,S] for each view set, score and label, by name.
 
     Names are `<views>/<score>/<label>`. views: `all` is the mean over the views of their log
-    ratios, `view0` the ratio of the unmodified image. labels: the `trained` (wrong) one or the
-    `true` one of a canary; variants on the true label are left out where all labels are true.
+    ratios, `view0` the ratio of the unmodified image. labels: the `trained_label` (wrong) or the
+    `true_label` of a canary; variants on the latter are left out where all labels are true.
     shrinkage: as in `log_ratios`.
     """
     for option, given, allowed in (
@@ -50,7 +50,7 @@ def lira(
                 f"attack.{option}={list(given)}: must be one or more of {', '.join(allowed)}"
             )
     if np.array_equal(evidence.labels, evidence.true_labels):
-        labels = ("trained",)  # they are the true ones
+        labels = ("trained_label",)  # they are the true ones
     kinds = list(product(scores, labels))
     found = log_ratios(
         [_aligned(evidence, *kind) for kind in kinds],

@@ -38,7 +38,7 @@ def lira_parent(
     num_views = evidence.logits.shape[2]
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
-    values = by_view_of(evidence, score, "trained").values[:queries]
+    values = by_view_of(evidence, score, "trained_label").values[:queries]
     return gaussian(values, references_of(evidence, equalise=equalise), variance=variance)
 
 
