@@ -196,13 +196,16 @@ def make(request: Request, attack: Attack) -> Report:
         **statistics,
         "inputs_sha256": _inputs_sha256(request),
     }
-    report["warnings"] += content.warnings_of(cell.num_models, runs, report)
-    report["warnings"] += content.warnings_of_accuracy(report)
+    # What concerns every number comes before what is said of one.
+    report["warnings"][:0] = [
+        *content.warnings_of(cell.num_models, runs, report),
+        *content.warnings_of_accuracy(report),
+    ]
     usable = np.isfinite(statistic)
     curve = roc(statistic[usable], evidence.member[usable])
     arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}
     arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
     pictures = {request.file.with_suffix(".png").name: figure.png([(report, curve)])}
-    if closest := cell.pairs(seeds):
-        pictures[reports.CLOSEST] = pairs.png(closest, title=cell.name)
+    if "nearness" in report and (shown := pairs.closest(cell.pairs(seeds), evidence, seeds, 10)):
+        pictures[reports.CLOSEST] = pairs.png(shown, report["nearness"], title=cell.name)
     return reports.save(request.file, report, arrays, pictures)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from synpriv import audits, pipeline, terminal
-from synpriv.report import names, table, trade_off
+from synpriv.report import marks, page, table, trade_off
 from synpriv.results import store
 from synpriv.results.reports import Report
 from synpriv.shadow.cells import cell_of
@@ -80,7 +80,7 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
     configs = list(configs)
     reports: list[Report] = []
     lines: list[str] = []
-    drawn: list[str] = []
+    drawn: list[Path] = []
     for cell, file, complete, grows, report in outcomes(configs):
         if not complete:
             lines.append(what_is_missing(cell, hints=hints, grows=grows))
@@ -88,31 +88,54 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
             lines.append(f"{cell.folder}: no report of attack={file.stem} from these models")
         if report is not None:
             reports.append(report)
-            pictures = [file.with_name(name) for name in report["files"] if name.endswith(".png")]
-            drawn.append(", ".join(map(str, pictures)))
-    pairs = zip(names.distinct_names(reports), drawn, strict=True)
-    lines += [f"pictures of {name}: {pictures}" for name, pictures in pairs]
+            drawn += [file.with_name(name) for name in report["files"] if name.endswith(".png")]
+    lines += _pictures(drawn)
     for place in dict.fromkeys(Path(cfg.results) for cfg in configs):
         if not place.is_absolute():  # it follows the folder that the command was started in
             lines.append(f"{place} is {place.absolute()}")
     plain = [terminal.one_line(line) for text in lines for line in text.splitlines()]
-    return "\n".join(["", *([table.text(reports)] if reports else []), *plain])
+    return "\n".join(["", *([_table(reports, configs)] if reports else []), *plain])
+
+
+def _table(reports: Sequence[Report], configs: Sequence[DictConfig]) -> str:
+    """What is printed of the reports; a study or a command writes everything else."""
+    marked, family = marks.corrected(reports)
+    place = configs[0].reports or configs[0].results
+    command = f"python -m synpriv.report {place} writes report.md"
+    rest = f"{_study_file(configs)}.md" if configs[0].study else command
+    return table.text(marked, family=family, rest=rest)
+
+
+def _pictures(drawn: Sequence[Path]) -> list[str]:
+    """All pictures of one cell, else where they lie."""
+    folders = list(dict.fromkeys(file.parent for file in drawn))
+    if len(folders) == 1:
+        return [f"pictures: {', '.join(map(str, drawn))}"]
+    places = dict.fromkeys(folder.parent for folder in folders)
+    named = ", ".join(dict.fromkeys(file.name for file in drawn))
+    return [f"pictures: {named} in the folder of each cell below {place}" for place in places]
+
+
+def _study_file(configs: Sequence[DictConfig]) -> Path:
+    """Table and figure of a study, named by it and its attacks, without their endings."""
+    results = Path(configs[0].reports or configs[0].results)
+    return results / "-".join([configs[0].study, *dict.fromkeys(c.attack.name for c in configs)])
 
 
 def write_study(configs: Sequence[DictConfig]) -> str:
     """Write a sweep's figure and table, named by study and attack; returns what was written."""
-    study, results = configs[0].study, Path(configs[0].reports or configs[0].results)
-    name = "-".join([study, *dict.fromkeys(cfg.attack.name for cfg in configs)])
+    study, file = configs[0].study, _study_file(configs)
     found = outcomes(configs)
     reports = [outcome.report for outcome in found if outcome.report is not None]
     missing = [outcome.cell.name for outcome in found if outcome.report is None]
     if not reports:
         return f"study {study}: no audited cell yet"
-    drawn = trade_off.draw_groups(reports, results / name, missing=len(missing))
+    marked, family = marks.corrected(reports)
+    drawn = trade_off.draw_groups(marked, file, family=family, missing=len(missing))
     pictures = [file.name for file in drawn]
-    content = table.markdown(reports, pictures=pictures)
+    content = page.markdown(marked, family=family, pictures=pictures)
     content += "".join(f"- {cell}: missing, not audited yet\n" for cell in missing)
-    store.write_bytes(results / f"{name}.md", content.encode())
-    store.write_bytes(results / f"{name}.csv", table.as_csv(reports).encode())
+    store.write_bytes(file.with_name(f"{file.name}.md"), content.encode())
+    store.write_bytes(file.with_name(f"{file.name}.csv"), table.as_csv(reports).encode())
     lack = f" ({len(missing)} cells are missing)" if missing else ""
-    return f"study {study}{lack}: {', '.join([f'{results / name}.md', f'{name}.csv', *pictures])}"
+    return f"study {study}{lack}: {', '.join([f'{file}.md', f'{file.name}.csv', *pictures])}"

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Compose, RunPy
+from example_reports import report_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synpriv import cli, terminal
 from synpriv.audit.metrics import Roc
-from synpriv.report import figure, inert, pairs, table, trade_off
+from synpriv.audit.nearness import Rank
+from synpriv.report import figure, inert, marks, page, pairs, table, trade_off
 from synpriv.results import reports
 from synpriv.shadow import check
 
@@ -68,23 +70,17 @@ anything = st.text(st.characters(), max_size=30) | st.text(
 
 def a_report(text: str, cell: str = "cell") -> dict:
     """A report as another person may have written it: `text` wherever there is a text."""
-    rate = {"tpr": 0.5, "low": 0.4, "high": 0.6, "fpr": 0.0, "null_band": [0.0, 0.1]}
-    rate |= {"above_chance": True, "resolvable": True}
-    return {
-        "cell": cell,
-        **dict.fromkeys(("method", "dataset", "canary", "membership", "attack"), text),
+    whole = report_of(text, cell=cell, dataset=text, canary=text, attack=text, membership=text)
+    return whole | {
         "attack_options": {"note": text},
-        "settings": {"method.name": text, "method.note": f"{cell}{text}"},
-        **{"partial": False, "num_models": 4, "num_canaries": 5, "n_in": 10, "n_out": 10},
-        **{"auc": 0.9, "auc_null_band": [0.4, 0.6], "balanced_accuracy": 0.8},
-        **{"epsilon_audited": 0.5, "epsilon_audited_largest": 1.0, "provenance": [text]},
-        "test_accuracy": {"mean": 0.9, "sd": 0.01, "n": 4},
-        "train_s": {"mean": 1.5, "sd": 0.1, "n": 4},
-        **dict.fromkeys(("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"), rate),
-        "data": {"in_words": text, "warnings": [], "sha256": text},
-        "warnings": [text],
+        "settings": {"method.name": text, "method.note": f"{cell}{text}", "model.x": text},
+        **{"provenance": [text], "warnings": [text], "definitions": {"note": text}},
+        "variants": {text: {"auc": 0.5}},
+        "variants_chosen": {text: 1.0},
+        "data": {"in_words": text, "warnings": [], "sha256": text, "num_private": 9},
         "tuning": {"num_trials": 1, "distribution": text},
-        **{"seeds": [0, 1, 2, 3], "num_planned": 4, "null_auc": 0.5, "inputs_sha256": text},
+        **{"inputs_sha256": text, "canaries_sha256": text},
+        **{"accuracy": {"mean": 0.9, "se": 0.1, "n": 4, "source": text, "wrong_labels": 0.5}},
     }
 
 
@@ -112,13 +108,18 @@ def test_a_reader_of_markdown_sees_the_text_and_nothing_else(text: str) -> None:
 
 @every_hostile
 def test_markdown_of_a_foreign_report_holds_no_markup_of_it(text: str) -> None:
-    written = table.markdown([a_report(text), a_report(text, "other")], pictures=["report.png"])
+    reports = [a_report(text), a_report(text, "other")]
+    written = page.markdown(reports, family=marks.ALONE, pictures=["report.png"])
     lines = written.splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert "<" not in written
     links = re.findall(r"(?<!\\)\]\(", written)
     assert len(links) == 1  # our own picture
-    assert len([line for line in lines if line.startswith(("- ", "#", "1.", "=", ">"))]) == 3
+    ours = len(table.MARKS) + 1 + len(table.LEGEND.splitlines())  # marks, family, columns
+    told = 2 + 1 + 1  # warnings, data, definitions
+    headings = 2 + 2
+    special = [line for line in lines if line.startswith(("- ", "#", "1.", "=", ">"))]
+    assert len(special) == ours + told + headings
     written.encode()  # halves of characters, as of a damaged file name, cannot be
 
 
@@ -130,7 +131,7 @@ def test_a_spreadsheet_calculates_nothing_and_numbers_stay_numbers(text: str) ->
     for value in (value for row in rows for value in row):
         assert not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d")), value
     named = dict(zip(rows[0], rows[1], strict=True))
-    assert (float(named["auc"]), int(named["n_in"])) == (0.9, 10)
+    assert (float(named["auc"]), int(named["n_in"])) == (0.75, 16_000)
     assert named["dataset"].removeprefix("'") == terminal.one_line(text)
 
 
@@ -175,11 +176,12 @@ def test_a_class_or_a_file_named_to_steer_a_terminal_is_spelt(
 
 @every_hostile
 def test_the_table_of_a_foreign_report_is_plain_lines(text: str) -> None:
-    printed = table.text([a_report(text), a_report(text, "other")])
+    reports = [a_report(text), a_report(text, "other")]
+    printed = table.text(reports, family=marks.ALONE, rest=text)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", printed)
     lines = printed.splitlines()
-    column = lines[0].index("TPR@0.1%FPR")
-    assert [line[column - 2 : column + 6] for line in lines[2:4]] == ["  50.00%"] * 2
+    column = lines[0].index("TPR@1%FPR")
+    assert [line[column - 2 : column + 7] for line in lines[2:4]] == ["  50.0% ["] * 2
 
 
 def test_a_formula_in_a_name_is_drawn_as_it_is_written(
@@ -193,11 +195,13 @@ def test_a_formula_in_a_name_is_drawn_as_it_is_written(
     audits = [a_report(name, f"cell{i}") for i, name in enumerate(names)]
     curve = Roc(*[np.array([0.0, 0.5, 1.0])] * 3)
     figure.png([(report, curve) for report in audits])
-    trade_off.draw(audits, tmp_path / "trade_off")
+    trade_off.draw(audits, tmp_path / "trade_off", family=marks.ALONE)
     image = np.zeros((1, 1, 2, 2), dtype=np.uint8)
     pair = {"images": image, "synthetic": image, "canary": np.zeros(1, int)}
     pair |= {"distance": np.ones(1), "closer": np.ones(1)}
-    pairs.png([(0, pair)], title=names[0], num=1)
+    row = {name: values[0] for name, values in pair.items()}
+    near = {"nearer": 1, "pairs": 2, "chance": 1.0, "p": 0.5, "above_chance": False}
+    pairs.png([pairs.Shown(0, row, Rank(0, 1))], near, title=names[0], num=1)
     (legend,) = drawn[0].legends
     # mathtext has its own parser: what it leaves alone is text
     texts = [text.get_text() for text in legend.get_texts()]
@@ -227,7 +231,7 @@ def test_a_picture_lies_in_the_folder_whatever_the_report_calls_itself(
     reports = [a_report(name, f"cell{i}{j}") for i, name in enumerate(names) for j in (0, 1)]
     inside = tmp_path / "a" / "b" / "results"
     inside.mkdir(parents=True)
-    drawn = trade_off.draw_groups(reports, inside / "trade_off")
+    drawn = trade_off.draw_groups(reports, inside / "trade_off", family=marks.ALONE)
     assert len(set(drawn)) == 4
     assert {file.parent for file in drawn} == {inside}
     assert all(file.is_file() for file in drawn)
@@ -238,10 +242,10 @@ C_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE"
 PRINTS = """
 import json, sys
 from synpriv import cli
-from synpriv.report import table
+from synpriv.report import marks, table
 reports, folder = json.loads(sys.argv[1]), sys.argv[2]
 def main():
-    print(table.text(reports))
+    print(table.text(reports, family=marks.ALONE, rest=folder))
     print("folder", folder)
     print("folder", folder, file=sys.stderr)
 sys.argv[1:] = []
@@ -273,9 +277,9 @@ def test_no_line_is_lost_to_the_encoding_of_a_terminal(env: dict[str, str]) -> N
     encoding = env.get("PYTHONIOENCODING", "ascii")
     lines = answer.stdout.decode(encoding).splitlines()
     sign = "+-" if encoding == "ascii" else "\N{PLUS-MINUS SIGN}"
-    assert f"0.900 {sign} 0.010" in lines[2]
-    column = lines[0].index("TPR@0.1%FPR")
-    assert [line[column - 2 : column + 6] for line in lines[2:4]] == ["  50.00%"] * 2
+    assert f"0.900 {sign} 0.196" in lines[2]
+    column = lines[0].index("TPR@1%FPR")
+    assert [line[column - 2 : column + 7] for line in lines[2:4]] == ["  50.0% ["] * 2
     assert ("..." if encoding != "utf-8" else "\N{HORIZONTAL ELLIPSIS}") in lines[2]
     assert lines[-1].startswith("folder m")
     assert answer.stderr.decode(encoding).splitlines()[-1] == lines[-1]

@@ -232,8 +232,8 @@ def test_the_objective_is_a_number_of_the_report(make: Make, no_training: None) 
 def test_the_summary_holds_the_table_and_the_picture(make: Make) -> None:
     cell = cell_of(make())
     text = summary.summary([make("seed=0"), make("seed=1")])
-    assert text.count(f"pictures of {NAME}: {cell.folder / 'lira.png'}") == 1
-    assert "TPR@0.1%FPR [95%]" in text
+    assert text.count(f"pictures: {cell.folder / 'lira.png'}") == 1
+    assert "TPR@1%FPR [95%]" in text
     assert "not resolvable" in text  # 120 non-members cannot show one in a thousand
 
 

@@ -1,6 +1,5 @@
 """The table, the files and the figure that people look at."""
 
-import copy
 import csv
 import functools
 import io
@@ -9,89 +8,135 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_reports import report_of
 from matplotlib.figure import Figure
 
-from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
-from synpriv.data.draws import membership
-from synpriv.report import content, figure, names, pairs, table, trade_off
+from synpriv.report import content, figure, names, page, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
 from synpriv.results.reports import save
 
-
-def report_of(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
-    return copy.deepcopy(_audited(leak, method))
-
-
-@functools.cache
-def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    member = membership(50, 64, seed=0)
-    labels = np.zeros(50, dtype=np.int64)
-    logits = rng.normal(size=(50, 64, 1, 3)).astype(np.float32)
-    logits[:, :, 0, 0] += leak * member
-
-    def attack(evidence: Evidence) -> np.ndarray:
-        return evidence.logits[:, :, 0, 0].astype(float)
-
-    statistics, statistic = audit(attack, Evidence(logits, member, labels, labels), null_rounds=40)
-    heading = {
-        "cell": f"{method}-digits-mislabelled-0123abcd",
-        "method": method,
-        "dataset": "digits",
-        "canary": "mislabelled",
-        "membership": "balanced",
-        "attack": "threshold",
-        "attack_options": {"score": "hinge"},
-        "settings": {"method.name": method, "method.num_epochs": 3},
-        "partial": False,
-        "test_accuracy": {"mean": 0.95, "sd": 0.01, "n": 64},
-        "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
-        "provenance": ["pixels", "labels"],
-        "data": {"in_words": "1,000 private images", "warnings": [], "sha256": "0"},
-        "tuning": {"num_trials": 1, "distribution": "logarithmic"},
-        "seeds": list(range(64)),
-        "num_planned": 64,
-        "inputs_sha256": "0",
-    }
-    return heading | statistics, statistic, member
+draw_groups = functools.partial(trade_off.draw_groups, family="alone")
+CURVE = roc(np.array([0.9, 0.4, 0.6, 0.1]), np.array([True, True, False, False]))
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for leak, method in ((3.0, "undefended"), (0.0, "distill_dm")):
-        report, statistic, member = report_of(leak, method)
+    leaky = report_of("undefended", tpr=0.4321)
+    words = "tpr@fpr=0.01 = 0.0110 is no evidence of a leak"
+    for report in (leaky, report_of("distill_dm", tpr=0.011, p=0.4, warnings=[words])):
         file = tmp_path / report["cell"] / "threshold.json"
-        curve = roc(statistic, member)
-        arrays = {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
-        save(file, report, arrays, {"threshold.png": figure.png([(report, curve)])})
+        arrays = {"roc_fpr": CURVE.fpr, "roc_tpr": CURVE.tpr}
+        save(file, report, arrays, {"threshold.png": b"picture"})
     return tmp_path
+
+
+def text_of(reports: list[dict]) -> str:
+    return table.text(reports, family="alone", rest="report.md")
+
+
+def markdown_of(reports: list[dict], *pictures: str) -> str:
+    return page.markdown(reports, family="alone", pictures=pictures)
+
+
+def shown(report: dict, column: str) -> str:
+    """What stands in a column of a report's row."""
+    (row,) = table.rows_of([report])
+    return row[table.HEADER.index(column)]
 
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn."""
+    """The figures that are drawn, without the seconds that writing them takes."""
     from matplotlib import pyplot as plt
 
     figures: list[Figure] = []
     monkeypatch.setattr(plt, "close", figures.append)
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     return figures
+
+
+@pytest.fixture
+def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which figures there are matters, not what is in them."""
+    monkeypatch.setattr(
+        trade_off, "draw", lambda _, file, **__: file.with_suffix(".png").write_bytes(b"picture")
+    )
 
 
 def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: Path) -> None:
     reports = [report for report, _ in audited(results)]
-    text = table.text(reports)
-    leaky = next(r for r in reports if r["method"] == "undefended")
-    assert f"{leaky['tpr@fpr=0.01']['tpr']:.2%}" in text
-    assert "1600/1600" in table.markdown(reports, pictures=[])
-    assert r"\* no more than chance" in table.markdown(reports, pictures=[])  # else a list's bullet
-    assert "pixels, labels" in table.markdown(reports, pictures=[])
-    assert max(map(len, text.splitlines()[:3])) < 120
+    text = text_of(reports)
+    assert "16000/16000" in markdown_of(reports)
+    assert r"\*: no more than chance" in markdown_of(reports)  # else a list's bullet
+    assert "pixels, labels" in markdown_of(reports)
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith(("und", "dis"))}
-    assert "*" in lines["distill_dm"]
+    assert "43.2% [38.9, 47.5]" in lines["undefended"]
     assert "*" not in lines["undefended"]
-    assert "no evidence of a leak" in text
+    assert lines["distill_dm"].count("*") == 3
+    assert "0.950 ± 0.004" in lines["undefended"]  # 1.96 standard errors of the clean-canary runs
+    assert "90%/1%" in lines["undefended"]
+    assert "8%/97%" in lines["undefended"]
+
+
+def test_a_terminal_shows_one_table_its_marks_in_words_and_three_notes() -> None:
+    many = [
+        report_of(f"m{i}", tpr=0.01, p=0.5, cell=f"m{i}-0", warnings=[f"odd {i}", "few", "z" * 999])
+        for i in range(12)
+    ]
+    lines = text_of(many).splitlines()
+    below = lines[2 + len(many) :]
+    assert max(map(len, lines)) <= table.WIDTH
+    assert [line[0] for line in below[1:2]] == ["*"]  # no other mark occurs
+    assert "no evidence of a leak" in below[1]
+    assert below[2] == "alone"
+    assert len(below[3:]) == 3
+    assert below[3] == "m0: odd 0"
+    assert below[4] == "all rows: few"
+    assert below[5].startswith("12 more notes, ")
+    assert below[5].endswith("report.md")
+    written = markdown_of(many)
+    assert all(f"- odd {i}" in written for i in range(12))
+    assert "z" * 999 in written
+
+
+@pytest.mark.parametrize("marks", ["", "*?!"])
+def test_only_marks_that_occur_are_explained(marks: str) -> None:
+    report = report_of() if not marks else report_of(p=0.5, n_out=90, auc=0.4, tpr=0.0)
+    below = text_of([report]).splitlines()[3:]
+    assert [line[0] for line in below if line[:2] in ("* ", "? ", "! ")] == list(marks)
+
+
+def test_a_page_lists_variants_definitions_and_data_once() -> None:
+    reports = [report_of(), report_of("dfkd", cell="dfkd-0")]
+    written = markdown_of(reports)
+    assert written.count("| all/hinge/trained | 0.4200 | 0.7500 | 100% |") == 2
+    assert written.count("largest with FPR &lt;= target") == 1
+    assert written.count("digits: few images") == 1
+
+
+def test_an_accuracy_under_wrong_labels_says_so() -> None:
+    audited_models = {"source": "audited models", "mean": 0.9, "se": 0.01, "n": 64}
+    for share, expected in ((0.06, "0.900 ± 0.020 under 6% wrong labels"), (0.01, "0.900 ± 0.020")):
+        report = report_of(accuracy=0.9) | {"accuracy": audited_models | {"wrong_labels": share}}
+        assert shown(report, "accuracy") == expected
+
+
+def test_clean_canaries_have_no_wrong_label() -> None:
+    reports = [report_of(canary="clean")]
+    assert shown(reports[0], "wrong in/out") == "-"
+    assert "wrong in/out" not in text_of(reports).splitlines()[0]
+    assert shown(reports[0], "true in/out") == "8%/97%"
+
+
+def test_a_bound_is_beside_what_could_be_shown_of_what_is_proven() -> None:
+    report = report_of()
+    assert shown(report, "bound") == "1.00 of 7.00"
+    assert shown(report | {"epsilon_bound_at_proven": 3.5}, "bound") == "1.00 of 3.50"
+    without = {k: v for k, v in report.items() if not k.startswith(("epsilon_bound", "epsilon_g"))}
+    assert (shown(without, "bound"), shown(without, "GDP")) == ("-", "-")
+    assert "bound" not in text_of([without]).splitlines()[0]
 
 
 def test_csv_has_full_precision(results: Path) -> None:
@@ -100,14 +145,14 @@ def test_csv_has_full_precision(results: Path) -> None:
     for row, report in zip(rows, reports, strict=True):
         assert float(row["tpr@fpr=0.001"]) == report["tpr@fpr=0.001"]["tpr"]
         assert float(row["tpr@fpr=0.001/low"]) == report["tpr@fpr=0.001"]["low"]
-        assert float(row["test_accuracy"]) == 0.95
+        assert float(row["accuracy"]) == 0.95
+        assert float(row["answers/trained_label/in"]) == 0.9
+        assert row["epsilon"] == ""
         assert float(row["auc"]) == report["auc"]
 
 
 def test_markdown_rows_have_as_many_cells_as_the_header(results: Path) -> None:
-    lines = table.markdown(
-        [report for report, _ in audited(results)], pictures=["report.png"]
-    ).splitlines()[:4]
+    lines = markdown_of([r for r, _ in audited(results)], "report.png").splitlines()[:4]
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -122,7 +167,9 @@ def test_report_command_writes_its_files(results: Path, capsys: pytest.CaptureFi
     assert "](trade_off.png)" in (results / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("not_drawn")
 def test_a_figure_of_an_earlier_report_does_not_stay(results: Path) -> None:
+    (results / "trade_off.svg").touch()
     for name in ("trade_off-x-y-6x30.png", "trade_off-x-y-6x30.svg", "trade_off-mine.txt"):
         (results / name).touch()
     assert main([str(results)]) == 0
@@ -159,50 +206,55 @@ def test_a_damaged_report_without_its_models_is_named_and_left_out(
     assert f"left out: {file} " in capsys.readouterr().err
 
 
-def unresolved(tpr: float, *, above: bool) -> dict:
-    """A rate of 90 non-members, which cannot resolve an FPR of 1%."""
-    rate = {"tpr": tpr, "low": 0.96 * tpr, "high": tpr, "above_chance": above, "resolvable": False}
-    return rate | {"null_band": [0.0, 0.06], "false_positives": 0}
+def test_a_rate_that_cannot_be_resolved_is_never_a_headline() -> None:
+    small = report_of(n_out=900)
+    assert shown(small, "TPR@1%FPR [95%]") == "50.0%? [45.0, 55.0] at FPR 0.011"
+    assert shown(small, "TPR@0.1%FPR [95%]") == "50.0%? [45.0, 55.0] at FPR 0.0011"
+    assert shown(report_of(n_out=900, p=0.5), "TPR@1%FPR [95%]").startswith("50.0%*? ")
+    assert "TPR@0.1%" not in text_of([small]).splitlines()[0]
+    assert "TPR@0.1%" in text_of([small, report_of(n_out=10_000, cell="x-0")]).splitlines()[0]
+    assert trade_off.panels_of([small]) == ["tpr@fpr=0.1"]
 
 
-def test_a_certain_finding_of_a_small_cell_is_not_marked_as_unknown(results: Path) -> None:
-    whole = audited(results)[0][0] | {"n_out": 90}
-    for above, shown in (
-        (True, "100.00% [96.00%, 100.00%] at 0 of 90"),
-        (False, "5.00%? [4.80%, 5.00%]"),
-    ):
-        rate = unresolved(1.0 if above else 0.05, above=above)
-        (row,) = table.rows_of([whole | dict.fromkeys(trade_off.FPRS, rate)])
-        assert row[table.HEADER.index("TPR@1%FPR [95%]")] == shown
+@pytest.mark.parametrize(
+    ("auc", "p", "expected"), [(0.56, 0.01, "0.560"), (0.5, 0.4, "0.500*"), (0.44, 0.99, "0.440!")]
+)
+def test_an_auc_below_its_band_is_not_shown_as_chance(auc: float, p: float, expected: str) -> None:
+    report = report_of(auc=auc, auc_p=p, auc_low=0.41, auc_high=0.59)
+    assert shown(report, "AUC [95%]") == f"{expected} [0.410, 0.590]"
 
 
-@pytest.mark.parametrize(("auc", "shown"), [(0.56, "0.560"), (0.5, "0.500*"), (0.44, "0.440!")])
-def test_an_auc_below_its_band_is_not_shown_as_chance(
-    results: Path, auc: float, shown: str
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((16_000, 16_000), ["tpr@fpr=0.01", "tpr@fpr=0.001"]),
+        ((16_000, 9_000), ["tpr@fpr=0.01"]),  # where it resolves for all
+        ((1000,), ["tpr@fpr=0.01"]),
+        ((100, 1000), ["tpr@fpr=0.1"]),
+        ((90,), ["auc"]),
+    ],
+)
+def test_only_what_all_resolve_is_drawn(
+    sizes: tuple[int, ...], expected: list[str], tmp_path: Path, kept: list[Figure]
 ) -> None:
-    report = audited(results)[0][0] | {"auc": auc, "auc_null_band": [0.46, 0.54]}
-    (row,) = table.rows_of([report])
-    assert row[table.HEADER.index("AUC")] == shown
+    reports = [report_of(n_out=n, cell=f"x-{n}{i}") for i, n in enumerate(sizes)]
+    assert trade_off.panels_of(reports) == expected
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
+    assert len(kept[0].axes) == len(expected)
 
 
-def test_a_point_found_at_no_false_positive_is_filled(
-    results: Path, tmp_path: Path, kept: list[Figure]
-) -> None:
+def test_what_chance_gives_is_hollow(tmp_path: Path, kept: list[Figure]) -> None:
     from matplotlib.collections import PathCollection
 
-    whole = audited(results)[0][0] | {"n_out": 90}
     reports = [
-        whole
-        | dict.fromkeys(trade_off.FPRS, unresolved(tpr, above=tpr == 1.0))
-        | {"test_accuracy": {"mean": tpr, "sd": 0, "n": 6}}
-        for tpr in (1.0, 0.05)
+        report_of(f"m{tpr}", tpr=tpr, p=p, accuracy=tpr, cell=f"m{tpr}-0")
+        for tpr, p in ((0.9, 0.02), (0.05, 0.03))
     ]
-    trade_off.draw(reports, tmp_path / "figure")
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
     for axes in kept[0].axes:
         points = [c for c in axes.collections if isinstance(c, PathCollection)]
         hollow = {c.get_offsets()[0][0]: (c.get_facecolor() == 1).all() for c in points}
-        assert hollow == {1.0: False, 0.05: True}
-        assert "read at 0 false positives of 90" in axes.get_title()
+        assert hollow == {0.9: False, 0.05: True}
 
 
 def twins(results: Path) -> list[dict]:
@@ -218,15 +270,15 @@ def test_rows_that_differ_in_a_swept_option_show_it_and_no_hash(
 ) -> None:
     reports = twins(results)
     expected = ["undefended num_epochs=3", "undefended num_epochs=10"]
-    text = table.text(reports).partition("TPR@f")[0]
+    text = text_of(reports).partition("\n±")[0]
     assert [line.partition("  ")[0] for line in text.splitlines()[2:]] == expected
     assert "89abcdef" not in text
-    lines = table.markdown(reports, pictures=[]).splitlines()[2:4]
+    lines = markdown_of(reports).splitlines()[2:4]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == expected
     rows = list(csv.DictReader(io.StringIO(table.as_csv(reports))))
     assert [row["name"] for row in rows] == expected
     assert {row["method"] for row in rows} == {"undefended"}
-    trade_off.draw(reports, tmp_path / "figure")
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
     for axes in kept[0].axes:
         assert [label.get_text() for label in axes.texts] == expected
     assert [name.partition(",")[0] for name in names.distinct_names(reports)] == expected
@@ -238,51 +290,73 @@ def test_figure_axes_end_below_the_smallest_resolvable_fpr(
     figure.png(audited(results))
     axes = kept[0].axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
-    assert axes.get_xlim()[0] == pytest.approx(1 / 1600 / 2)
+    assert axes.get_xlim()[0] == pytest.approx(1 / 16_000 / 2)
     labels = [text.get_text() for text in kept[0].legends[0].get_texts()]
     assert labels[0] == "chance"
     assert len(labels) == 3
 
 
 def test_trade_off_draws_each_report_where_its_numbers_are(
-    results: Path, tmp_path: Path, kept: list[Figure]
+    tmp_path: Path, kept: list[Figure]
 ) -> None:
-    from matplotlib.collections import PathCollection
+    from matplotlib.collections import LineCollection, PathCollection
 
-    reports = [report for report, _ in audited(results)]
-    slow = report_of(1.0, "dpsgd_high")[0] | {"train_s": {"mean": 8.0, "sd": 0.1, "n": 64}}
-    slow |= {"test_accuracy": {"mean": 0.9, "sd": 0.01, "n": 64}}
-    private = report_of(0.0, "dpsgd_eps8")[0] | {"test_accuracy": {"mean": 0.8, "sd": 0, "n": 64}}
-    reports += [slow, private]
-    trade_off.draw(reports, tmp_path / "figure")
-    for axes, key in zip(kept[0].axes, ("tpr@fpr=0.001", "tpr@fpr=0.01"), strict=True):
+    slow = {"train_s": {"mean": 8.0, "sd": 0.1, "n": 64}}
+    reports = [
+        report_of("undefended", tpr=0.9),
+        report_of("distill_dm", tpr=0.0, accuracy=0.7, p=0.5),
+        report_of("dpsgd_high", tpr=0.2, accuracy=0.9, **slow),
+        report_of("dpsgd_eps8", tpr=0.01, accuracy=0.8, p=0.5),
+    ]
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
+    for axes in kept[0].axes:
         assert axes.get_yscale() == "log"
         floor = axes.get_ylim()[0]
         points = [c for c in axes.collections if isinstance(c, PathCollection)]
         drawn = [tuple(c.get_offsets()[0]) for c in points]
-        expected = [(r["test_accuracy"]["mean"], max(r[key]["tpr"], floor)) for r in reports]
+        expected = [(0.95, 0.9), (0.7, floor), (0.9, 0.2), (0.8, 0.01)]
         np.testing.assert_allclose(sorted(drawn), sorted(expected))
         areas = {c.get_offsets()[0][0]: c.get_sizes()[0] for c in points}
         assert areas[0.9] == max(areas.values()) > areas[0.8]
-        joined = [line for line in axes.lines if len(line.get_xdata()) == 2]
-        assert [list(line.get_xdata()) for line in joined] == [[0.8, 0.9]]
+        joined = [line for line in axes.lines if list(line.get_xdata()) == [0.8, 0.9]]
+        assert len(joined) == 1
+        bars = [c for c in axes.collections if isinstance(c, LineCollection)]
+        ends = [bar.get_segments()[0] for bar in bars]
+        across = [segment for segment in ends if segment[0][0] < segment[1][0]]
+        widths = [segment[1][0] - segment[0][0] for segment in across]
+        np.testing.assert_allclose(widths, 2 * 1.96 * 0.002)  # 95%, as the TPR's
+        upright = {round(s[0][0], 6): (s[0][1], s[1][1]) for s in ends if s[0][0] == s[1][0]}
+        assert upright[0.9] == pytest.approx((0.18, 0.22))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [((0, 0), "without wrong labels"), ((0.06, 0), "under up to 6% wrong labels (1 of 2 points)")],
+)
+def test_the_axis_says_what_accuracy_it_shows(
+    wrong: tuple[float, ...], said: str, tmp_path: Path, kept: list[Figure]
+) -> None:
+    reports = [
+        report_of(cell=f"x-{i}")
+        | {"accuracy": {"mean": 0.9, "se": 0.01, "n": 4, "source": "audited models"}}
+        for i in range(2)
+    ]
+    for report, share in zip(reports, wrong, strict=True):
+        report["accuracy"]["wrong_labels"] = share
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
+    assert {axes.get_xlabel() for axes in kept[0].axes} == {f"test accuracy {said}"}
 
 
 def test_a_label_does_not_cover_the_point_beside_its_own(
-    results: Path, tmp_path: Path, kept: list[Figure]
+    tmp_path: Path, kept: list[Figure]
 ) -> None:
     from matplotlib.text import Annotation
 
-    leak = audited(results)[0][0]
-    rate = leak["tpr@fpr=0.1"] | {"low": 0.1, "high": 0.1}
     places = {"left": (0.60, 0.1), "right": (0.610, 0.123), "far": (0.9, 0.1)}
     reports = [
-        leak
-        | {"method": name, "test_accuracy": {"mean": accuracy, "sd": 0, "n": 2}}
-        | dict.fromkeys(trade_off.FPRS, rate | {"tpr": tpr})
-        for name, (accuracy, tpr) in places.items()
+        report_of(name, tpr=tpr, accuracy=accuracy) for name, (accuracy, tpr) in places.items()
     ]
-    trade_off.draw(reports, tmp_path / "figure")
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
     for axes in kept[0].axes:
         labels = [x for x in axes.texts if isinstance(x, Annotation)]
         boxes = {label.get_text(): label.get_window_extent() for label in labels}
@@ -293,33 +367,38 @@ def test_a_label_does_not_cover_the_point_beside_its_own(
         assert not boxes["left"].overlaps(boxes["right"])
 
 
+@pytest.mark.usefixtures("not_drawn")
 def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
     reports = [report for report, _ in audited(results)]
-    assert trade_off.draw_groups(reports[:1], tmp_path / "one") == []
-    assert trade_off.draw_groups(reports, tmp_path / "f") == [tmp_path / "f.png"]
+    assert draw_groups(reports[:1], tmp_path / "one") == []
+    assert draw_groups(reports, tmp_path / "f") == [tmp_path / "f.png"]
     other = [report | {"attack": "lira"} for report in reports]
     clean = [reports[0] | {"canary": "clean"}]
-    found = trade_off.draw_groups([*reports, *other, *clean], tmp_path / "f")
+    found = draw_groups([*reports, *other, *clean], tmp_path / "f")
     assert [file.name for file in found] == [
-        f"f-digits-mislabelled-{attack}-64x50.png" for attack in ("threshold", "lira")
+        f"f-digits-mislabelled-{attack}-64x500.png" for attack in ("threshold", "lira")
     ]
     assert all(file.is_file() for file in found)
 
 
+@pytest.mark.usefixtures("not_drawn")
 @pytest.mark.parametrize(
     ("other", "name"),
     [
-        ({"num_models": 16}, "f-digits-mislabelled-threshold-16x50.png"),
+        ({"num_models": 16}, "f-digits-mislabelled-threshold-16x500.png"),
         ({"num_canaries": 9}, "f-digits-mislabelled-threshold-64x9.png"),
-        ({"attack_options": {"score": "logit"}}, "f-digits-mislabelled-threshold-64x50-2.png"),
+        ({"attack_options": {"score": "logit"}}, "f-digits-mislabelled-threshold-64x500-2.png"),
+        ({"canaries_sha256": "1"}, "f-digits-mislabelled-threshold-64x500-2.png"),
+        ({"membership": "balanced"}, "f-digits-mislabelled-threshold-64x500-2.png"),
+        ({"settings": {"model.width": 9}}, "f-digits-mislabelled-threshold-64x500-2.png"),
     ],
 )
-def test_audits_of_other_precision_are_not_compared(
+def test_audits_of_other_precision_canaries_or_models_are_not_compared(
     results: Path, tmp_path: Path, other: dict, name: str
 ) -> None:
     reports = [report for report, _ in audited(results)]
-    found = trade_off.draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
-    assert [file.name for file in found] == ["f-digits-mislabelled-threshold-64x50.png", name]
+    found = draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
+    assert [file.name for file in found] == ["f-digits-mislabelled-threshold-64x500.png", name]
 
 
 def test_a_figure_says_that_cells_are_missing(
@@ -327,10 +406,20 @@ def test_a_figure_says_that_cells_are_missing(
 ) -> None:
     reports = [report for report, _ in audited(results)]
     for missing in (0, 2):
-        trade_off.draw_groups(reports, tmp_path / "f", missing=missing)
+        draw_groups(reports, tmp_path / "f", missing=missing)
     titles = [figure.get_suptitle() for figure in kept]
     assert "MISSING" not in titles[0]
     assert "2 CELLS ARE MISSING" in titles[1]
+
+
+def test_a_title_names_what_all_points_share(tmp_path: Path, kept: list[Figure]) -> None:
+    settings = {"model._target_": "synpriv.models.convnet", "model.width": 16, "method.x": 3}
+    draw_groups([report_of(settings=settings)] * 2, tmp_path / "f")
+    title = kept[0].get_suptitle().replace("\n", " ")
+    for words in ("digits (1,000 private images)", "500 mislabelled canaries", "64 paired shadow"):
+        assert words in title
+    assert "(convnet, width 16), threshold" in title
+    assert "alone" in title
 
 
 def pair_arrays(canaries: list[int], closer: list[float], distance: list[float]) -> pairs.Pairs:
@@ -339,20 +428,40 @@ def pair_arrays(canaries: list[int], closer: list[float], distance: list[float])
     return {"images": images, "synthetic": images} | {k: np.array(v) for k, v in found.items()}
 
 
-def test_pairs_show_each_canary_once_the_closest_first() -> None:
+def test_pairs_show_each_canary_once_first_what_no_model_without_it_comes_near() -> None:
+    member = np.array([[True, False, True, False]] * 3)
+    distance = np.array([[0.2, 0.1, 0.3, 0.9], [0.5, 0.6, 0.9, 0.7], [0.1, 0.1, 0.4, 0.4]])
+    labels = np.zeros(3, dtype=np.int64)
+    logits = np.zeros((3, 4, 1, 2), dtype=np.float32)
+    evidence = Evidence(logits, member, labels, labels, distance.astype(np.float32))
     runs = [
-        (0, pair_arrays([3, 5], [0.0, 0.5], [0.7, 0.1])),
-        (1, pair_arrays([3, 9], [0.0, 0.0], [0.2, 0.9])),
+        (10, pair_arrays([0, 1, 2], [0.0, 0.5, 0.0], [0.2, 0.5, 0.1])),
+        (12, pair_arrays([0, 1], [0.0, 0.0], [0.3, 0.9])),
     ]
-    shown = pairs.closest(runs, 2)
-    assert [(seed, int(pair["canary"])) for seed, pair in shown] == [(1, 3), (1, 9)]
-    assert len(pairs.closest(runs, 10)) == 3
-    assert pairs.png(runs, title="x").startswith(b"\x89PNG")
+    shown = pairs.closest(runs, evidence, [10, 11, 12, 13], 10)
+    assert [(s.seed, int(s.pair["canary"]), s.rank) for s in shown] == [
+        (10, 1, (0, 2)),  # far, but farther still where it is OUT
+        (10, 2, (1, 2)),
+        (10, 0, (1, 2)),
+    ]
+    assert len(pairs.closest(runs, evidence, [10, 11, 12, 13], 2)) == 2
+    found = {"nearer": 1, "pairs": 6, "chance": 1.9, "p": 0.4, "above_chance": False}
+    assert pairs.png(shown, found, title="x").startswith(b"\x89PNG")
+
+
+def test_a_picture_says_whether_chance_gives_as_much(kept: list[Figure]) -> None:
+    found = {"nearer": 1234, "pairs": 6000, "chance": 98.7, "p": 0.4, "above_chance": False}
+    for above, words in ((False, "no picture below shows a leak"), (True, "nearer to members")):
+        pairs.png([], found | {"above_chance": above}, title="x")
+        title = kept[-1].get_suptitle()
+        assert "1,234 of 6,000 pairs" in title
+        assert "chance gives 99" in title
+        assert words in title
 
 
 def test_a_dashboard_sees_what_is_no_evidence() -> None:
-    leak, none = report_of(3.0, "undefended")[0], report_of(0.0, "distill_dm")[0]
-    none["partial"] = True
+    leak, none = report_of(), report_of("distill_dm", tpr=0.0, p=0.5, partial=True)
+    leak["nearness"] = {"nearer": 9, "pairs": 99, "chance": 8.5, "p": 0.4, "above_chance": False}
     for report, found in ((leak, 1), (none, 0)):
         flat = content.flatten(report)
         assert all(type(value) in (int, float) for value in flat.values())
@@ -362,8 +471,11 @@ def test_a_dashboard_sees_what_is_no_evidence() -> None:
             assert [flat[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
                 "null_band"
             ]
-            assert (flat[key] > flat[f"{key}/null_high"]) == found
+            assert flat[f"{key}/p"] == report[key]["p"]
         assert [flat["auc/null_low"], flat["auc/null_high"]] == report["auc_null_band"]
         assert flat["auc/above_chance"] == found
         assert flat["partial"] == 1 - found
+        assert [flat["auc/low"], flat["auc/high"]] == [report["auc_low"], report["auc_high"]]
+        assert flat["accuracy/se"] == 0.002
+        assert flat["epsilon_bound"] == 1.0
         assert content.objective(report, "auc") == report["auc"]

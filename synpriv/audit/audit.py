@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import bounds, crossfit, findings, metrics, null, one_run
+from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.intervals import draws, intervals
 from synpriv.audit.metrics import Bools
@@ -72,9 +72,12 @@ def audit(
         "most_exposed": _ranking(metrics.effect_size(statistic, member)),
         "most_exposed_null": chance.most_exposed,
         **_of_variants(variants, member, chosen),
+        "answers": answers.answers(evidence),
+        **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
         "definitions": _definitions(len(chance.readings), bootstrap_rounds),
     }
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
+    warnings += answers.warnings_of(report, evidence)
     return report | {"warnings": warnings}, statistic
 
 

@@ -14,7 +14,7 @@ from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
 from synpriv.audit.metrics import Roc
 from synpriv.cli import errors_in_one_line, one_line
-from synpriv.report import content, figure, table, trade_off
+from synpriv.report import content, figure, marks, page, table, trade_off
 from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Report
 
@@ -84,7 +84,8 @@ def _report(given: argparse.Namespace) -> None:
     cells = audited(results)
     found = [report for report, _ in cells]
     if cells:
-        print(table.text(found))
+        marked, family = marks.corrected(found)
+        print(table.text(marked, family=family, rest=str(place / "report.md")))
     known = {cell for report in found for cell in (report["cell"], report["accuracy_cell"])}
     unaudited = _unaudited(results, known)
     for cell, num in unaudited.items():
@@ -107,12 +108,14 @@ def _report(given: argparse.Namespace) -> None:
 def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
     """The table as Markdown and csv, all curves, and what can be compared; returns the pictures."""
     found = [report for report, _ in cells]
-    trade_offs = trade_off.draw_groups(found, place / "trade_off")
+    marked, family = marks.corrected(found)
+    trade_offs = trade_off.draw_groups(marked, place / "trade_off", family=family)
     for old in place.glob("trade_off-*"):  # of kinds that are there no more
         if old.suffix in (".png", ".svg") and old.with_suffix(".png") not in trade_offs:
             old.unlink()
     pictures = ["report.png", *(file.name for file in trade_offs)]
-    store.write_bytes(place / "report.md", table.markdown(found, pictures=pictures).encode())
+    written = page.markdown(marked, family=family, pictures=pictures)
+    store.write_bytes(place / "report.md", written.encode())
     store.write_bytes(place / "report.csv", table.as_csv(found).encode())
     store.write_bytes(place / "report.png", figure.png(cells))
     return pictures

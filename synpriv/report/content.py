@@ -8,9 +8,14 @@ from typing import Any
 from synpriv import guarantee
 from synpriv.audit import audit, released
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
+from synpriv.report import marks
 
 Report = dict[str, Any]
 CLEAN = "clean canaries"  # a source of accuracy
+EPSILONS = (
+    *("epsilon", "epsilon_tuned", "epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
+    *("epsilon_bound", "epsilon_bound_largest", "epsilon_bound_at_proven"),
+)
 MECHANISM = ("delta", "noise_multiplier", "sample_rate", "steps", "max_grad_norm", "accountant")
 
 
@@ -94,6 +99,7 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "train_s": audit.mean_and_sd([run["train_s"] for run in runs]),
         "provenance": runs[0]["provenance"],
         "data": runs[0]["data"],
+        "canaries_sha256": runs[0]["canaries_sha256"],
     }
     selected = "canary_selection_rate"  # of a coreset
     if rates := [run[selected] for run in runs if run.get(selected) is not None]:
@@ -175,28 +181,57 @@ def _same(one: Any, other: Any) -> bool:
     return math.isclose(one, other, rel_tol=1e-9) if numbers else one == other
 
 
-def flatten(report: dict[str, Any]) -> dict[str, Any]:
-    """What a dashboard compares: one flat number per key, 0 or 1 for what is true or not.
+def accuracy_95(report: Report) -> tuple[float, float]:
+    """Accuracy and half the width of its 95% interval."""
+    accuracy = report["accuracy"]
+    return accuracy["mean"], 1.96 * accuracy["se"]
 
-    `above_chance` and `null_high` belong beside every rate: without them one without any leak reads
-    as a finding.
+
+def wrong_labels(report: Report) -> float | None:
+    """The share of wrong labels that its accuracy suffers from, None below one in a hundred."""
+    accuracy = report["accuracy"]
+    share = 0.0 if accuracy["source"] == CLEAN else accuracy["wrong_labels"]
+    return share if share > FEW_WRONG else None
+
+
+def flatten(report: Report) -> dict[str, Any]:
+    """What a dashboard or a spreadsheet compares: one flat number per key, 0 or 1 for yes and no.
+
+    `above_chance` and `p` belong beside every rate: without them one without any leak reads as a
+    finding. Keys of what a report has not are left out.
     """
     low, high = report["auc_null_band"]
-    flat: dict[str, Any] = {"auc": report["auc"], "balanced_accuracy": report["balanced_accuracy"]}
+    flat: dict[str, Any] = {"auc": report["auc"], "auc/low": report["auc_low"]}
+    flat |= {"auc/high": report["auc_high"], "auc/p": report["auc_p"]}
     flat |= {"auc/null_low": low, "auc/null_high": high}
-    flat |= {"auc/above_chance": int(report["auc"] > high), "partial": int(report["partial"])}
+    flat |= {"auc/above_chance": int(marks.auc_above_chance(report))}
     for key in (name for name in report if name.startswith("tpr@")):
-        rate = report[key]
-        flat |= {key: rate["tpr"]}
-        flat |= {f"{key}/{end}": rate[end] for end in ("low", "high", "fpr")}
-        flat |= dict(zip((f"{key}/null_low", f"{key}/null_high"), rate["null_band"], strict=True))
-        flat |= {f"{key}/{end}": int(rate[end]) for end in ("above_chance", "resolvable")}
-    for key in ("test_accuracy", "train_s"):
-        flat[key] = report[key]["mean"]
-    proven = {key: report.get(key) for key in ("epsilon", "epsilon_tuned")}
-    flat |= {key: value for key, value in proven.items() if value is not None}
+        flat |= _flat_rate(key, report[key])
+    accuracy = report["accuracy"]
+    flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
+    flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
+    flat |= {"test_accuracy": report["test_accuracy"]["mean"]}
+    flat |= {
+        "test_accuracy/sd": report["test_accuracy"]["sd"],
+        "train_s": report["train_s"]["mean"],
+    }
+    for label, sides in report["answers"].items():
+        flat |= {f"answers/{label}/{side}": share for side, share in sides.items()}
+    if near := report.get("nearness"):
+        flat |= {f"nearness/{key}": float(value) for key, value in near.items()}
+    if selected := report.get("canary_selection_rate"):
+        flat["canary_selection_rate"] = selected["mean"]
+    flat |= {key: report[key] for key in EPSILONS if report.get(key) is not None}
     counts = ("n_in", "n_out", "num_models", "num_canaries")
-    return flat | {key: report[key] for key in ("epsilon_audited", *counts)}
+    flat |= {key: report[key] for key in ("balanced_accuracy", *counts)}
+    return flat | {"partial": int(report["partial"])}
+
+
+def _flat_rate(key: str, rate: dict[str, Any]) -> dict[str, Any]:
+    ends = ("low", "high", "fpr", "expected_fpr", "p")
+    flat = {key: rate["tpr"]} | {f"{key}/{end}": rate[end] for end in ends}
+    flat |= dict(zip((f"{key}/null_low", f"{key}/null_high"), rate["null_band"], strict=True))
+    return flat | {f"{key}/{end}": int(rate[end]) for end in ("above_chance", "resolvable")}
 
 
 def objective(report: dict[str, Any], key: str) -> float:

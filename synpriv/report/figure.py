@@ -13,11 +13,12 @@ from synpriv.report import inert, names
 
 
 def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
-    """A PNG: one curve per report, the chance line, and the smallest resolvable FPR.
+    """A PNG: one curve per report, the chance line, and the smallest FPR that is resolved.
 
     The legend names a report by what tells it apart.
 
-    To the left of 1/n_out no curve can be told from zero; the axes end just below it.
+    Left of ten false positives a curve is mostly noise, which the picture says; left of one, at
+    1/n_out, it cannot be told from zero: the axes end just below it.
     """
     import matplotlib
 
@@ -30,7 +31,7 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     colours = plt.rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * colours)
     floor = min(1 / report["n_out"] for report, _ in cells)
-    limit = floor / 2
+    limit, resolved = floor / 2, 10 * floor
     chance = np.geomspace(limit, 1, 50)
     axes.plot(chance, chance, color="0.6", linestyle="--", linewidth=1, label="chance")
     reports = [report for report, _ in cells]
@@ -42,10 +43,10 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
             linewidth=1.6,
             label=inert.label(label),
         )
-    axes.axvline(floor, color="0.3", linestyle=":", linewidth=1)
+    axes.axvspan(limit, min(resolved, 1), color="0.95", zorder=0)
     axes.annotate(
-        f"smallest resolvable FPR, {floor:.1e}",
-        (floor, limit * 1.15),
+        f"FPR below {resolved:.1e}: not resolved",
+        (limit, limit * 1.15),
         xytext=(4, 0),
         textcoords="offset points",
         rotation=90,

@@ -1,56 +1,98 @@
-"""Visual privacy: the canaries that released images come nearest to, side by side."""
+"""Visual privacy: the canaries that released images come nearest to, side by side.
+
+What counts is not how near a release comes to a canary, but whether it comes nearer than where the
+canary is OUT: some canaries look like others of their class, or like everything.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.audit import nearness
+from synpriv.audit.evidence import Evidence
 from synpriv.report import inert
 
 Pairs = dict[str, NDArray]  # of synpriv.shadow.visual.closest_pairs
 
 
-def closest(runs: Sequence[tuple[int, Pairs]], num: int) -> list[tuple[int, Pairs]]:
-    """The `num` closest pairs of all shadow models, each canary once: (seed, one pair)."""
-    every = [
-        (seed, {name: rows[i] for name, rows in pairs.items()})
-        for seed, pairs in runs
-        for i in range(len(pairs["canary"]))
-    ]
-    every.sort(key=lambda one: (one[1]["closer"], one[1]["distance"]))
-    best: dict[int, tuple[int, Pairs]] = {}
-    for seed, pair in every:
-        best.setdefault(int(pair["canary"]), (seed, pair))
+class Shown(NamedTuple):
+    """One canary in one model where it is IN, and how it compares with both controls."""
+
+    seed: int
+    pair: Pairs  # one row of each array
+    rank: nearness.Rank
+
+
+def closest(
+    runs: Sequence[tuple[int, Pairs]], evidence: Evidence, seeds: Sequence[int], num: int
+) -> list[Shown]:
+    """The `num` pairs that fewest OUT models come as near to, each canary once.
+
+    runs: (seed, candidates) of the models that have them; seeds: of the columns of the evidence.
+    Of equals the one that fewest held-out images of its class are nearer than, then the nearest.
+    """
+    assert evidence.nearest is not None
+    column = {seed: place for place, seed in enumerate(seeds)}
+    every = []
+    for seed, pairs in runs:
+        for i, canary in enumerate(pairs["canary"]):
+            row, member = evidence.nearest[canary], evidence.member[canary]
+            if not member.all():  # else there is no control
+                one = {name: values[i] for name, values in pairs.items()}
+                every.append(Shown(seed, one, nearness.rank(row, member, column[seed])))
+    every.sort(key=lambda s: (s.rank.as_near / s.rank.out, s.pair["closer"], s.pair["distance"]))
+    best: dict[int, Shown] = {}
+    for shown in every:
+        best.setdefault(int(shown.pair["canary"]), shown)
     return list(best.values())[:num]
 
 
-def png(runs: Sequence[tuple[int, Pairs]], *, title: str, num: int = 10) -> bytes:
-    """A PNG: canaries in the upper row, the released image nearest to each below it."""
+def verdict(found: dict[str, Any]) -> str:
+    """What the pairs of all models say together; `found`: of `nearness`."""
+    words = (
+        f"{found['nearer']:,} of {found['pairs']:,} pairs (canary x model that had it) are nearer "
+        f"than in every model without it; chance gives {found['chance']:.0f}"
+    )
+    if found["above_chance"]:
+        return f"{words} (p {found['p']:.3f}): the release comes nearer to members"
+    return f"{words} (p {found['p']:.2f}): no more than chance, so no picture below shows a leak"
+
+
+def png(shown: Sequence[Shown], found: dict[str, Any], *, title: str, num: int = 10) -> bytes:
+    """A PNG: canaries in the upper row, the released image nearest to each below it.
+
+    shown: of `closest`; found: of `nearness`, for the title.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = closest(runs, num)
     figure, axes = plt.subplots(
-        2, num, figsize=(1.25 * num, 3.6), layout="constrained", squeeze=False
+        2, num, figsize=(1.25 * num, 4.2), layout="constrained", squeeze=False
     )
     for column in axes.T:
         for place in column:
             place.set_axis_off()
-    for column, (seed, pair) in zip(axes.T, shown, strict=False):
+    for column, (seed, pair, rank) in zip(axes.T, shown, strict=False):
         for place, name in zip(column, ("images", "synthetic"), strict=True):
             place.imshow(np.moveaxis(pair[name], 0, -1), cmap="gray", vmin=0, vmax=255)
         column[0].set_title(f"canary {pair['canary']}\nmodel {seed}", fontsize=8)
-        caption = f"L2 {pair['distance']:.2f}\n{pair['closer']:.0%} closer"
-        column[1].set_title(caption, fontsize=8)
+        column[1].set_title(
+            f"L2 {pair['distance']:.2f}\nOUT: {rank.as_near} of {rank.out}\n"
+            f"class: {pair['closer']:.0%}",
+            fontsize=8,
+        )
     figure.suptitle(
-        f"Visual privacy (no measure of membership): {inert.label(title)}\n"
-        "above: canaries, below: the nearest released image; closer: share of the held-out images "
-        "of its class that have a nearer one",
+        f"Visual privacy (no measure of membership): {inert.label(title)}\n{verdict(found)}\n"
+        "above: canaries, below: the released image nearest to each; OUT: models without the "
+        "canary whose release is as near to it;\nclass: share of the held-out images of its class "
+        "that have a nearer released image",
         fontsize=9,
     )
     buffer = io.BytesIO()

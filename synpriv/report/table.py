@@ -1,34 +1,57 @@
-"""The table of audits, for the terminal, Markdown and csv."""
+"""The table of audits, for the terminal and as cells for Markdown and csv."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from synpriv import terminal
-from synpriv.report import inert, names
+from synpriv.report import content, inert, marks, names
 
 Report = dict[str, Any]
 
-LEGEND = (
-    "TPR@f: share of the members found where a share f of the non-members is accused [95%];\n"
-    "* no more than chance alone gives; ! AUC even below that: scores inverted or biased;\n"
-    "? the same as *, and f too low for so few non-members; at 0 of n: f too low as well, but\n"
-    "found at 0 false positives of n non-members; epsilon: proven; audited: estimated from below,\n"
-    "of the most that this audit can show; s/model: wall seconds of training, teacher and proxy\n"
-    "included; selected: share of the member canaries that is released; more: docs/glossary.md"
-)
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
+MOST_NOTES = 3  # lines below a table on a terminal
+WIDTH = 160  # characters of such a line
+CHANCE = "no more than chance alone gives (p > 2.5%), so no evidence of a leak in this column"
+MARKS = {
+    "*": CHANCE,
+    "?": "too few non-members for this FPR: read it as the TPR at the FPR that follows the rate",
+    "!": "AUC even below what chance gives: scores inverted or biased",
+}
+LEGEND = (
+    f"accuracy: of the method without wrong labels, {PLUS_MINUS} 95%\n"
+    "TPR@f [95%]: share of the members found where a share f of the non-members is accused\n"
+    "AUC [95%]: chance that a member scores above a non-member\n"
+    "wrong in/out, true in/out: share of the member / non-member canaries to which the released "
+    "model gives their wrong / true label\n"
+    "epsilon: proven, for adding or removing one image (changing one image's label alone is two "
+    "such steps and costs about twice as much); audited: estimated from below, no bound; GDP: the "
+    "same if the mechanism were Gaussian; bound: valid lower bound, 95%, of the most that this "
+    "audit would show\n"
+    "s/model: wall seconds of training, teacher and proxy included; selected: share of the member "
+    "canaries that is released; more: docs/glossary.md"
+)
+IN_SHORT = (
+    f"{PLUS_MINUS} and []: 95%; in/out: member / non-member canaries that the model calls by that "
+    "label; epsilon: add or remove one image"
+)
+TPR_1, TPR_01 = "TPR@1%FPR [95%]", "TPR@0.1%FPR [95%]"
 HEADER = [
-    *("method", "dataset", "canary", "attack", "test accuracy"),
-    *("TPR@0.1%FPR [95%]", "TPR@1%FPR [95%]", "AUC", "epsilon", "audited >=", "n in/out"),
-    *("s/model", "selected", "provenance", "guarantee", "cell"),
+    *("method", "dataset", "canary", "attack", "accuracy", TPR_1, TPR_01, "AUC [95%]"),
+    *("wrong in/out", "true in/out", "epsilon", "audited", "GDP", "bound", "n in/out"),
+    *("s/model", "selected", "membership", "provenance", "guarantee", "cell"),
 ]
+_FILES_ONLY = {
+    *("audited", "GDP", "n in/out", "selected", "membership", "provenance", "guarantee", "cell"),
+}
+
+
+_MARKED = {TPR_1, TPR_01, "AUC [95%]"}
+_SPARE = ("true in/out", "s/model", "bound")  # left out of a line that is too long, in this order
 
 
 def rows_of(reports: Sequence[Report]) -> list[list[str]]:
@@ -38,21 +61,26 @@ def rows_of(reports: Sequence[Report]) -> list[list[str]]:
 
 def row(report: Report, name: str) -> list[str]:
     """One audit, called `name`, in the columns of `HEADER`."""
-    accuracy, seconds = report["test_accuracy"], report["train_s"]
+    clean = report["canary"] == "clean"  # the label that it is trained on is the true one
     return [
         name + (" (partial)" if report["partial"] else ""),
         report["dataset"],
         report["canary"],
         report["attack"],
-        f"{accuracy['mean']:.3f} {PLUS_MINUS} {accuracy['sd']:.3f}",
-        _rate(report["tpr@fpr=0.001"], report["n_out"]),
-        _rate(report["tpr@fpr=0.01"], report["n_out"]),
-        _auc(report["auc"], *report["auc_null_band"]),
+        _accuracy(report),
+        _rate(report["tpr@fpr=0.01"]),
+        _rate(report["tpr@fpr=0.001"]),
+        _auc(report),
+        "-" if clean else _answers(report["answers"]["trained_label"]),
+        _answers(report["answers"]["true_label"]),
         _epsilon(report),
         f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.2f}",
+        _number(report.get("epsilon_gdp")),
+        _bound(report),
         f"{report['n_in']}/{report['n_out']}",
-        f"{seconds['mean']:.1f}",
+        f"{report['train_s']['mean']:.1f}",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
+        report["membership"],
         ", ".join(report["provenance"]),
         _guarantee(report),
         report["cell"],
@@ -63,33 +91,65 @@ def _is_coreset(report: Report) -> bool:
     return "canary_selection_rate" in report
 
 
-def _rate(rate: dict[str, Any], n_out: int) -> str:
-    """A rate and its interval, marked.
+def _accuracy(report: Report) -> str:
+    """Mean and half of its 95% interval; where wrong labels are in it that is said."""
+    mean, half = content.accuracy_95(report)
+    wrong = content.wrong_labels(report)
+    under = "" if wrong is None else f" under {wrong:.0%} wrong labels"
+    return f"{mean:.3f} {PLUS_MINUS} {half:.3f}{under}"
 
-    `*`: no more than chance alone gives; `?`: neither, and the FPR is below what this cell can
-    resolve. A finding at an FPR that it cannot resolve is one at no false positive, which is said.
+
+def _rate(rate: dict[str, Any]) -> str:
+    """A rate and its interval, marked as `MARKS` explains.
+
+    One whose FPR cannot be resolved is followed by the FPR that is to be expected there.
     """
-    mark = "" if rate["above_chance"] else "*" if rate["resolvable"] else "?"
-    where = "" if rate["resolvable"] or mark else f" at 0 of {n_out}"
-    return f"{rate['tpr']:.2%}{mark} [{rate['low']:.2%}, {rate['high']:.2%}]{where}"
+    mark = ("" if rate["above_chance"] else "*") + ("" if rate["resolvable"] else "?")
+    where = "" if rate["resolvable"] else f" at FPR {rate['expected_fpr']:.2g}"
+    interval = f"[{_percent(rate['low'])}, {_percent(rate['high'])}]"
+    return f"{_percent(rate['tpr'])}%{mark} {interval}{where}"
 
 
-def _auc(auc: float, low: float, high: float) -> str:
-    """`*`: in the band that chance alone gives; `!`: below it."""
-    return f"{auc:.3f}" + ("" if auc > high else "!" if auc < low else "*")
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if share >= 0.1 else f"{100 * share:.2f}"
 
 
-def _epsilon(report: dict[str, Any]) -> str:
+def _auc(report: Report) -> str:
+    mark = "" if marks.auc_above_chance(report) else "*"
+    if report["auc"] < report["auc_null_band"][0]:
+        mark = "!"
+    return f"{report['auc']:.3f}{mark} [{report['auc_low']:.3f}, {report['auc_high']:.3f}]"
+
+
+def _answers(shares: dict[str, float]) -> str:
+    return f"{shares['in']:.0%}/{shares['out']:.0%}"
+
+
+def _epsilon(report: Report) -> str:
     """What is proven: of the training, and of the tuned procedure if configurations were tried."""
     if "epsilon" not in report:
         return "none"
     proven = report["epsilon"]
     if proven is None:
         return "infinite"
-    words = f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
+    words = "at most " if report.get("epsilon_at_most") else ""
+    words += f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
     if report["epsilon_tuned"] is not None:
         words += f", tuned {report['epsilon_tuned']:.3g}"
     return f"{words} (delta {report['delta']:g})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _bound(report: Report) -> str:
+    """The valid bound, and what this audit would show at most of what is proven or of anything."""
+    if report.get("epsilon_bound") is None:
+        return "-"
+    at_proven = report.get("epsilon_bound_at_proven")
+    most = report["epsilon_bound_largest"] if at_proven is None else at_proven
+    return f"{report['epsilon_bound']:.2f} of {most:.2f}"
 
 
 def _guarantee(report: Report) -> str:
@@ -103,96 +163,94 @@ def _guarantee(report: Report) -> str:
     )
 
 
-def text(reports: Sequence[Report]) -> str:
-    """Aligned columns for a terminal, legend and warnings below.
+def text(reports: Sequence[Report], *, family: str, rest: str) -> str:
+    """Aligned columns for a terminal, below them what the marks mean and at most three notes.
 
-    What all rows share is left out, and what only the files hold: channels, counts, cells' names.
+    What all rows share is left out, what only the files hold, and what fits no line. `family`: what
+    the marks are corrected over, of `marks.corrected`; `rest`: where everything else stands.
     """
     rows = [HEADER, *([terminal.shown(word) for word in words] for words in rows_of(reports))]
-    columns = [column for column in zip(*rows, strict=True) if _is_printed(column)]
+    resolved = any(report["tpr@fpr=0.001"]["resolvable"] for report in reports)
+    columns = [c for c in zip(*rows, strict=True) if _is_printed(c, strict_fpr=resolved)]
+    lines = _aligned(columns)
+    for name in _SPARE:
+        if len(lines[1]) > WIDTH:
+            columns = [column for column in columns if column[0] != name]
+            lines = _aligned(columns)
+    printed = "".join(word for column in columns for word in column[1:] if column[0] in _MARKED)
+    explained = [f"{mark} {words}" for mark, words in MARKS.items() if mark in printed]
+    below = [IN_SHORT, *explained, family, *_first_notes(reports, rest)]
+    return "\n".join([*(line.rstrip() for line in lines), *map(terminal.shown, below)])
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equally wide cells, a rule below the header."""
     widths = [max(map(len, column)) for column in columns]
     lines = [
         "  ".join(word.ljust(w) for word, w in zip(words, widths, strict=True))
         for words in zip(*columns, strict=True)
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    table = "\n".join(line.rstrip() for line in lines)
-    return f"{table}\n{LEGEND}\n{_listed(notes(reports), terminal.shown)}"
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def _is_printed(column: Sequence[str]) -> bool:
+def _is_printed(column: Sequence[str], *, strict_fpr: bool) -> bool:
     name, *values = column
     if name in ("dataset", "canary", "attack"):
         return len(set(values)) > 1
-    if name in ("epsilon", "selected"):
+    if name in ("epsilon", "wrong in/out", "bound"):
         return not set(values) <= {"none", "-"}
-    return name not in ("n in/out", "provenance", "guarantee", "cell")
+    return name not in _FILES_ONLY and (name != TPR_01 or strict_fpr)
 
 
-def markdown(reports: Sequence[Report], *, pictures: Sequence[str]) -> str:
-    """A Markdown table, pictures and warnings below."""
-    rows = [[inert.markdown(word) for word in words] for words in rows_of(reports)]
-    every = [HEADER, ["---"] * len(HEADER), *rows]
-    table = "\n".join("| " + " | ".join(words) + " |" for words in every)
-    shown = "\n\n".join(f"![{inert.markdown(Path(n).stem)}]({quote(n)})" for n in pictures)
-    legend = LEGEND.replace("*", r"\*")
-    below = _listed([*notes(reports), *about_data(reports)], inert.markdown)
-    return f"{table}\n\n{legend}\n\n{shown}\n\n{below}"
+def _first_notes(reports: Sequence[Report], rest: str) -> list[str]:
+    """What most concerns the reader, and where everything else is."""
+    every = notes(reports)
+    first = [_cut(note) for note in every[: MOST_NOTES - 1]]
+    more = f"{len(every) - len(first)} more notes, " if len(every) > len(first) else ""
+    return [*first, f"{more}variants of the attack and definitions: {rest}"]
 
 
-def _listed(lines: Sequence[str], made_inert: Callable[[str], str]) -> str:
-    return "".join(f"- {made_inert(line)}\n" for line in lines)
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
 
 
 def notes(reports: Sequence[Report]) -> list[str]:
-    """What the marked rows warn of."""
-    return [
-        f"{name}: {warning}"
-        for name, report in zip(names.distinct_names(reports), reports, strict=True)
-        for warning in report["warnings"]
-    ]
+    """What the reports warn of, each warning once with the rows that it is of."""
+    rows: dict[str, list[str]] = {}
+    called = names.distinct_methods(reports)
+    if len(set(called)) < len(called):
+        called = names.distinct_names(reports)
+    for name, report in zip(called, reports, strict=True):
+        for warning in report["warnings"]:
+            rows.setdefault(warning, []).append(name)
+    return [f"{_of(of, len(reports))}: {warning}" for warning, of in rows.items()]
 
 
-def about_data(reports: Sequence[Report]) -> list[str]:
-    """What was seen of each data set."""
-    seen = {f"{report['dataset']}: {report['data']['in_words']}": None for report in reports}
-    return list(seen)
+def _of(found: Sequence[str], num: int) -> str:
+    if len(found) == num > 1:
+        return "all rows"
+    return " | ".join(found) if len(found) <= 3 else f"{found[0]} and {len(found) - 1} others"
 
 
 def as_csv(reports: Sequence[Report]) -> str:
     """One row per audit, numbers in full precision."""
-    rates = [key for key in reports[0] if key.startswith("tpr@")] if reports else []
+    about = ["cell", "name", "method", "dataset", "canary", "attack", "membership"]
+    proof = ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "num_trials", "delta"]
+    flat = [content.flatten(report) for report in reports]
+    numbers = list(dict.fromkeys(key for one in flat for key in one))
+    rest = [key for key in ("epsilon", "epsilon_tuned", *proof) if key not in numbers]
+    columns = [*about, *numbers, *rest, "provenance"]
     buffer = io.StringIO()
-    columns = ["cell", "name", "method", "dataset", "canary", "attack", "partial"]
-    columns += [
-        "num_models",
-        "num_canaries",
-        "n_in",
-        "n_out",
-        "test_accuracy",
-        "test_accuracy_sd",
-        "train_s",
-    ]
-    columns += [f"{key}{end}" for key in rates for end in ("", "/low", "/high", "/null_high")]
-    columns += ["auc", "auc/null_low", "auc/null_high", "balanced_accuracy"]
-    columns += ["epsilon", "epsilon_tuned", "num_trials", "delta"]
-    columns += ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "epsilon_audited"]
-    columns += ["canary_selection_rate", "provenance"]
     writer = csv.DictWriter(buffer, columns)
-    writer.writerow({key: inert.cell(key) for key in columns})
-    for report, name in zip(reports, names.distinct_methods(reports), strict=True):
-        flat = report | {"name": name}
+    writer.writerow(dict(_safe((key, key) for key in columns)))
+    for report, one, name in zip(reports, flat, names.distinct_methods(reports), strict=True):
+        whole = {key: report.get(key) for key in (*about, *rest)} | one | {"name": name}
         if "epsilon" in report and report["epsilon"] is None:
-            flat["epsilon"] = "inf"
-        flat["test_accuracy_sd"] = report["test_accuracy"]["sd"]
-        flat["auc/null_low"], flat["auc/null_high"] = report["auc_null_band"]
-        means = ["test_accuracy", "train_s"]
-        means += ["canary_selection_rate"] if _is_coreset(report) else []
-        flat |= {key: report[key]["mean"] for key in means}
-        flat["provenance"] = ", ".join(report["provenance"])
-        for key in rates:
-            rate = report[key]
-            flat |= {key: rate["tpr"], f"{key}/low": rate["low"], f"{key}/high": rate["high"]}
-            flat[f"{key}/null_high"] = rate["null_band"][1]
-        writer.writerow({key: inert.cell(flat.get(key)) for key in columns})
+            whole["epsilon"] = "inf"
+        whole["provenance"] = ", ".join(report["provenance"])
+        writer.writerow(dict(_safe((key, whole.get(key)) for key in columns)))
     return buffer.getvalue()
+
+
+def _safe(cells: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+    return ((key, inert.cell(value)) for key, value in cells)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from synpriv.report import inert, names
+from synpriv.report import content, inert, marks, names
 from synpriv.results import store, vouched
 
 Report = dict[str, Any]
-FPRS = {"tpr@fpr=0.001": "TPR at 0.1% FPR", "tpr@fpr=0.01": "TPR at 1% FPR"}
+RATES = {  # the headline first
+    "tpr@fpr=0.01": "TPR at 1% FPR",
+    "tpr@fpr=0.001": "TPR at 0.1% FPR",
+    "tpr@fpr=0.1": "TPR at 10% FPR",
+}
 MARKERS = {
     "undefended": ("black", "*"),
     "dpsgd": ("tab:blue", "o"),
@@ -24,11 +29,25 @@ MARKERS = {
 CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point, in points of type
 
 
-def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> list[Path]:
+class Height(NamedTuple):
+    """What one report reads in a panel, with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    above_chance: bool
+
+
+def draw_groups(
+    reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
+) -> list[Path]:
     """Draw what can be compared, `file` or one file per kind of audit.
 
-    Alike are audits of the same data with as many canaries of one kind in as many shadow models by
-    the same attack. A report without others like it is left out. Returns the PNGs.
+    family: what the marks are corrected over, of `marks.corrected`.
+
+    Alike are audits of the same canaries in the same data, in as many shadow models of one
+    architecture whose members were drawn in the same way, by the same attack. A report without
+    others like it is left out. Returns the PNGs.
     """
     groups: dict[tuple[str, ...], list[Report]] = {}
     for report in reports:
@@ -42,9 +61,9 @@ def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> l
             if len(groups) == 1
             else "-".join([file.name, *map(inert.file_name, kind[:-1])])
         )
-        used[name] += 1  # groups may differ in the attack's options alone
+        used[name] += 1  # groups may differ in what the name does not say
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
-        draw(group, target, missing=missing)
+        draw(group, target, family=family, missing=missing)
         found.append(target.with_suffix(".png"))
     if file.with_suffix(".png") not in found:  # of an earlier time, when all were of one kind
         for suffix in (".png", ".svg"):
@@ -53,62 +72,68 @@ def draw_groups(reports: Sequence[Report], file: Path, *, missing: int = 0) -> l
 
 
 def _kind(report: Report) -> tuple[str, ...]:
-    """What two audits must share to be compared, the attack's options last."""
+    """What two audits must share to be compared; the last part is in no file's name."""
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
-    return *named, vouched.json_sha256([report["attack_options"], report["data"]["sha256"]])
+    others = [report[key] for key in ("attack_options", "canaries_sha256", "membership")]
+    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _model(report)])
 
 
-def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
-    """Write `file` as PNG and SVG: TPR with its interval against accuracy, one point per report.
+def _model(report: Report) -> dict[str, Any]:
+    """Settings of the audited architecture."""
+    every = report["settings"].items()
+    return {key.removeprefix("model."): v for key, v in every if key.startswith("model.")}
 
-    Marker area grows with the seconds per shadow model; hollow markers lie in the band that chance
-    alone gives, which is shaded; DP-SGD's points are joined. Where the FPR cannot be resolved, the
-    points are those at no false positive, which the panel's title says. A TPR of zero has no place
-    on a log axis and stands at the bottom. `reports`: alike as in `draw_groups`. missing: cells of
-    the study that are not audited yet, which the title then says.
+
+def panels_of(reports: Sequence[Report]) -> list[str]:
+    """Keys of what is drawn: the rates that all of these reports resolve.
+
+    TPR at 1% FPR first, beside it at 0.1%; where neither can be resolved 10%, else the AUC.
+    """
+    resolved = [key for key in RATES if all(report[key]["resolvable"] for report in reports)]
+    return [key for key in resolved if key in marks.SHOWN] or [*resolved, marks.AUC][:1]
+
+
+def height(report: Report, key: str) -> Height:
+    """A report's number in the panel `key`."""
+    if key == marks.AUC:
+        ends = (report["auc"], report["auc_low"], report["auc_high"])
+        return Height(*ends, above_chance=marks.auc_above_chance(report))
+    rate = report[key]
+    return Height(rate["tpr"], rate["low"], rate["high"], above_chance=rate["above_chance"])
+
+
+def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0) -> None:
+    """Write `file` as PNG and SVG: what leaks against accuracy, one point per report.
+
+    Both with their 95% intervals. Marker area grows with the seconds per shadow model; hollow
+    markers are no more than chance gives; DP-SGD's points are joined. A TPR of zero has no place on
+    a log axis and stands at the bottom. reports: alike, and family, as in `draw_groups`. missing:
+    cells of the study that are not audited yet, which the title then says.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained", sharex=True)
-    floor = min(0.5 / report["n_in"] for report in reports)
-    slowest = max(report["train_s"]["mean"] for report in reports)
-    named = []
-    for axes, (key, title) in zip(panels, FPRS.items(), strict=True):
-        band = max(report[key]["null_band"][1] for report in reports)
-        axes.axhspan(floor, max(band, floor), color="0.93", zorder=0)
-        private = sorted(
-            (r["test_accuracy"]["mean"], max(r[key]["tpr"], floor))
-            for r in reports
-            if family(r) == "dpsgd"
-        )
-        axes.plot(*zip(*private, strict=True) if private else ((), ()), color="tab:blue", zorder=1)
-        labels = [
-            _point(axes, report, key, name, floor=floor, slowest=slowest)
-            for report, name in zip(reports, names.distinct_methods(reports), strict=True)
-        ]
-        axes.set(yscale="log", ylim=(floor, 1.3), xlabel="test accuracy")
-        axes.set_title(title + _unresolved(reports, key))
-        axes.set_ylabel("true positive rate of the attack (95%)")
-        axes.grid(True, which="major", color="0.9", zorder=0)
-        named.append(labels)
+    keys = panels_of(reports)
+    size = (6.6 * len(keys), 5.4)
+    figure, panels = plt.subplots(
+        1, len(keys), figsize=size, layout="constrained", sharex=True, squeeze=False
+    )
+    named = [_panel(axes, reports, key) for axes, key in zip(panels[0], keys, strict=True)]
     figure.draw_without_rendering()  # the layout decides where the labels are
     for labels in named:
         _spread(labels)
-    first, lack = reports[0], f"; {missing} CELLS ARE MISSING" if missing else ""
-    about = (
-        f"{first['dataset']}, {first['num_canaries']} {first['canary']} canaries, "
-        f"{first['num_models']} shadow models, {first['attack']}"
-    )
-    figure.suptitle(
-        f"{inert.label(about)}; area: seconds per model, largest {slowest:.0f} s; "
-        f"line: DP-SGD{lack}\n"
-        "grey band, hollow markers: no evidence of a leak at this FPR",
-        fontsize=9,
-    )
+    slowest = max(report["train_s"]["mean"] for report in reports)
+    lack = f"; {missing} CELLS ARE MISSING" if missing else ""
+    words = [
+        inert.label(_shared(reports[0])),
+        f"bars: 95%; area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}",
+        f"hollow: no more than chance gives; {family}",
+    ]
+    wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
+    figure.suptitle(wrapped, fontsize=9)
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], **options)
@@ -116,15 +141,53 @@ def draw(reports: Sequence[Report], file: Path, *, missing: int = 0) -> None:
     plt.close(figure)
 
 
-def _unresolved(reports: Sequence[Report], key: str) -> str:
-    """What is read where the FPR is too low for so few non-members."""
-    counts = sorted({r["n_out"] for r in reports if not r[key]["resolvable"]})
-    if not counts:
-        return ""
-    return f", read at 0 false positives of {' or '.join(map(str, counts[:3]))}"
+def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:
+    """Draw all reports at one FPR, or their AUC; returns their labels."""
+    rates = key != marks.AUC
+    floor = min(0.5 / report["n_in"] for report in reports) if rates else 0.0
+    slowest = max(report["train_s"]["mean"] for report in reports)
+    private = sorted(
+        (content.accuracy_95(r)[0], max(height(r, key).value, floor))
+        for r in reports
+        if paradigm(r) == "dpsgd"
+    )
+    axes.plot(*zip(*private, strict=True) if private else ((), ()), color="tab:blue", zorder=1)
+    labels = [
+        _point(axes, report, key, name, floor=floor, slowest=slowest)
+        for report, name in zip(reports, names.distinct_methods(reports), strict=True)
+    ]
+    if rates:
+        axes.set(yscale="log", ylim=(floor, 1.3), ylabel="true positive rate of the attack")
+    else:
+        axes.set(ylabel="AUC of the attack")
+    axes.set(xlabel=_accuracy(reports), title=RATES.get(key, "AUC"))
+    axes.grid(True, which="major", color="0.9", zorder=0)
+    return labels
 
 
-def family(report: Report) -> str:
+def _accuracy(reports: Sequence[Report]) -> str:
+    """What accuracy the axis shows."""
+    wrong = [share for report in reports if (share := content.wrong_labels(report)) is not None]
+    if not wrong:
+        return "test accuracy without wrong labels"
+    these = "" if len(wrong) == len(reports) else f" ({len(wrong)} of {len(reports)} points)"
+    return f"test accuracy under up to {max(wrong):.0%} wrong labels{these}"
+
+
+def _shared(report: Report) -> str:
+    """What all points of a figure share."""
+    model = _model(report)
+    called = str(model.pop("_target_", "classifier")).rpartition(".")[2]
+    options = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+    return (
+        f"{report['dataset']} ({report['data']['num_private']:,} private images), "
+        f"{report['num_canaries']} {report['canary']} canaries, {report['num_models']} "
+        f"{report['membership']} shadow models ({called}{', ' if options else ''}{options}), "
+        f"{report['attack']}"
+    )
+
+
+def paradigm(report: Report) -> str:
     """The paradigm that a method's name begins with."""
     return str(report["method"]).partition("_")[0]
 
@@ -160,33 +223,33 @@ def _point_box(label: Any) -> Any:
 
 def _point(axes: Any, report: Report, key: str, name: str, *, floor: float, slowest: float) -> Any:
     """Draw one report; returns its label, the name."""
-    rate, accuracy = report[key], report["test_accuracy"]
-    colour, marker = MARKERS.get(family(report), ("0.4", "P"))
-    height = max(rate["tpr"], floor)
-    below, above = height - max(rate["low"], floor), max(rate["high"], height) - height
+    read, (accuracy, half) = height(report, key), content.accuracy_95(report)
+    colour, marker = MARKERS.get(paradigm(report), ("0.4", "P"))
+    y = max(read.value, floor)
+    below, above = y - max(read.low, floor), max(read.high, y) - y
     axes.errorbar(
-        accuracy["mean"],
-        height,
+        accuracy,
+        y,
         yerr=[[max(below, 0)], [above]],
-        xerr=accuracy["sd"],
+        xerr=half,
         color=colour,
         linewidth=0.8,
         capsize=2,
         zorder=2,
     )
     axes.scatter(
-        accuracy["mean"],
-        height,
-        s=40 + 260 * report["train_s"]["mean"] / slowest,
+        accuracy,
+        y,
+        s=30 + 150 * report["train_s"]["mean"] / slowest,
         marker=marker,
-        facecolor=colour if rate["above_chance"] else "white",
+        facecolor=colour if read.above_chance else "white",
         edgecolor=colour,
         clip_on=False,
         zorder=3,
     )
     return axes.annotate(
         inert.label(name),
-        (accuracy["mean"], height),
+        (accuracy, y),
         xytext=CORNERS[0],
         textcoords="offset points",
         fontsize=7,

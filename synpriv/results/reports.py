@@ -53,6 +53,26 @@ class Accuracy(TypedDict):
     wrong_labels: float  # share of wrong labels in the audited models' private set
 
 
+Sides = TypedDict("Sides", {"in": float, "out": float})  # shares of members and of non-members
+
+
+class Answers(TypedDict):
+    """To how many canaries the models give a label of theirs."""
+
+    trained_label: Sides
+    true_label: Sides
+
+
+class Nearness(TypedDict):
+    """Pairs nearer to the release than in every model without the canary."""
+
+    nearer: int
+    pairs: Count
+    chance: float
+    p: float
+    above_chance: bool
+
+
 class Rate(TypedDict):
     """A true positive rate, its interval, and what chance gives."""
 
@@ -60,6 +80,8 @@ class Rate(TypedDict):
     low: float
     high: float
     fpr: float
+    expected_fpr: float  # of the point that is read, over repeated audits
+    p: float
     null_band: Band
     above_chance: bool
     resolvable: bool
@@ -70,6 +92,7 @@ class Data(TypedDict):
 
     in_words: str
     sha256: str
+    num_private: Count
 
 
 class Heading(TypedDict):
@@ -102,9 +125,19 @@ class Shape(Rates, Heading):
     num_models: Count
     n_in: Count
     n_out: Count
+    canaries_sha256: str
     auc: float
+    auc_low: float
+    auc_high: float
+    auc_p: float
     null_auc: float
     auc_null_band: Band
+    null_rounds: Count
+    variants: NotRequired[dict[str, dict[str, float]]]
+    variants_chosen: NotRequired[dict[str, float]]
+    answers: Answers
+    nearness: NotRequired[Nearness]
+    definitions: dict[str, str]
     balanced_accuracy: float
     epsilon_audited: float
     epsilon_audited_largest: float

@@ -1,7 +1,8 @@
 """Visual privacy: how near the released images come to the canaries.
 
-Distance is no stand-in for membership: images of a class resemble each other anyway. So it is shown
-against held-out test images of the same class, which no method has seen, and called visual privacy.
+Distance is no stand-in for membership: images of a class resemble each other anyway. A run compares
+it with held-out test images of the same class, which no method has seen, and keeps its nearest
+canaries; the report compares those with the canary's own distance in the models where it is OUT.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from synpriv.data.split import AuditSplit
 
 CONTROLS = 1000  # test images compared at the most
+KEPT = 50  # candidates for the picture of a report, per shadow model
 _BLOCK = 2048  # synthetic images compared at once
 
 
@@ -55,7 +57,7 @@ def nearer_held_out(split: AuditSplit, synthetic: Tensor, to_canaries: Nearest) 
 
 
 def closest_pairs(
-    split: AuditSplit, synthetic: Tensor, to_canaries: Nearest, closer: Tensor, *, num: int = 10
+    split: AuditSplit, synthetic: Tensor, to_canaries: Nearest, closer: Tensor, *, num: int = KEPT
 ) -> dict[str, Tensor]:
     """The `num` members whose nearest synthetic image is nearest for their class, and that image.
 

@@ -1,0 +1,85 @@
+"""Which numbers of a report are above what chance gives, alone or in a family of tests.
+
+A mark says p <= 2.5%, one-sided. Of many such tests some pass by chance, so a study corrects its
+marks over all that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from synpriv.audit.null import ALPHA
+
+Report = dict[str, Any]
+SHOWN = ("tpr@fpr=0.01", "tpr@fpr=0.001")  # the rates of a table, the headline first
+AUC = "auc"
+ALONE = f"each mark stands for itself (p <= {ALPHA:.1%}), not corrected for how many there are"
+
+
+class Tested(NamedTuple):
+    """One number of one report against chance."""
+
+    row: int
+    key: str
+    p: float
+    floor: float  # the smallest p that so many rounds can give
+
+
+def auc_above_chance(report: Report) -> bool:
+    """Whether its AUC is marked as above chance, corrected if the report is of `corrected`."""
+    return bool(report.get("auc_above_chance", report["auc_p"] <= ALPHA))
+
+
+def family(reports: Sequence[Report]) -> list[Tested]:
+    """What a table of these reports tests: every rate that it shows and resolves, every AUC."""
+    found = []
+    for row, report in enumerate(reports):
+        floor = 1 / (1 + report["null_rounds"])
+        resolved = [key for key in SHOWN if report[key]["resolvable"]]
+        found += [Tested(row, key, report[key]["p"], floor) for key in resolved]
+        found.append(Tested(row, AUC, report["auc_p"], floor))
+    return found
+
+
+def holm(p_values: Sequence[float], level: float = ALPHA) -> list[bool]:
+    """Which hypotheses are rejected with a family-wise error of at most `level` (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    rejected = [False] * len(p_values)
+    for place, i in enumerate(order):
+        if p_values[i] > level / (len(p_values) - place):
+            break
+        rejected[i] = True
+    return rejected
+
+
+def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
+    """The reports with marks that hold over the whole family, and a line that says so.
+
+    A randomisation test of R rounds knows no p below 1/(1 + R). Where a number beat every round and
+    that is still too much for a family of this size, no correction can tell a leak from chance: the
+    marks stay as they are, which the line says. So do those of one report alone.
+    """
+    if len(reports) == 1:
+        return list(reports), ALONE
+    tests = family(reports)
+    kept = holm([test.p for test in tests])
+    stuck = [t for t, k in zip(tests, kept, strict=True) if not k and t.p <= t.floor <= ALPHA]
+    if stuck:
+        return list(reports), (
+            f"marks not corrected: over {len(tests)} tests Holm asks for p <= "
+            f"{ALPHA / len(tests):.2g}, {round(1 / stuck[0].floor) - 1} rounds give "
+            f"{stuck[0].floor:.2g} at the least; about {ALPHA * len(tests):.1f} of them go "
+            "unmarked by chance alone"
+        )
+    found = [dict(report) for report in reports]
+    for test, above in zip(tests, kept, strict=True):
+        if test.key == AUC:
+            found[test.row]["auc_above_chance"] = above
+        else:
+            rate = found[test.row][test.key]
+            found[test.row][test.key] = rate | {"above_chance": above}
+    return found, (
+        f"marks corrected over {len(tests)} tests (Holm 1979): every AUC and every resolved rate "
+        f"of the table; one false finding or more in at most {ALPHA:.1%} of such tables"
+    )
