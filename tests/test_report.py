@@ -35,7 +35,9 @@ def _audited(leak: float, method: str) -> tuple[dict, np.ndarray, np.ndarray]:
     def attack(evidence: Evidence) -> np.ndarray:
         return evidence.logits[:, :, 0, 0].astype(float)
 
-    statistics, statistic = audit(attack, Evidence(logits, member, labels, labels), null_rounds=40)
+    statistics, statistic = audit(
+        attack, Evidence(logits, member, labels, labels), null_rounds=40, bootstrap_rounds=100
+    )
     heading = {
         "cell": f"{method}-digits-mislabelled-0123abcd",
         "method": method,
