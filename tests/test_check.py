@@ -162,7 +162,7 @@ def test_a_check_names_the_cell_and_the_fpr_that_it_resolves(
     announce([cfg])
     assert capsys.readouterr().out.splitlines()[1] == (
         f"checked, nothing was trained: {cfg.cell}: 6 shadow models, 30 mislabelled canaries, "
-        "attack=lira; smallest resolvable FPR 1/90; accuracy of 4 runs with clean canaries"
+        "attack=lira; resolves an FPR of 0.11 and above; accuracy of 4 runs with clean canaries"
     )
 
 

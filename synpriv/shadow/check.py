@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from omegaconf import DictConfig
 
 from synpriv import config, terminal, tracking
+from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES
 from synpriv.data.draws import Draw, wrong_label_share
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
@@ -150,7 +151,8 @@ def in_words(cfg: DictConfig) -> str:
     measured = "; accuracy" * (validation or clean is not None)
     measured += f" of {len(clean.seeds)} runs with clean canaries" if clean else ""
     measured += " on validation images" * validation
+    smallest = f"resolves an FPR of {ENOUGH_FALSE_POSITIVES / non_members:.2g} and above"
     return (
         f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
-        f"canaries, attack={cfg.attack.name}; smallest resolvable FPR 1/{non_members:,}{measured}"
+        f"canaries, attack={cfg.attack.name}; {smallest}{measured}"
     )
