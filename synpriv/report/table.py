@@ -29,7 +29,7 @@ LEGEND = (
     "wrong in/out, true in/out: share of the member / non-member canaries to which the released "
     "model gives their wrong / true label\n"
     "epsilon: proven, for adding or removing one image (changing one image's label alone is two "
-    "such steps and costs about twice as much); audited: estimated from below, no bound; GDP: the "
+    "such steps and costs about twice as much); estimate: from below, no bound; GDP: the "
     "same if the mechanism were Gaussian; bound: valid lower bound, 95%, of the most that this "
     "audit would show\n"
     "s/model: wall seconds of training, teacher and proxy included; selected: share of the member "
@@ -42,11 +42,11 @@ IN_SHORT = (
 TPR_1, TPR_01 = "TPR@1%FPR [95%]", "TPR@0.1%FPR [95%]"
 HEADER = [
     *("method", "dataset", "canary", "attack", "accuracy", TPR_1, TPR_01, "AUC [95%]"),
-    *("wrong in/out", "true in/out", "epsilon", "audited", "GDP", "bound", "n in/out"),
+    *("wrong in/out", "true in/out", "epsilon", "estimate", "GDP", "bound", "n in/out"),
     *("s/model", "selected", "membership", "provenance", "guarantee", "cell"),
 ]
 _FILES_ONLY = {
-    *("audited", "GDP", "n in/out", "selected", "membership", "provenance", "guarantee", "cell"),
+    *("estimate", "GDP", "n in/out", "selected", "membership", "provenance", "guarantee", "cell"),
 }
 
 
