@@ -168,10 +168,11 @@ def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:
 def _accuracy(reports: Sequence[Report]) -> str:
     """What accuracy the axis shows."""
     wrong = [share for report in reports if (share := content.wrong_labels(report)) is not None]
+    images = "/".join(sorted({report["data"].get("evaluated_on", "test") for report in reports}))
     if not wrong:
-        return "test accuracy without wrong labels"
+        return f"{images} accuracy without wrong labels"
     these = "" if len(wrong) == len(reports) else f" ({len(wrong)} of {len(reports)} points)"
-    return f"test accuracy under up to {max(wrong):.0%} wrong labels{these}"
+    return f"{images} accuracy under up to {max(wrong):.0%} wrong labels{these}"
 
 
 def _shared(report: Report) -> str:
