@@ -85,8 +85,9 @@ def few_rounds() -> Iterator[None]:
     """
     defaults = audit.audit.__kwdefaults__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(defaults, "null_rounds", 20)
-        patch.setitem(defaults, "bootstrap_rounds", 50)
+        for name, few in (("null_rounds", 20), ("bootstrap_rounds", 50)):
+            assert defaults[name] > few
+            patch.setitem(defaults, name, few)
         yield
 
 
