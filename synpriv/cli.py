@@ -138,7 +138,7 @@ def path(value: str, key: str) -> str:
         return value
     parts = [os.path.expanduser(part.strip()) for part in value.split(",")]
     swept = key.lstrip("+") not in ("results", "reports") and not os.path.exists(whole)
-    if not (swept and all(map(os.path.exists, parts))):
+    if not (swept and len(parts) > 1 and all(map(os.path.exists, parts))):
         parts = [whole]
     return ",".join(part if _reads_as_it_is(part) else quoted(part) for part in parts)
 

@@ -187,10 +187,16 @@ def test_the_table_of_a_foreign_report_is_plain_lines(text: str) -> None:
 def test_a_formula_in_a_name_is_drawn_as_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    drawn: list[plt.Figure] = []
-    monkeypatch.setattr(plt, "close", drawn.append)
+    drawn, write = [], Figure.savefig
+
+    def keep(figure: Figure, *args: object, **options: object) -> None:
+        write(figure, *args, **options)
+        if figure not in drawn:  # one is written in two formats
+            drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     names = [r"$\undefined{$", r"a\$b$", "_hidden $x$"]
     audits = [a_report(name, f"cell{i}") for i, name in enumerate(names)]
     curve = Roc(*[np.array([0.0, 0.5, 1.0])] * 3)

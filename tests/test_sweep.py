@@ -125,7 +125,7 @@ def whole(run_py: RunPy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def test_the_card_s_command_ends_with_a_table_and_a_picture(whole: tuple[Path, str]) -> None:
     results, printed = whole
     assert "jobs: 6, CPU workers: 2" in printed
-    assert "TPR@0.1%FPR [95%]" in printed
+    assert "TPR@1%FPR [95%]" in printed
     assert re.search(r"^distill_dm +0\.\d{3} ± 0\.\d{3} ", printed, re.MULTILINE)
     (picture,) = results.glob("*/lira.png")
     assert str(picture) in printed
@@ -303,7 +303,7 @@ def test_two_sweeps_at_once_share_a_cell(begin: Start, tmp_path: Path) -> None:
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     for printed, error in outputs:
         assert error == ""
-        assert "TPR@0.1%FPR [95%]" in printed
+        assert "TPR@1%FPR [95%]" in printed
     (folder,) = tmp_path.glob("undefended-*")
     cell = store.Cell(tmp_path, folder.name, 4)
     assert [cell.problem(seed) for seed in range(4)] == [None] * 4

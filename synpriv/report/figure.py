@@ -20,15 +20,14 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     Left of ten false positives a curve is mostly noise, which the picture says; left of one, at
     1/n_out, it cannot be told from zero: the axes end just below it.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from cycler import cycler
-    from matplotlib import pyplot as plt
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure  # pyplot would keep it alive until somebody closes it
 
     height = 4.8 + 0.19 * (len(cells) + 1)  # the legend lies below
-    figure, axes = plt.subplots(figsize=(6.4, height), layout="constrained")
-    colours = plt.rcParams["axes.prop_cycle"]
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    axes = figure.subplots()
+    colours = rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * colours)
     floor = min(1 / report["n_out"] for report, _ in cells)
     limit, resolved = floor / 2, 10 * floor
@@ -61,5 +60,4 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     figure.legend(fontsize=8, loc="outside lower left")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, format="png")
-    plt.close(figure)
     return buffer.getvalue()

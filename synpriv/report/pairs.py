@@ -68,14 +68,10 @@ def png(shown: Sequence[Shown], found: dict[str, Any], *, title: str, num: int =
 
     shown: of `closest`; found: of `nearness`, for the title.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        2, num, figsize=(1.25 * num, 4.2), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(1.25 * num, 4.2), layout="constrained")
+    axes = figure.subplots(2, num, squeeze=False)
     for column in axes.T:
         for place in column:
             place.set_axis_off()
@@ -97,5 +93,4 @@ def png(shown: Sequence[Shown], found: dict[str, Any], *, title: str, num: int =
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120, format="png")
-    plt.close(figure)
     return buffer.getvalue()

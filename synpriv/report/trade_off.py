@@ -111,16 +111,11 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     a log axis and stands at the bottom. reports: alike, and family, as in `draw_groups`. missing:
     cells of the study that are not audited yet, which the title then says.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     keys = panels_of(reports)
-    size = (6.6 * len(keys), 5.4)
-    figure, panels = plt.subplots(
-        1, len(keys), figsize=size, layout="constrained", sharex=True, squeeze=False
-    )
+    figure = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
+    panels = figure.subplots(1, len(keys), sharex=True, squeeze=False)
     named = [_panel(axes, reports, key) for axes, key in zip(panels[0], keys, strict=True)]
     figure.draw_without_rendering()  # the layout decides where the labels are
     for labels in named:
@@ -138,7 +133,6 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], **options)
         store.write_bytes(file.with_suffix(suffix), buffer.getvalue())
-    plt.close(figure)
 
 
 def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:

@@ -6,6 +6,7 @@ Nothing here needs torch, unless a data set is torchvision's or a method is some
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from omegaconf import DictConfig
 
@@ -17,7 +18,7 @@ from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import DESCRIPTION, cell_of
-from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk
+from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk, sizes_of
 from synpriv.shadow.recipes import check_recipes, recipes_of
 from synpriv.signatures import require, target_of
 
@@ -113,10 +114,11 @@ def _check_every_model(
     cfg: DictConfig, recipes: dict[str, Recipe], pools: Pools, drawn: Draw
 ) -> None:
     """Check the recipes against the private set of each shadow model: sizes differ."""
-    wrong: dict[int, str] = {}
+    facts, wrong = facts_of(cfg, pools, drawn, seed=0), {}
     for seed in range(cfg.num_models):
+        size, smallest = sizes_of(pools, drawn, seed)
         try:
-            check_recipes(recipes, facts_of(cfg, pools, drawn, seed))
+            check_recipes(recipes, replace(facts, num_train=size, smallest_class=smallest))
         except ValueError as error:
             wrong[seed] = str(error)
     if not wrong:

@@ -88,15 +88,21 @@ def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:
 
 def facts_of(cfg: DictConfig, pools: Pools, drawn: Draw, seed: int) -> Facts:
     """What recipes are checked against, of shadow model `seed`."""
-    public, included = pools.public, drawn.included(seed)
-    sizes = np.bincount(drawn.labels[included], minlength=pools.num_classes)
+    public, (num_train, smallest_class) = pools.public, sizes_of(pools, drawn, seed)
     return Facts(
         num_classes=pools.num_classes,
         image_shape=pools.image_shape,
         expected_size=drawn.expected_size,
-        num_train=int(included.sum()),
-        smallest_class=int(sizes.min()),
+        num_train=num_train,
+        smallest_class=smallest_class,
         num_public=None if public is None else len(public),
         largest_public_label=None if public is None else int(public.labels.max()),
         **configured_facts(cfg),
     )
+
+
+def sizes_of(pools: Pools, drawn: Draw, seed: int) -> tuple[int, int]:
+    """Images of a shadow model and of its smallest class: all of `Facts` that is its own."""
+    included = drawn.included(seed)
+    classes = np.bincount(drawn.labels[included], minlength=pools.num_classes)
+    return int(included.sum()), int(classes.min())

@@ -87,7 +87,7 @@ def by_view_of(evidence: Evidence, score: str, label: str) -> ByView:
 def _aligned(evidence: Evidence, score: str, label: str) -> ByView:
     """As `by_view_of`, without the shift that all canaries of a model share."""
     return evidence.kept(
-        f"aligned {score} {label}", lambda: by_view(aligned(evidence.scores(score, label)))
+        f"aligned {score} {label}", lambda: by_view(aligned(_finite(evidence.scores(score, label))))
     )
 
 
@@ -96,11 +96,16 @@ def by_view(scores: ArrayLike) -> ByView:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 3:
         raise ValueError(f"scores {values.shape}: need [C,S,Q]")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{(~np.isfinite(values)).sum()} scores are not finite")
-    values = np.ascontiguousarray(values.transpose(2, 1, 0))  # no copy of scores of `Evidence`
+    values = np.ascontiguousarray(_finite(values).transpose(2, 1, 0))  # no copy of `Evidence`'s
     resolution = np.abs(values).max(axis=1, keepdims=True) * np.finfo(np.float32).eps
     return ByView(values, np.square(resolution + _TINY))
+
+
+def _finite(scores: Floats) -> Floats:
+    """The scores; ValueError that counts those which are not finite, before they spread."""
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{(~np.isfinite(scores)).sum()} scores are not finite")
+    return scores
 
 
 def log_ratios(
