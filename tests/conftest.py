@@ -11,7 +11,7 @@ import functools
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ import pytest
 from omegaconf import DictConfig
 
 from synpriv import config
+from synpriv.audit import audit
 from synpriv.data import datasets
 from synpriv.data.pool import Pool
 from synpriv.recipe import Facts
@@ -73,6 +74,20 @@ def _composed(overrides: tuple[str, ...], conf: Path, return_hydra_config: bool)
 def compose() -> Compose:
     """`compose(*overrides)`: the config that run.py would get."""
     return _compose
+
+
+@pytest.fixture(scope="module")
+def few_rounds() -> Iterator[None]:
+    """Audits of this process with few rounds, for tests of all around them but the statistics.
+
+    Module-wide, so that it holds for module-wide cells too:
+    `pytestmark = pytest.mark.usefixtures("few_rounds")`.
+    """
+    defaults = audit.audit.__kwdefaults__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(defaults, "null_rounds", 20)
+        patch.setitem(defaults, "bootstrap_rounds", 50)
+        yield
 
 
 @pytest.fixture(scope="session")

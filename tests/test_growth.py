@@ -26,10 +26,11 @@ from synpriv.data.draws import paired_membership
 from synpriv.results import reports, store
 from synpriv.shadow import cells, runs
 
+pytestmark = pytest.mark.usefixtures("few_rounds")
 FEW, MANY = 4, 6
 CORESET = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "model.width=4"),
-    *("logger=none", "trainer=cpu", "method=coreset_el2n"),
+    *("logger=none", "trainer=cpu", "method=coreset_el2n", "accuracy_models=0"),
     *("method.student.num_epochs=1", "method.student.warmup_epochs=0"),
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]

@@ -16,6 +16,7 @@ from synpriv import config, pipeline
 from synpriv.results import store
 from synpriv.shadow import cells, check, outputs, runs
 
+pytestmark = pytest.mark.usefixtures("few_rounds")
 DFKD = ["method=dfkd", "num_models=6", "logger=none", "trainer=cpu"]
 NAMES = (store.CLASSIFIER, store.SYNTHETIC, store.PAIRS)
 

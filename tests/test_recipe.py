@@ -45,7 +45,7 @@ config.register()
 found = {}
 with initialize_config_dir(sys.argv[1], version_base="1.3"):
     for choice in sys.argv[2:]:
-        cfg = compose("config", [choice, "attack=threshold"])
+        cfg = compose("config", [choice, "attack=threshold", "num_models=4"])
         found[choice] = sorted(recipes_of(cfg))
         check(cfg)
 heavy = {"torch", "pytorch_lightning", "opacus", "diffusers", "sklearn"}

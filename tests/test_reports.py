@@ -23,6 +23,7 @@ from synpriv.report.__main__ import main
 from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Heading
 
+pytestmark = pytest.mark.usefixtures("few_rounds")
 C, S = 12, 6
 hinge = functools.partial(threshold, score="hinge")
 NAME = "undefended-digits-mislabelled-0123abcd"

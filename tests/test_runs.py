@@ -21,6 +21,7 @@ from synpriv.results import artefacts, reports, store
 from synpriv.shadow import cells, offering, pools, runs, training
 from synpriv.tracking import Tracker
 
+pytestmark = pytest.mark.usefixtures("few_rounds")
 TINY = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "num_models=6"),
     *("model.width=4", "logger=none", "trainer=cpu"),

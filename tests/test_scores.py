@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from reference import lira as naive
 from scipy.special import softmax
 
-from synpriv.audit.scores import SCORES, hinge, logit
+from synpriv.audit.scores import SCORES, aligned, hinge, logit
 
-Score = Callable[..., NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Score = Callable[..., Floats]
 every = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
 
 
@@ -95,3 +97,52 @@ def test_wrong_shapes_are_refused(score: Score, shape: tuple[int, ...], num_labe
 def test_labels_out_of_range_are_refused(score: Score, label: int) -> None:
     with pytest.raises(ValueError, match=r"need 0\.\.2"):
         score(np.zeros((2, 3)), [0, label])
+
+
+# --- the shift that all canaries of a model share -------------------------------------------------
+
+
+def no_effect(num_canaries: int = 200, num_models: int = 8, num_views: int = 2) -> Floats:
+    """Scores [C,S,Q] of canaries with means and spreads of their own; models are all alike."""
+    rng = np.random.default_rng(3)
+    means, spreads = 3 * rng.normal(size=(num_canaries, 1, 1)), rng.uniform(0.3, 2, num_canaries)
+    noise = rng.normal(size=(num_canaries, num_models, num_views))
+    return means + spreads[:, None, None] * noise
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1, 1.0, 50.0])
+def test_aligned_is_the_loop(size: float) -> None:
+    scores = no_effect(12, 6)
+    scores += size * np.random.default_rng(4).normal(size=(1, 6, 2))
+    scores[:, :, 1] = scores[:, :, 0] ** 2  # views are aligned one by one
+    before = scores.copy()
+    np.testing.assert_allclose(aligned(scores), naive.aligned(scores), rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(scores, before)
+
+
+def test_without_a_shift_scores_stay_nearly_as_they_are() -> None:
+    scores = no_effect()
+    moved = np.abs(aligned(scores) - scores)
+    plain = np.abs((scores - scores.mean(axis=1, keepdims=True)).mean(axis=0))  # not shrunk
+    assert moved.max() < 0.1  # of spreads of 0.3 to 2
+    assert moved.mean() < plain.mean() / 2
+
+
+def test_a_known_shift_is_removed() -> None:
+    scores = no_effect()
+    shift = np.random.default_rng(5).normal(size=(1, 8, 2))
+    left = (aligned(scores + shift) - scores)[0]
+    # What all models share compares nothing; a shift is seen up to the noise of 200 canaries.
+    np.testing.assert_allclose(left - left.mean(axis=0), 0, atol=4 * 1.3 / np.sqrt(200))
+    np.testing.assert_allclose(left.mean(axis=0), shift[0].mean(axis=0), atol=1e-9)
+
+
+def test_alignment_moves_all_canaries_of_a_model_alike() -> None:
+    scores = no_effect()
+    moved = aligned(scores + np.arange(8.0)[:, None]) - scores
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[:1], moved.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.25])
+def test_scores_that_do_not_differ_stay(value: float) -> None:
+    np.testing.assert_array_equal(aligned(np.full((5, 6, 2), value)), value)

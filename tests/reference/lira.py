@@ -74,6 +74,29 @@ def student(
     return ratios
 
 
+def aligned(scores: Floats) -> Floats:
+    """Scores [C,S,Q] without the shrunk shift of each model and view, as documented."""
+    found = scores.copy()
+    num_canaries, num_models, num_views = scores.shape
+    for view in range(num_views):
+        rows = [[float(value) for value in row] for row in scores[:, :, view]]
+        means = [sum(row) / num_models for row in rows]
+        noise = [_squares(row) / num_models for row in rows]
+        typical = sum(noise) / num_canaries
+        weights = [1 / (own + typical) for own in noise]
+        share = [weight / sum(weights) for weight in weights]
+        shifts = [
+            sum(share[c] * (rows[c][model] - means[c]) for c in range(num_canaries))
+            for model in range(num_models)
+        ]
+        by_chance = sum(share[c] ** 2 * noise[c] for c in range(num_canaries))
+        seen = sum(shift**2 for shift in shifts) / num_models
+        kept = max(0.0, 1 - by_chance / seen)
+        for model in range(num_models):
+            found[:, model, view] -= kept * shifts[model]
+    return found
+
+
 def _samples(
     scores: Floats,
     member: NDArray[np.bool_],

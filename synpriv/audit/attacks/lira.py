@@ -52,9 +52,7 @@ def lira(
     if np.array_equal(evidence.labels, evidence.true_labels):
         labels = ("trained_label",)  # they are the true ones
     kinds = list(product(scores, labels))
-    values = evidence.kept(
-        f"aligned {kinds}", lambda: by_view(*(aligned(evidence.scores(*kind)) for kind in kinds))
-    )
+    values = evidence.kept(f"aligned {kinds}", lambda: _aligned(evidence, kinds))
     found = log_ratios(values, references_of(evidence), shrinkage=shrinkage)
     statistics = dict(zip(("all", "view0"), found, strict=True))
     return {
@@ -71,6 +69,11 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     return left_out(evidence.member, partners, equalise=equalise)
 
 
+def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
+    """Kinds of scores without the shift that all canaries of a model share."""
+    return by_view(*(aligned(_finite(evidence.scores(*kind))) for kind in kinds))
+
+
 class ByView(NamedTuple):
     """A kinds of scores as leave-one-out goes through them, and the least variance they can show."""
 
@@ -84,11 +87,16 @@ def by_view(*scores: ArrayLike) -> ByView:
     for each in kinds:
         if each.ndim != 3:
             raise ValueError(f"scores {each.shape}: need [C,S,Q]")
-        if not np.isfinite(each).all():
-            raise ValueError(f"{(~np.isfinite(each)).sum()} scores are not finite")
-    values = np.stack([each.transpose(2, 1, 0) for each in kinds], axis=1)
+    values = np.stack([_finite(each).transpose(2, 1, 0) for each in kinds], axis=1)
     resolution = np.abs(values).max(axis=2, keepdims=True) * np.finfo(np.float32).eps
     return ByView(values, np.square(resolution + _TINY))
+
+
+def _finite(scores: Floats) -> Floats:
+    """The scores; ValueError that counts those which are not finite, before they spread."""
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{(~np.isfinite(scores)).sum()} scores are not finite")
+    return scores
 
 
 def log_ratios(
