@@ -57,7 +57,7 @@ def statistic(scores: Floats, member: Bools) -> Floats:
     """Default LiRA of one view, one pair left out: [C,S]."""
     first = np.arange(0, member.shape[1], 2)
     without = left_out(member, (first, first + 1))
-    return log_ratios([by_view(aligned(scores[:, :, None]))], without)[0][0]
+    return log_ratios(by_view(aligned(scores[:, :, None])), without)[0][0]
 
 
 def row(size: tuple[int, int], leak: str, noise: str, effect: float, replications: int) -> None:

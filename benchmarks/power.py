@@ -45,7 +45,7 @@ def found(num_models: int, rng: np.random.Generator) -> list[float]:
     first = np.arange(0, num_models, 2)
     without = left_out(member, (first, first + 1))
     statistics = [
-        log_ratios([by_view(scores[:, :, None])], without)[0][0],
+        log_ratios(by_view(scores[:, :, None]), without)[0][0],
         *(gaussian(scores.T[None], without, variance=v) for v in ATTACKS[1:3]),
         known,
     ]

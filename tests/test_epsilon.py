@@ -239,7 +239,7 @@ def test_audits_without_a_leak_rarely_read_one(
         scores = np.random.default_rng(seed).normal(size=(num_canaries, num_models, 1))
         statistic = scores[:, :, 0]
         if attack == "lira":
-            statistic = log_ratios([by_view(scores)], left_out(member))[0][0]
+            statistic = log_ratios(by_view(scores), left_out(member))[0][0]
         alarms += estimate(statistic, member) > 0
     assert alarms / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 

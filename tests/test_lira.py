@@ -147,7 +147,7 @@ def test_an_outlying_target_leaves_the_digits_of_its_side(design: str) -> None:
     given = evidence(design, 6, 8)
     scores = given.scores("hinge").copy()
     scores[np.arange(6), np.arange(6)] += 1e6
-    found, _ = log_ratios([by_view(scores)], references_of(given), shrinkage=0.0)
+    found, _ = log_ratios(by_view(scores), references_of(given), shrinkage=0.0)
     np.testing.assert_allclose(
         found[0], by_loop(given, scores, 0.0).mean(axis=2), rtol=1e-6, atol=2e-6
     )
@@ -198,7 +198,7 @@ def test_no_leak_reads_as_chance(design: str, num_models: int) -> None:
             *np.zeros((2, 400), int),
             design=design,
         )
-        found = log_ratios([by_view(scores)], references_of(given))[0][0]
+        found = log_ratios(by_view(scores), references_of(given))[0][0]
         usable = np.isfinite(found)
         read.append(auc(found[usable], member[usable]))
     assert np.mean(read) == pytest.approx(0.5, abs=4 * 0.32 / np.sqrt(4000 * num_models))
@@ -216,7 +216,7 @@ def test_tied_scores_without_a_leak_read_as_chance(
         scores = np.random.default_rng(seed).choice(values, size=(300, 8, 1), p=[0.8, 0.2])
         partners = (np.arange(0, 8, 2), np.arange(1, 8, 2)) if design == "paired" else None
         without = references.left_out(member, partners, equalise=design == "balanced")
-        found = log_ratios([by_view(scores)], without)[0][0]
+        found = log_ratios(by_view(scores), without)[0][0]
         usable = np.isfinite(found)
         read.append(auc(found[usable], member[usable]))
     assert np.mean(read) == pytest.approx(0.5, abs=0.015)
@@ -252,9 +252,9 @@ def test_a_target_does_not_stand_in_its_own_references(design: str) -> None:
     given = evidence(design, 4, 8)
     scores = given.scores("hinge").copy()
     without = references_of(given)
-    before = log_ratios([by_view(scores)], without)[0][0]
+    before = log_ratios(by_view(scores), without)[0][0]
     scores[:, 2] += 100.0
-    after = log_ratios([by_view(scores)], without)[0][0]
+    after = log_ratios(by_view(scores), without)[0][0]
     assert (np.abs(after[:, 2]) > np.abs(before[:, 2])).all()  # it would be at home in its side
 
 

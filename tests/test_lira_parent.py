@@ -27,7 +27,7 @@ def leave_one_out(
     scores: Scores, member: Bools, *, variance: str = "per_sample", equalise: bool = True
 ) -> Scores:
     without = references.left_out(member, equalise=equalise)
-    return gaussian(by_view(scores).values, without, variance=variance)
+    return gaussian(by_view(scores).values[:, 0], without, variance=variance)
 
 
 def noise(

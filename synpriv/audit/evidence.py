@@ -55,6 +55,9 @@ class Evidence:
     @property
     def partners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Columns of the first and of the second model of each whole pair, int [P] each."""
+        return self.kept("partners", self._partners)
+
+    def _partners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         order = np.argsort(self.pair, kind="stable")
         whole = np.flatnonzero(self.pair[order][1:] == self.pair[order][:-1])
         return order[whole], order[whole + 1]

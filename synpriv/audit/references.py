@@ -41,7 +41,10 @@ class LeftOut:
     def lone(self) -> Ints:
         """Models without partner, int [U]."""
         assert self.partners is not None
-        return np.setdiff1d(np.arange(len(self.member)), self.partners)
+        num_models = len(self.member)
+        if 2 * len(self.partners[0]) == num_models:
+            return np.empty(0, dtype=np.int64)
+        return np.setdiff1d(np.arange(num_models), self.partners)
 
     @property
     def fewest(self) -> int:
@@ -114,16 +117,25 @@ def comparisons(scores: Floats, without: LeftOut) -> Iterator[Comparison]:
         everyone = Target(slice(None), scores)
         yield Comparison((everyone,), *_of_targets(scores, without))
         return
-    first, second = without.partners
+    first, second = map(_columns, without.partners)
     held = without.member[first]
     one, two = scores[..., first, :], scores[..., second, :]
     sides = np.where(held, one, two), np.where(held, two, one)
-    if len(without.lone) and len(first):
+    num_pairs = len(held)
+    if num_pairs and len(without.lone):
         lone = Target(without.lone, scores[..., without.lone, :])
         yield Comparison((lone,), *map(_whole, sides))
-    if len(first) > 1:
+    if num_pairs > 1:
         targets = Target(first, one), Target(second, two)
         yield Comparison(targets, *map(_without_each, sides))
+
+
+def _columns(index: Ints) -> Ints | slice:
+    """As a slice, which copies nothing, where the models lie evenly."""
+    steps = np.unique(np.diff(index))
+    if len(steps) != 1 or steps[0] < 1:
+        return index
+    return slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
 
 
 def _whole(values: Floats) -> Side:
@@ -173,9 +185,11 @@ def _without_target(scores: Floats, side: Bools, removed: Ints | None) -> Side:
     squares = np.square(distance)
     total = squares.sum(axis=-2, keepdims=True)
     if removed is not None:
-        index = np.broadcast_to(removed, scores.shape)
-        distance = np.take_along_axis(distance, index, axis=-2)
-        squares = np.take_along_axis(squares, index, axis=-2)
+        num_canaries = scores.shape[-1]
+        place = (removed * num_canaries + np.arange(num_canaries)).ravel()
+        flat = distance.reshape(*scores.shape[:-2], -1)
+        distance = np.take(flat, place, axis=-1).reshape(scores.shape)
+        squares = np.square(distance)
     left = np.maximum(count - 1, 1)  # a side of one that loses it is empty: no statistic later
     squares *= -count / left
     squares += total

@@ -52,11 +52,8 @@ def lira(
     if np.array_equal(evidence.labels, evidence.true_labels):
         labels = ("trained_label",)  # they are the true ones
     kinds = list(product(scores, labels))
-    found = log_ratios(
-        [_aligned(evidence, *kind) for kind in kinds],
-        references_of(evidence),
-        shrinkage=shrinkage,
-    )
+    values = evidence.kept(f"aligned {kinds}", lambda: _aligned(evidence, kinds))
+    found = log_ratios(values, references_of(evidence), shrinkage=shrinkage)
     statistics = dict(zip(("all", "view0"), found, strict=True))
     return {
         f"{which}/{score}/{label}": statistics[which][i]
@@ -72,32 +69,26 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     return left_out(evidence.member, partners, equalise=equalise)
 
 
+def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
+    """Kinds of scores without the shift that all canaries of a model share."""
+    return by_view(*(aligned(_finite(evidence.scores(*kind))) for kind in kinds))
+
+
 class ByView(NamedTuple):
-    """Scores as leave-one-out goes through them, and the smallest variance that they can show."""
+    """A kinds of scores as leave-one-out goes through them, and the least variance they can show."""
 
-    values: Floats  # [Q,S,C]
-    floor: Floats  # [Q,1,C] square of the resolution of float32 logits
-
-
-def by_view_of(evidence: Evidence, score: str, label: str) -> ByView:
-    """The scores of evidence, kept for rounds with other membership bits."""
-    return evidence.kept(f"by view {score} {label}", lambda: by_view(evidence.scores(score, label)))
+    values: Floats  # [Q,A,S,C]
+    floor: Floats  # [Q,A,1,C] square of the resolution of float32 logits
 
 
-def _aligned(evidence: Evidence, score: str, label: str) -> ByView:
-    """As `by_view_of`, without the shift that all canaries of a model share."""
-    return evidence.kept(
-        f"aligned {score} {label}", lambda: by_view(aligned(_finite(evidence.scores(score, label))))
-    )
-
-
-def by_view(scores: ArrayLike) -> ByView:
-    """Scores [C,S,Q] as `ByView`; ValueError where some are not finite."""
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 3:
-        raise ValueError(f"scores {values.shape}: need [C,S,Q]")
-    values = np.ascontiguousarray(_finite(values).transpose(2, 1, 0))  # no copy of `Evidence`'s
-    resolution = np.abs(values).max(axis=1, keepdims=True) * np.finfo(np.float32).eps
+def by_view(*scores: ArrayLike) -> ByView:
+    """Scores [C,S,Q] of one or more kinds as `ByView`; ValueError where some are not finite."""
+    kinds = [np.asarray(each, dtype=np.float64) for each in scores]
+    for each in kinds:
+        if each.ndim != 3:
+            raise ValueError(f"scores {each.shape}: need [C,S,Q]")
+    values = np.stack([_finite(each).transpose(2, 1, 0) for each in kinds], axis=1)
+    resolution = np.abs(values).max(axis=2, keepdims=True) * np.finfo(np.float32).eps
     return ByView(values, np.square(resolution + _TINY))
 
 
@@ -109,7 +100,7 @@ def _finite(scores: Floats) -> Floats:
 
 
 def log_ratios(
-    scores: Sequence[ByView], without: LeftOut, *, shrinkage: float = 4.0
+    scores: ByView, without: LeftOut, *, shrinkage: float = 4.0
 ) -> tuple[Floats, Floats]:
     """Log-likelihood ratio of IN to OUT for each canary and model, from the other models only.
 
@@ -126,23 +117,30 @@ def log_ratios(
     if not shrinkage >= 0:
         raise ValueError(f"attack.shrinkage={shrinkage}: must be 0 or more")
     require_models(without, 3, "LiRA")
-    num_views = len(scores[0].values)
-    shape = (len(scores), *without.member.shape)
-    total, first, ratios = np.zeros(shape), None, _Ratios(shape)
+    num_views, num_kinds = scores.values.shape[:2]
+    found = np.empty((2, num_kinds, *without.member.shape))
     with np.errstate(all="ignore"):
-        for block in _blocks(num_views, math.prod(shape)):
-            if ratios.num_views + block.stop - block.start > _MOST:
-                total += ratios.log()
-                ratios = _Ratios(shape)
-            values, floor = (
-                np.stack([each[part][block] for each in scores], axis=1) for part in (0, 1)
-            )
-            ratios.take(values, floor, without, shrinkage)
-            if first is None:
-                first = ratios.log()
-        total += ratios.log()
+        step = max(1, _BLOCK // without.member.size)
+        for start in range(0, num_kinds, step):
+            some = slice(start, start + step)
+            each = ByView(scores.values[:, some], scores.floor[:, some])
+            found[:, some] = _sums(each, without, shrinkage)
+    return readable(found[0] / num_views), readable(found[1])
+
+
+def _sums(scores: ByView, without: LeftOut, shrinkage: float) -> tuple[Floats, Floats]:
+    """Log ratios summed over all views, and those of view 0: [A,S,C] each."""
+    num_views, *shape = scores.values.shape
+    total, first, ratios = np.zeros(shape), None, _Ratios(shape)
+    for block in _blocks(num_views, math.prod(shape)):
+        if ratios.num_views + block.stop - block.start > _MOST:
+            total += ratios.log()
+            ratios = _Ratios(shape)
+        ratios.take(scores.values[block], scores.floor[block], without, shrinkage)
+        if first is None:
+            first = ratios.log()
     assert first is not None
-    return readable(total / num_views), readable(first)
+    return total + ratios.log(), first
 
 
 def _blocks(num_views: int, size: int) -> Iterator[slice]:
@@ -156,14 +154,16 @@ def _blocks(num_views: int, size: int) -> Iterator[slice]:
 class _Ratios:
     """Sums over views of log t(s; in) - log t(s; out), [A,S,C], with one logarithm for many views.
 
-    With nu degrees of freedom and w = nu * scale^2 a side's log density is
-    log Gamma((nu+1)/2) - log Gamma(nu/2) - log(pi w)/2 - (nu+1)/2 log(1 + distance^2 / w),
-    so products over views are kept of w_in / w_out and of 1 + distance^2 / w.
+    With nu degrees of freedom, w = nu * scale^2 and the distance d from a side's mean, its log
+    density is log Gamma((nu+1)/2) - log Gamma(nu/2) - log(pi w)/2 - (nu+1)/2 log((w + d^2) / w).
+    So with the products over views of width = w_in / w_out, ratio = (w_out + d_out^2) /
+    (w_in + d_in^2) and far = (w_out + d_out^2) / w_out, what stands before the logarithms is
+    nu_in/2, (nu_in+1)/2 and (nu_out-nu_in)/2: `far` is needed only where the sides differ in size.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         self.num_views = 0
-        self.width, self.far_in, self.far_out = np.ones((3, *shape))
+        self.width, self.ratio, self.far = np.ones((3, *shape))
         self.nu_in, self.nu_out = np.full((2, *shape[1:]), np.nan)
 
     def take(self, scores: Floats, floor: Floats, without: LeftOut, shrinkage: float) -> None:
@@ -171,27 +171,27 @@ class _Ratios:
         for targets, inside, outside in comparisons(scores, without):
             nu_in, w_in = _shrunk(inside, floor, shrinkage)
             nu_out, w_out = _shrunk(outside, floor, shrinkage)
-            width = w_in / w_out
-            width = np.clip(width, 1 / _FARTHEST, _FARTHEST, out=width).prod(axis=0)
-            w_in, w_out = np.divide(1, w_in, out=w_in), np.divide(1, w_out, out=w_out)
+            width = _product(w_in / w_out)
             for columns, own in targets:
+                within, beyond = _far(own, inside.mean, w_in), _far(own, outside.mean, w_out)
+                if not np.array_equal(nu_in, nu_out):
+                    self.far[:, columns] *= _product(beyond / w_out)
+                self.ratio[:, columns] *= _product(np.divide(beyond, within, out=beyond))
                 self.width[:, columns] *= width
-                self.far_in[:, columns] *= _far(own, inside.mean, w_in)
-                self.far_out[:, columns] *= _far(own, outside.mean, w_out)
                 self.nu_in[columns], self.nu_out[columns] = nu_in, nu_out
         self.num_views += len(scores)
 
     def log(self) -> Floats:
         """The sum over the views so far [A,S,C], NaN where a side is too small."""
-        found = np.log(self.far_out)
-        found *= (self.nu_out + 1) / 2
-        far_in = np.log(self.far_in)
-        far_in *= (self.nu_in + 1) / 2
-        found -= far_in
-        found -= np.log(self.width) / 2
+        found = np.log(self.ratio)
+        found *= (self.nu_in + 1) / 2
+        width = np.log(self.width)
+        width *= self.nu_in / 2
+        found += width
         if not np.array_equal(self.nu_in, self.nu_out):
             from scipy.special import gammaln
 
+            found += (self.nu_out - self.nu_in) / 2 * np.log(self.far)
             for sign, nu in ((1, self.nu_in), (-1, self.nu_out)):
                 found += sign * self.num_views * (gammaln((nu + 1) / 2) - gammaln(nu / 2))
         return found
@@ -201,25 +201,29 @@ def _shrunk(side: Side, floor: Floats, shrinkage: float) -> tuple[Floats, Floats
     """Degrees of freedom, NaN where there are none, and w = nu scale^2 [q,A,G,C] of a side."""
     dof = side.count - 1
     nu = np.where((dof >= 0) & (dof + shrinkage > 0), dof + shrinkage, np.nan)
-    w = side.squares
+    w = side.squares  # nobody else needs them
     if shrinkage:
         pooled = np.where(dof > 0, w, 0) if (dof <= 0).any() else w
         fewer = w.shape[-1] / dof.shape[-1]  # one number stands for all canaries
         degrees = np.maximum(dof, 0).sum(axis=-1, keepdims=True) * fewer
-        w = w + pooled.sum(axis=-1, keepdims=True) * (shrinkage / degrees)
-    w = np.maximum(w, floor * nu)
+        w += pooled.sum(axis=-1, keepdims=True) * (shrinkage / degrees)
+    np.maximum(w, floor * nu, out=w)
     w *= 1 + 1 / side.count
     return nu, w
 
 
-def _far(scores: Floats, mean: Floats, inverse: Floats) -> Floats:
-    """The product over views of 1 + distance^2 / w, [A,T,C]."""
+def _far(scores: Floats, mean: Floats, w: Floats) -> Floats:
+    """w + distance^2, [q,A,T,C]."""
     distance = scores - mean
     distance *= distance
-    distance *= inverse
-    distance += 1
-    np.minimum(distance, _FARTHEST, out=distance)
-    return distance.prod(axis=0) if len(distance) > 1 else distance[0]
+    distance += w
+    return distance
+
+
+def _product(factors: Floats) -> Floats:
+    """The product over views of factors [q,A,T,C], which are cut in place."""
+    np.clip(factors, 1 / _FARTHEST, _FARTHEST, out=factors)
+    return factors.prod(axis=0) if len(factors) > 1 else factors[0]
 
 
 def require_models(without: LeftOut, fewest: int, who: str) -> None:

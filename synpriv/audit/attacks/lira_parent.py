@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synpriv.audit.attacks.lira import by_view_of, readable, references_of, require_models
+from synpriv.audit.attacks.lira import by_view, readable, references_of, require_models
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.references import LeftOut, Side, comparisons
 from synpriv.audit.scores import SCORES, Floats
@@ -38,8 +38,8 @@ def lira_parent(
     num_views = evidence.logits.shape[2]
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
-    values = by_view_of(evidence, score, "trained_label").values[:queries]
-    return gaussian(values, references_of(evidence, equalise=equalise), variance=variance)
+    values = evidence.kept(f"by view {score}", lambda: by_view(evidence.scores(score)).values[:, 0])
+    return gaussian(values[:queries], references_of(evidence, equalise=equalise), variance=variance)
 
 
 def gaussian(values: Floats, without: LeftOut, *, variance: str = "per_sample") -> Floats:

@@ -16,4 +16,4 @@ def nearest(evidence: Evidence, *, shrinkage: float = 4.0) -> Floats:
     if evidence.nearest is None:
         raise ValueError("attack=nearest: this method releases no images; use attack=lira")
     scores = by_view(-evidence.nearest.astype(float)[:, :, None])
-    return log_ratios([scores], references_of(evidence), shrinkage=shrinkage)[0][0]
+    return log_ratios(scores, references_of(evidence), shrinkage=shrinkage)[0][0]
