@@ -75,7 +75,7 @@ def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
 
 
 class ByView(NamedTuple):
-    """A kinds of scores as leave-one-out goes through them, and the least variance they can show."""
+    """A kinds of scores as leave-one-out goes through them, and the least variance they show."""
 
     values: Floats  # [Q,A,S,C]
     floor: Floats  # [Q,A,1,C] square of the resolution of float32 logits
@@ -213,7 +213,7 @@ def _shrunk(side: Side, floor: Floats, shrinkage: float) -> tuple[Floats, Floats
 
 
 def _far(scores: Floats, mean: Floats, w: Floats) -> Floats:
-    """w + distance^2, [q,A,T,C]."""
+    """The squared distance and w, [q,A,T,C]."""
     distance = scores - mean
     distance *= distance
     distance += w
