@@ -106,23 +106,27 @@ class Ranked:
         allowed = LARGEST_FPR * rest[0]  # [V or 1,folds]
         each = np.arange(len(self._values))[:, None]
         top = self._order[:, :places]
-        counted = np.where(self._usable[each, top], both[:, top], 0)  # [2,V,places]
-        spread = np.zeros((2, self.fold.max() + 1, *top.shape))
-        spread[:, self._of_pair[top], each, np.arange(places)] = counted
-        counts = np.cumsum(spread, axis=3, out=spread)
-        counts = counts.sum(axis=1, keepdims=True) - counts
-        variant, place = np.nonzero(self._ends(places))
-        starts = np.searchsorted(variant, each[:, 0])
-        if len(set(starts.tolist()) | {len(variant)}) <= len(starts):
-            return None  # one group of ties fills all places of a variant
-        counts = counts[:, :, variant, place]  # [2,folds,groups]
-        passed = np.minimum(counts[0], allowed.T[:, variant % len(allowed)])
-        last = np.append(starts[1:], len(variant)) - 1
-        if (passed[:, last] < allowed.T).any():
+        counted = both[:, top]  # [2,V,places]
+        if not self._usable.all():
+            counted = np.where(self._usable[each, top], counted, 0)
+        counts = np.zeros((2, self.fold.max() + 1, *top.shape))
+        counts[:, self._of_pair[top], each, np.arange(places)] = counted
+        np.cumsum(counts, axis=3, out=counts)
+        np.subtract(counts.sum(axis=1, keepdims=True), counts, out=counts)
+        ends = self._ends(places)
+        if not ends.all():  # a place within a group of ties counts as the end of the one before
+            np.multiply(counts, ends, out=counts)
+            np.maximum.accumulate(counts, axis=3, out=counts)
+        room = allowed.T[:, :, None]
+        if (counts[0, :, :, -1:] < room).any():
             return None
-        ties, members = _steps(passed, starts), _steps(counts[1], starts)
-        room = allowed.T[:, variant % len(allowed)] - passed + ties / 2
-        won = np.add.reduceat(members * room, starts, axis=1)
+        passed, members = np.minimum(counts[0], room), counts[1]
+        members[:, :, 1:] -= members[:, :, :-1].copy()
+        won = members[:, :, 0] * (room[:, :, 0] - passed[:, :, 0] / 2)
+        middle = passed[:, :, 1:] + passed[:, :, :-1]
+        middle *= -0.5
+        middle += room
+        won += np.einsum("fvp,fvp->fv", members[:, :, 1:], middle)
         best = allowed * rest[1]
         return np.divide(won.T, best, out=np.zeros(won.T.shape), where=best > 0)
 
@@ -155,14 +159,6 @@ class Ranked:
             ranks.ravel()[order] = np.repeat(len(order) - last + (size - 1) / 2, size)
             self._ranks[index] = ranks
         return self._ranks[index]
-
-
-def _steps(counts: Floats, starts: Ints) -> Floats:
-    """What each group adds to counts [...,groups] that begin anew at `starts`."""
-    before = np.empty_like(counts)
-    before[:, 1:] = counts[:, :-1]
-    before[:, starts] = 0
-    return counts - before
 
 
 @functools.cache
