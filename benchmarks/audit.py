@@ -41,7 +41,8 @@ def main() -> None:
     assert scipy.stats
     for size in sys.argv[1:] or SIZES:
         for leak, shift in LEAKS.items():
-            given = evidence(*map(int, size.split("x")), shift)
+            num_canaries, num_models, num_views = map(int, size.split("x"))
+            given = evidence(num_canaries, num_models, num_views, shift)
             start, wall = time.process_time(), time.perf_counter()
             report, _ = audit(default.lira, given, delta=1e-5)
             cpu, wall = time.process_time() - start, time.perf_counter() - wall
