@@ -40,6 +40,7 @@ type: .venv/.installed  ## mypy
 
 bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
+	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.power
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.false_alarms

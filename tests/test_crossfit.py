@@ -57,6 +57,33 @@ def test_each_fold_takes_the_best_on_the_others(digits: int, weighted: bool) -> 
         np.testing.assert_array_equal(chosen, expected)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0, 9.0])
+@pytest.mark.parametrize("digits", [0, 6])
+def test_as_many_places_are_looked_at_as_it_takes(shift: float, digits: int) -> None:
+    # Nothing, much and all of the top are members; ties may fill it.
+    rng = np.random.default_rng(0)
+    member = rng.random((60, 8)) < 0.5
+    variants = (shift * member + rng.normal(size=(2, 60, 8))).round(digits)
+    ranked = Ranked(variants)
+    both = np.stack([~member, member]).reshape(2, -1).astype(float)
+    expected = [
+        [
+            partial_auc(v[rest], member[rest], np.ones_like(member[rest], dtype=int))
+            for v in variants
+        ]
+        for rest in (ranked.fold != f for f in range(5))
+    ]
+    found = [ranked._areas(both, places) for places in (44, 144, 480)]
+    assert found[-1] is not None
+    for read in found:
+        if read is not None:
+            np.testing.assert_allclose(read.T, expected, rtol=1e-12)
+    enough = [read is not None for read in found]
+    assert enough == sorted(enough)
+    if digits == 6:
+        assert enough.index(True) == {0.0: 0, 1.0: 1, 9.0: 2}[shift]
+
+
 def test_a_weight_counts_like_repeated_canaries() -> None:
     variants, member = drawn(0)
     times = np.random.default_rng(0).integers(0, 4, size=23)

@@ -107,6 +107,15 @@ def test_exactly_the_allowed_false_positives_are_used(n_out: int) -> None:
         assert below.false_positives == k - 1
 
 
+@settings(deadline=None)
+@given(pairs=small, fpr=rates)
+def test_readings_are_the_loop_with_ties(pairs: list[tuple[int, bool]], fpr: float) -> None:
+    values, member = np.array([v for v, _ in pairs]), np.array([m for _, m in pairs])
+    rate, area = readings(values, member, [fpr])
+    assert rate == pytest.approx(naive.tpr_at_fpr(values, member, fpr))
+    assert area == pytest.approx(roc_auc_score(member, values))
+
+
 def test_no_threshold_qualifies() -> None:
     point = operating_point([2, 1, 0], [False, True, True], 0.5)
     assert (point.tpr, point.fpr, point.false_positives) == (0.0, 0.0, 0)

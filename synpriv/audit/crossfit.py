@@ -6,6 +6,7 @@ same canaries is too good: it has seen the answers. Cross-fitting chooses on oth
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 FOLDS = 5
 LARGEST_FPR = 0.05  # up to which a variant's ROC decides
+_SHARES = (0.09, 0.3, 1.0)  # of all pairs, from the highest on: the first is mostly enough
 
 
 def combine(
@@ -50,7 +52,7 @@ class Ranked:
         num_canaries, num_models = variants.shape[1:]
         self.fold = fold_of(num_canaries, folds=folds, seed=seed)
         self._of_pair = np.repeat(self.fold, num_models)
-        self._descending: list[tuple[Ints, Bools]] = []
+        self._values = variants.reshape(len(variants), -1)  # [V,N], N = C*S
         self._ranks: dict[int, Floats] = {}
 
     def combine(self, member: Bools, *, weight: Ints | None = None) -> tuple[Floats, Ints]:
@@ -67,8 +69,12 @@ class Ranked:
         times = np.ones(member.shape) if weight is None else weight
         both = np.stack([np.where(member, 0.0, times), np.where(member, times, 0.0)])
         both = both.reshape(2, -1)  # how often each pair counts as non-member, as member
-        read = [self._without_each_fold(i, both) for i in range(len(self.variants))]
-        return np.argmax(read, axis=0)[self.fold]
+        for share in _SHARES:
+            read = self._areas(both, int(np.ceil(share * both.shape[1])))
+            if read is not None:
+                break
+        assert read is not None  # all places hold all non-members
+        return read.argmax(axis=0)[self.fold]
 
     def merge(self, chosen: Ints) -> Floats:
         """The statistic [C,S] in which variant chosen[c] judges canary c."""
@@ -80,60 +86,74 @@ class Ranked:
             merged[chosen == index] = self._ranks_of(index)[chosen == index]
         return merged
 
-    def _without_each_fold(self, index: int, both: Floats) -> Floats:
-        """Partial AUC of a variant on the canaries outside each fold: float64 [folds].
+    @functools.cached_property
+    def _order(self) -> Ints:
+        """The pairs from the highest value to the lowest, undefined ones last, [V,N]."""
+        return np.argsort(-self._values, axis=1)
 
-        both [2,C*S]: how often each pair counts as a non-member, and as a member.
+    @functools.cached_property
+    def _usable(self) -> Bools:
+        """Which values are finite, [V,N]."""
+        return np.isfinite(self._values)
+
+    def _areas(self, both: Floats, places: int) -> Floats | None:
+        """Partial AUC of each variant on the canaries outside each fold: float64 [V,folds].
+
+        both [2,N]: how often each pair counts as a non-member, and as a member. Only the highest
+        `places` of each variant are looked at; None if they hold too few non-members.
         """
-        order, ends = self._order_of(index)
-        num_folds = self.fold.max() + 1
-        finite = slice(None) if len(order) == both.shape[1] else order
-        sizes = np.stack([np.bincount(self._of_pair[finite], b[finite], num_folds) for b in both])
-        rest = sizes.sum(axis=1, keepdims=True) - sizes  # outside each fold
-        allowed = LARGEST_FPR * rest[0][:, None]
-        last = self._place(both[0][order], order, allowed.max())
-        last += int(np.argmax(ends[last - 1 :]))
-        top, groups = order[:last], np.flatnonzero(ends[:last])
-        spread = np.zeros((2, num_folds, last))
-        spread[:, self._of_pair[top], np.arange(last)] = both[:, top]
-        counts = np.cumsum(spread, axis=2)[:, :, groups]
-        counts = counts.sum(axis=1, keepdims=True) - counts
-        passed = np.minimum(counts[0], allowed)
-        ties = np.diff(passed, axis=1, prepend=0)
-        members = np.diff(counts[1], axis=1, prepend=0)
-        won = (members * (allowed - passed + ties / 2)).sum(axis=1)
-        best = allowed[:, 0] * rest[1]
-        return np.divide(won, best, out=np.zeros(num_folds), where=best > 0)
+        rest = self._outside_folds(both)
+        allowed = LARGEST_FPR * rest[0]  # [V or 1,folds]
+        each = np.arange(len(self._values))[:, None]
+        top = self._order[:, :places]
+        counted = both[:, top]  # [2,V,places]
+        if not self._usable.all():
+            counted = np.where(self._usable[each, top], counted, 0)
+        counts = np.zeros((2, self.fold.max() + 1, *top.shape))
+        counts[:, self._of_pair[top], each, np.arange(places)] = counted
+        np.cumsum(counts, axis=3, out=counts)
+        np.subtract(counts.sum(axis=1, keepdims=True), counts, out=counts)
+        ends = self._ends(places)
+        if not ends.all():  # a place within a group of ties counts as the end of the one before
+            np.multiply(counts, ends, out=counts)
+            np.maximum.accumulate(counts, axis=3, out=counts)
+        room = allowed.T[:, :, None]
+        if (counts[0, :, :, -1:] < room).any():
+            return None
+        passed, members = np.minimum(counts[0], room), counts[1]
+        members[:, :, 1:] -= members[:, :, :-1].copy()
+        won = members[:, :, 0] * (room[:, :, 0] - passed[:, :, 0] / 2)
+        middle = passed[:, :, 1:] + passed[:, :, :-1]
+        middle *= -0.5
+        middle += room
+        won += np.einsum("fvp,fvp->fv", members[:, :, 1:], middle)
+        best = allowed * rest[1]
+        return np.divide(won.T, best, out=np.zeros(won.T.shape), where=best > 0)
 
-    def _place(self, outside: Floats, order: Ints, allowed: float) -> int:
-        """Places in `order` that hold `allowed` non-members even without any one fold.
+    def _outside_folds(self, both: Floats) -> Floats:
+        """How many non-members and members there are outside each fold, [2,V or 1,folds]."""
+        of_fold = np.eye(self.fold.max() + 1)[self._of_pair]  # [N,folds]
+        every = both[:, None] if self._usable.all() else both[:, None] * self._usable
+        sizes = every @ of_fold
+        return sizes.sum(axis=2, keepdims=True) - sizes
 
-        outside [N]: how often each of `order` counts as a non-member.
-        """
-        met = np.cumsum(outside)
-        for share in (1.5, 3.0):  # of what would do with a single fold: mostly enough
-            last = min(int(np.searchsorted(met, share * allowed)) + 1, len(order))
-            of_folds = np.bincount(self._of_pair[order[:last]], outside[:last])
-            if met[last - 1] - of_folds.max() >= allowed:
-                return last
-        return len(order)
-
-    def _order_of(self, index: int) -> tuple[Ints, Bools]:
-        """Finite values from high to low, and whether a group of ties ends there."""
-        for values in self.variants[len(self._descending) : index + 1]:
-            flat = values.ravel()
-            order = np.argsort(-flat)
-            if not np.isfinite(flat.sum()):
-                order = order[np.isfinite(flat[order])]
-            ordered = flat[order]
-            self._descending.append((order, np.append(ordered[1:] != ordered[:-1], True)))
-        return self._descending[index]
+    def _ends(self, places: int) -> Bools:
+        """Whether a group of ties ends at each of the highest places, [V,places]."""
+        order = self._order[:, : places + 1]
+        values = np.take_along_axis(self._values, order, axis=1)
+        ends = values[:, 1:] != values[:, :-1]
+        return (
+            ends
+            if ends.shape[1] == places
+            else np.pad(ends, ((0, 0), (0, 1)), constant_values=True)
+        )
 
     def _ranks_of(self, index: int) -> Floats:
         """Mid-ranks of a variant among all finite pairs [C,S], the highest last; else NaN."""
         if index not in self._ranks:
-            order, ends = self._order_of(index)
-            last = np.flatnonzero(ends)
+            order = self._order[index][: self._usable[index].sum()]
+            values = self._values[index][order]
+            last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
             size = np.diff(last, prepend=-1)
             ranks = np.full(self.variants[index].shape, np.nan)
             ranks.ravel()[order] = np.repeat(len(order) - last + (size - 1) / 2, size)
@@ -141,11 +161,13 @@ class Ranked:
         return self._ranks[index]
 
 
+@functools.cache
 def fold_of(num_canaries: int, *, folds: int = FOLDS, seed: int = 0) -> Ints:
     """The fold of each canary, int [C]: sizes differ by one at the most."""
     order = np.random.default_rng(seed).permutation(num_canaries)
     fold = np.empty(num_canaries, dtype=np.int64)
     fold[order] = np.arange(num_canaries) % min(folds, num_canaries)
+    fold.flags.writeable = False
     return fold
 
 

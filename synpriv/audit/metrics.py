@@ -70,14 +70,11 @@ def roc(statistic: ArrayLike, member: ArrayLike) -> Roc:
 
 def operating_point(statistic: ArrayLike, member: ArrayLike, fpr: float) -> OperatingPoint:
     """The ROC's point of largest FPR <= `fpr`, with the counts behind it."""
-    truth = np.asarray(member, dtype=bool)
-    n_in = int(truth.sum())
-    return _point(roc(statistic, member), n_in, truth.size - n_in, fpr)
-
-
-def _point(curve: Roc, n_in: int, n_out: int, fpr: float) -> OperatingPoint:
     if not 0 < fpr <= 1:
         raise ValueError(f"fpr={fpr}: must be in (0, 1]")
+    truth, curve = np.asarray(member, dtype=bool), roc(statistic, member)
+    n_in = int(truth.sum())
+    n_out = truth.size - n_in
     # Counts, not rates: k/n <= fpr must not depend on how k/n was rounded.
     false_positives = np.rint(curve.fpr * n_out)
     last = int(np.searchsorted(false_positives, allowed(fpr, n_out), side="right")) - 1
@@ -120,11 +117,18 @@ def readings(statistic: ArrayLike, member: ArrayLike, fprs: Sequence[float]) -> 
     """TPR at each FPR, then AUC: float64 [F+1]. Values that are not finite are left out."""
     values = np.asarray(statistic, dtype=np.float64)
     usable = np.isfinite(values)
-    truth = np.asarray(member, dtype=bool)[usable]
-    curve = roc(values[usable], truth)
-    n_in = int(truth.sum())
-    rates = [_point(curve, n_in, truth.size - n_in, fpr).tpr for fpr in fprs]
-    return np.array([*rates, _area(curve)])
+    inside, outside = _sides(values[usable], np.asarray(member, dtype=bool)[usable])
+    # The threshold lies right above the first non-member that is one too many.
+    strictest = [len(outside) - 1 - allowed(fpr, len(outside)) for fpr in fprs]
+    bounds = [outside[place] if place >= 0 else -np.inf for place in strictest]
+    rates = (len(inside) - np.searchsorted(inside, bounds, side="right")) / len(inside)
+    return np.append(rates, _area(inside, outside))
+
+
+def _sides(statistic: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
+    """Values of members and of non-members, each in order."""
+    values, truth = _pairs(statistic, member)
+    return np.sort(values[truth]), np.sort(values[~truth])
 
 
 def tpr_at_fpr(statistic: ArrayLike, member: ArrayLike, fpr: float) -> float:
@@ -134,11 +138,13 @@ def tpr_at_fpr(statistic: ArrayLike, member: ArrayLike, fpr: float) -> float:
 
 def auc(statistic: ArrayLike, member: ArrayLike) -> float:
     """Area under the ROC: P(member's value > non-member's), ties counting half."""
-    return _area(roc(statistic, member))
+    return _area(*_sides(statistic, member))
 
 
-def _area(curve: Roc) -> float:
-    return float(np.trapezoid(curve.tpr, curve.fpr))
+def _area(inside: Floats, outside: Floats) -> float:
+    """From sorted values: members beyond each non-member and half of those equal to it."""
+    below = np.searchsorted(inside, outside, "left") + np.searchsorted(inside, outside, "right")
+    return float(1 - below.sum() / (2 * len(inside) * len(outside)))
 
 
 def balanced_accuracy(statistic: ArrayLike, member: ArrayLike) -> float:

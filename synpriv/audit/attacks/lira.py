@@ -213,7 +213,7 @@ def _shrunk(side: Side, floor: Floats, shrinkage: float) -> tuple[Floats, Floats
 
 
 def _far(scores: Floats, mean: Floats, w: Floats) -> Floats:
-    """Sum of w and distance^2, [q,A,T,C]."""
+    """The squared distance and w, [q,A,T,C]."""
     distance = scores - mean
     distance *= distance
     distance += w
