@@ -26,6 +26,7 @@ from synpriv.audit import audit
 from synpriv.data import datasets
 from synpriv.data.pool import Pool
 from synpriv.recipe import Facts
+from synpriv.report import figure, pairs
 
 if TYPE_CHECKING:
     from synpriv.data.images import LabelledImages
@@ -88,6 +89,15 @@ def few_rounds() -> Iterator[None]:
         for name, few in (("null_rounds", 20), ("bootstrap_rounds", 50)):
             assert defaults[name] > few
             patch.setitem(defaults, name, few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Reports of this process with empty pictures: to draw takes longer than a small audit."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (figure, pairs):
+            patch.setattr(module, "png", lambda *_, **__: b"picture")
         yield
 
 

@@ -16,7 +16,7 @@ from synpriv.results import reports
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.pools import load_pools
 
-pytestmark = pytest.mark.usefixtures("few_rounds")
+pytestmark = pytest.mark.usefixtures("few_rounds", "no_pictures")
 NUM_MODELS = 4
 TINY = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "model.width=4"),

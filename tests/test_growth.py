@@ -26,7 +26,7 @@ from synpriv.data.draws import paired_membership
 from synpriv.results import reports, store
 from synpriv.shadow import cells, runs
 
-pytestmark = pytest.mark.usefixtures("few_rounds")
+pytestmark = pytest.mark.usefixtures("few_rounds", "no_pictures")
 FEW, MANY = 4, 6
 CORESET = [
     *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "model.width=4"),

@@ -18,7 +18,7 @@ from synpriv.results import store, vouched
 from synpriv.results.store import Cell
 from synpriv.shadow import pools, runs
 
-pytestmark = pytest.mark.usefixtures("few_rounds")
+pytestmark = pytest.mark.usefixtures("few_rounds", "no_pictures")
 NUM_MODELS = 6
 TINY = [
     *("method=dpsgd_eps3", "dataset.num_train=200", "dataset.num_test=50"),
