@@ -71,7 +71,7 @@ def png(shown: Sequence[Shown], found: dict[str, Any], *, title: str, num: int =
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.25 * num, 4.2), layout="constrained")
-    none = {"xticks": [], "yticks": []}  # off anyway, but the layout would measure them
+    none = dict.fromkeys(("xticks", "yticks"), ())  # off anyway, but the layout would measure them
     axes = figure.subplots(2, num, squeeze=False, subplot_kw=none)
     for column in axes.T:
         for place in column:
