@@ -170,7 +170,7 @@ ATTACKS: list[Callable[[Evidence], object]] = [
 
 
 @pytest.mark.parametrize("design", ["paired", "bernoulli"])
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+@pytest.mark.parametrize("attack", ATTACKS, ids=["lira", "lira_parent", "pooled", "nearest", "threshold"])
 def test_no_bit_of_a_target_enters_a_guess(attack: Attack, design: str) -> None:
     given = evidence(1.0, design=design)
     references, targets = divide(given, 0)
