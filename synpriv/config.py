@@ -100,7 +100,7 @@ class Config:
     reports: str | None = None
     verify: bool = False
     repair: bool = False
-    objective: str = "tpr@fpr=0.001"
+    objective: str = "tpr@fpr=0.01"
     study: str | None = None
     check: bool = False
     cell: str = MISSING

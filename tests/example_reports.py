@@ -45,7 +45,13 @@ def report_of(
         **{"accuracy_cell": f"{method}-digits-clean-0123abcd", "accuracy_seeds": [0, 1, 2, 3]},
         "test_accuracy": {"mean": accuracy - 0.01, "sd": 0.01, "se": 0.005, "n": 64},
         "train_s": {"mean": 2.0, "sd": 0.1, "n": 64},
-        "accuracy": {"mean": accuracy, "se": 0.002, "n": 4, "source": "clean canaries"}
+        "accuracy": {
+            "mean": accuracy,
+            "se": 0.002,
+            "half": 0.004,
+            "n": 4,
+            "source": "clean canaries",
+        }
         | {"wrong_labels": 0.06},
         **{key: rate_of(tpr, p=p, n_out=n_out, fpr=float(key.rpartition("=")[2])) for key in KEYS},
         **{"auc": auc, "auc_low": auc - 0.01, "auc_high": auc + 0.01, "auc_p": p},

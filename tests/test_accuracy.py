@@ -141,8 +141,9 @@ def test_a_sweep_trains_clean_runs_before_the_cell_that_they_are_for(
 def test_a_sweep_trains_no_clean_runs_for_a_part_of_a_cell_or_twice(
     compose: Compose, tmp_path: Path
 ) -> None:
-    part = jobs_of(compose, tmp_path, range(2))
-    assert _with_clean_runs([part]) == [part]
+    for seeds, *words in ((2,), (NUM_MODELS, "partial=true"), (NUM_MODELS, "reports=mine")):
+        other = jobs_of(compose, tmp_path, range(seeds), *words)
+        assert _with_clean_runs([other]) == [other]
     whole = jobs_of(compose, tmp_path, range(NUM_MODELS))
     swept = jobs_of(compose, tmp_path, range(1, NUM_MODELS), "canary.kind=clean")
     first, *rest = _with_clean_runs([whole, swept])

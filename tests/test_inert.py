@@ -80,7 +80,16 @@ def a_report(text: str, cell: str = "cell") -> dict:
         "data": {"in_words": text, "warnings": [], "sha256": text, "num_private": 9},
         "tuning": {"num_trials": 1, "distribution": text},
         **{"inputs_sha256": text, "canaries_sha256": text},
-        **{"accuracy": {"mean": 0.9, "se": 0.1, "n": 4, "source": text, "wrong_labels": 0.5}},
+        **{
+            "accuracy": {
+                "mean": 0.9,
+                "se": 0.1,
+                "half": 0.2,
+                "n": 4,
+                "source": text,
+                "wrong_labels": 0.5,
+            }
+        },
     }
 
 

@@ -64,30 +64,49 @@ def test_models_without_partner_get_new_bits() -> None:
     assert 0.4 < (bits[:, 2] != bits[:, 3]).mean() < 0.6
 
 
-def test_the_swap_test_is_exact() -> None:
-    # 2 canaries x 3 pairs: all 64 assignments are equally likely when nothing leaks. With the
-    # readings of all of them at hand, p is the share that reads no less than the true bits.
+def every_draw() -> list[Bools]:
+    """All memberships of 2 canaries x 3 pairs, which are equally likely."""
+    coins = [np.array(c).reshape(2, 3) for c in itertools.product([True, False], repeat=6)]
+    return [np.stack([first, ~first], axis=2).reshape(2, 6) for first in coins]
+
+
+def test_the_swap_test_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P is the share of all draws that read no less, whichever of them is the true one."""
     scores = np.random.default_rng(3).normal(size=(2, 6)).round(1)
 
-    def read(member: Bools) -> Floats:
-        others = member.sum(axis=1, keepdims=True) - member  # it sees the other bits
-        return readings(scores + 0.1 * others * scores.mean(axis=1, keepdims=True), member, [0.2])
+    def procedure(member: Bools) -> Floats:  # it sees the other bits, and ties
+        others = member.sum(axis=1, keepdims=True) - member
+        return (scores + 0.4 * others * scores.mean(axis=1, keepdims=True)).round(1)
 
-    every = []
-    for coins in itertools.product([True, False], repeat=6):
-        first = np.array(coins).reshape(2, 3)
-        every.append(read(np.stack([first, ~first], axis=2).reshape(2, 6)))
-    reads = np.array(every)
-    p = (reads[None] >= reads[:, None]).mean(axis=1)
-    for alpha in (1 / 64, 0.025, 0.05, 0.1, 0.5):
-        assert ((p <= alpha).mean(axis=0) <= alpha).all()
-    # The loop draws from exactly these 64.
-    bits = paired(2, 6, np.random.default_rng(0))
-    evidence = given(bits, "paired")
-    many = [
-        tuple(null.redraw(evidence, np.random.default_rng(i))[:, ::2].ravel()) for i in range(900)
-    ]
-    assert len(set(many)) == 64
+    draws = every_draw()
+    reads = np.array([readings(procedure(member), member, [0.2]) for member in draws])
+    exact = (reads[None] >= reads[:, None]).mean(axis=1)
+    assert len(np.unique(exact[:, 1])) > 10
+    for place in (0, 13, 40, 63):
+        for enough in (null.ENOUGH, 10**6):  # stopped at an exceedance, or not
+            monkeypatch.setattr(null, "ENOUGH", enough)
+            evidence = given(draws[place], "paired")
+            found = null.randomisation(procedure, evidence, reads[place], [0.2], rounds=1500)
+            error = exact[place] / np.sqrt(enough) + np.sqrt(exact[place] / 1500) + 1 / 1500
+            assert (abs(found.p - exact[place]) <= 4 * error).all(), (place, enough)
+
+
+def test_the_loop_draws_all_memberships_alike() -> None:
+    evidence = given(every_draw()[5], "paired")
+    rng = np.random.default_rng(0)
+    drawn = [null.redraw(evidence, rng).tobytes() for _ in range(6400)]
+    counts = [drawn.count(member.tobytes()) for member in every_draw()]
+    assert sum(counts) == 6400
+    assert sum((count - 100) ** 2 / 100 for count in counts) < 120  # chi-squared, 63 degrees
+
+
+def test_what_a_draw_reads_does_not_depend_on_the_true_bits() -> None:
+    draws = [np.tile(m, (3, 2))[:, [0, 1, 2, 3, 4, 5, 6, 7]] for m in every_draw()[:6]]
+    for one, other in itertools.pairwise(draws):
+        there = given(one, "paired").with_member(other)
+        lira(given(one, "paired"))
+        found, afresh = lira(there), lira(given(other, "paired"))
+        np.testing.assert_array_equal(statistic_of(found, other), statistic_of(afresh, other))
 
 
 def test_sampling_stops_when_every_p_is_decided() -> None:

@@ -119,7 +119,7 @@ def test_a_page_lists_variants_definitions_and_data_once() -> None:
 
 
 def test_an_accuracy_under_wrong_labels_says_so() -> None:
-    audited_models = {"source": "audited models", "mean": 0.9, "se": 0.01, "n": 64}
+    audited_models = {"source": "audited models", "mean": 0.9, "se": 0.01, "half": 0.02, "n": 64}
     for share, expected in ((0.06, "0.900 ± 0.020 under 6% wrong labels"), (0.01, "0.900 ± 0.020")):
         report = report_of(accuracy=0.9) | {"accuracy": audited_models | {"wrong_labels": share}}
         assert shown(report, "accuracy") == expected
@@ -340,7 +340,7 @@ def test_the_axis_says_what_accuracy_it_shows(
 ) -> None:
     reports = [
         report_of(cell=f"x-{i}")
-        | {"accuracy": {"mean": 0.9, "se": 0.01, "n": 4, "source": "audited models"}}
+        | {"accuracy": {"mean": 0.9, "se": 0.01, "half": 0.02, "n": 4, "source": "audited models"}}
         for i in range(2)
     ]
     for report, share in zip(reports, wrong, strict=True):

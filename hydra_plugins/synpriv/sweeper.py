@@ -153,14 +153,16 @@ def _check_names(configs: Sequence[DictConfig]) -> None:
 def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
     """The variants, those that complete their cell after the clean-canary runs that it lacks.
 
-    Those come first: the worker that finishes a cell audits it, with its accuracy, once.
+    Those come first: the worker that finishes a cell audits it, with its accuracy, once. None for
+    a `partial` audit, and none in a folder of somebody else's, whose reports go elsewhere.
     """
     from synpriv.shadow.accuracy import clean_runs
 
     planned = {(v.cfg.cell, seed) for v in variants for seed in v.seeds}
     found: list[Variant] = []
     for variant in variants:
-        clean = clean_runs(variant.cfg) if _completes(variant) else None
+        wanted = not (variant.cfg.partial or variant.cfg.reports) and _completes(variant)
+        clean = clean_runs(variant.cfg) if wanted else None
         if clean is not None:
             job = next(iter(variant.seeds.values()))
             common = [word for word in job if not re.match(r"\+*(seed|cell)=", word)]

@@ -50,7 +50,7 @@ def audit(
     sampled = reselected(stacked, member, asked, drawn)
     sure = intervals(statistic, member, cluster, asked, sampled)
     chance = null.randomisation(
-        lambda bits: _statistic(attack, evidence.with_member(bits)),
+        lambda bits: crossfit.statistic_of(_run(attack, evidence.with_member(bits)), bits),
         evidence,
         metrics.readings(statistic, member, FPRS),
         FPRS,
@@ -89,12 +89,6 @@ def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
         if values.shape != evidence.member.shape:
             raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.member.shape}")
     return {name: np.where(np.isfinite(v), v, np.nan) for name, v in variants.items()}
-
-
-def _statistic(attack: Attack, evidence: Evidence) -> Floats:
-    """The whole procedure: the attack and the choice among its variants."""
-    stacked = np.stack(list(_run(attack, evidence).values()))
-    return crossfit.combine(stacked, evidence.member)[0]
 
 
 def _rates(values: Floats, truth: Bools, sure: Floats, chance: null.Null) -> dict[str, Any]:

@@ -171,10 +171,8 @@ def fold_of(num_canaries: int, *, folds: int = FOLDS, seed: int = 0) -> Ints:
     return fold
 
 
-def statistic_of(
-    found: Floats | Mapping[str, Floats], member: Bools, *, weight: Ints | None = None
-) -> Floats:
+def statistic_of(found: Floats | Mapping[str, Floats], member: Bools) -> Floats:
     """The statistic [C,S] of whatever an attack returns: one, or named variants."""
     if not isinstance(found, Mapping):
         return found
-    return combine(np.stack(list(found.values())), member, weight=weight)[0]
+    return combine(np.stack(list(found.values())), member)[0]

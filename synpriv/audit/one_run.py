@@ -58,12 +58,14 @@ def one_run(
     `seed` alone divides the models. The attack gets the references and the targets with all bits of
     the targets blanked, so no attack, ours or another's, can look at them. Which variant is used,
     and how many of the most extreme statistics are guessed IN and OUT, is what would show most on
-    the references. Statistics that are not finite are not guessed.
+    the references; that is settled without the targets' logits too, which carry their bits.
+    Statistics that are not finite are not guessed.
     """
     if unfit(evidence) is not None:
         return None
     references, targets = divide(evidence, seed)
-    known, found = _statistics(attack, evidence, references, targets)
+    known = _variants(attack, _blanked(evidence, references, targets[:0]))
+    found = _statistics(attack, evidence, references, targets)
     bits, error = targets.size * len(evidence.member), 1 - level
     plan = _plan(known, evidence.member[:, references], bits, delta=delta, error=error)
     guesses = _guess(found[plan.variant], plan.num_in, plan.num_out)
@@ -102,18 +104,15 @@ def divide(evidence: Evidence, seed: int) -> tuple[Ints, Ints]:
     return np.sort(models[:num]), models[num:]
 
 
-def _statistics(
-    attack: Attack, evidence: Evidence, references: Ints, targets: Ints
-) -> tuple[Floats, Floats]:
-    """Statistics of references [V,C,R] and targets [V,C,T], no bit of a target given away.
+def _statistics(attack: Attack, evidence: Evidence, references: Ints, targets: Ints) -> Floats:
+    """Statistics of targets [V,C,T], no bit of a target given away.
 
     A target without its partner is compared with whole pairs alone, so one pass serves all. Without
     pairs it would be compared with the blanks of the other targets: it comes alone.
     """
     groups = [targets] if evidence.design == "paired" else list(targets[:, None])
     passes = [_variants(attack, _blanked(evidence, references, group)) for group in groups]
-    num = len(references)
-    return passes[0][:, :, :num], np.concatenate([found[:, :, num:] for found in passes], axis=2)
+    return np.concatenate([found[:, :, len(references) :] for found in passes], axis=2)
 
 
 def _blanked(evidence: Evidence, references: Ints, targets: Ints) -> Evidence:

@@ -41,7 +41,7 @@ def reselected(variants: Floats, member: Bools, fprs: Sequence[float], drawn: Dr
 def choices(variants: Floats, member: Bools, drawn: Draws) -> NDArray[np.int64]:
     """The variant that judges each fold in each round, int [R,folds]: largest partial AUC.
 
-    As `crossfit.choose` has it for the weights of a round, but for the grid.
+    As `crossfit.Ranked.choose` has it for the weights of a round, but for the grid.
     """
     areas = np.stack([_partial_areas(variant, member, drawn) for variant in variants])
     return areas.argmax(axis=0)

@@ -121,7 +121,7 @@ def accuracy_of(
     return {
         "test_accuracy": audited,
         "accuracy": {
-            **{key: good_for[key] for key in ("mean", "se", "n")},
+            **{key: good_for[key] for key in ("mean", "se", "half", "n")},
             "source": CLEAN if clean else "audited models",
             "wrong_labels": wrong_label_share(canary, num_canaries, seen["num_private"]),
         },
@@ -129,15 +129,21 @@ def accuracy_of(
 
 
 def measured(accuracies: list[float], num_test: int) -> dict[str, Any]:
-    """Mean, sd over n models and standard error of accuracies on the same `num_test` images.
+    """Mean, sd over n models, standard error and half of the 95% interval of their accuracies.
 
     se^2 = sd^2 / n + p (1 - p) / num_test: models are drawn anew, and so are the test images, which
     all models share, so that more models do not make up for few images. The first term holds some
-    of the second one's noise already: it is rather too large. Of one model sd counts as 0.
+    of the second one's noise already, so it is rather too large. Few models make it uncertain:
+    Student's t with Satterthwaite's degrees of freedom. Of one model sd counts as 0.
     """
+    from scipy.special import stdtrit  # seconds, which whoever shows a report does without
+
     over = audit.mean_and_sd(accuracies)
-    mean, variance = over["mean"], over["sd"] ** 2 / over["n"]
-    return {**over, "se": math.sqrt(variance + mean * (1 - mean) / num_test)}
+    mean, of_models = over["mean"], over["sd"] ** 2 / over["n"]
+    variance = of_models + mean * (1 - mean) / num_test
+    degrees = (over["n"] - 1) * (variance / of_models) ** 2 if of_models else math.inf
+    se = math.sqrt(variance)
+    return {**over, "se": se, "half": float(stdtrit(min(degrees, 1e9), 0.975)) * se}
 
 
 def guarantee_of(
@@ -184,7 +190,7 @@ def _same(one: Any, other: Any) -> bool:
 def accuracy_95(report: Report) -> tuple[float, float]:
     """Accuracy and half the width of its 95% interval."""
     accuracy = report["accuracy"]
-    return accuracy["mean"], 1.96 * accuracy["se"]
+    return accuracy["mean"], accuracy["half"]
 
 
 def wrong_labels(report: Report) -> float | None:

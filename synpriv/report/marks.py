@@ -56,22 +56,17 @@ def holm(p_values: Sequence[float], level: float = ALPHA) -> list[bool]:
 def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
     """The reports with marks that hold over the whole family, and a line that says so.
 
-    A randomisation test of R rounds knows no p below 1/(1 + R). Where a number beat every round and
-    that is still too much for a family of this size, no correction can tell a leak from chance: the
-    marks stay as they are, which the line says. So do those of one report alone.
+    A randomisation test of R rounds knows no p below 1/(1 + R). A number that beat every round
+    counts as found where that is still too much for a family of this size, which the line says; the
+    others are corrected as if its p were known to be small enough. One report alone is not.
     """
     if len(reports) == 1:
         return list(reports), ALONE
     tests = family(reports)
-    kept = holm([test.p for test in tests])
-    stuck = [t for t, k in zip(tests, kept, strict=True) if not k and t.p <= t.floor <= ALPHA]
-    if stuck:
-        return list(reports), (
-            f"marks not corrected: over {len(tests)} tests Holm asks for p <= "
-            f"{ALPHA / len(tests):.2g}, {round(1 / stuck[0].floor) - 1} rounds give "
-            f"{stuck[0].floor:.2g} at the least; about {ALPHA * len(tests):.1f} of them go "
-            "unmarked by chance alone"
-        )
+    beaten = [test.p <= test.floor <= ALPHA for test in tests]  # no round was as large
+    strictly = holm([test.p for test in tests])
+    kept = holm([0.0 if best else test.p for test, best in zip(tests, beaten, strict=True)])
+    beyond = "" if kept == strictly else _beyond(tests)
     found = [dict(report) for report in reports]
     for test, above in zip(tests, kept, strict=True):
         if test.key == AUC:
@@ -81,5 +76,14 @@ def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
             found[test.row][test.key] = rate | {"above_chance": above}
     return found, (
         f"marks corrected over {len(tests)} tests (Holm 1979): every AUC and every resolved rate "
-        f"of the table; one false finding or more in at most {ALPHA:.1%} of such tables"
+        f"of the table; one false finding or more in at most {ALPHA:.1%} of such tables{beyond}"
+    )
+
+
+def _beyond(tests: Sequence[Tested]) -> str:
+    """What is said where so many rounds cannot show what Holm asks for."""
+    floor = max(test.floor for test in tests)
+    return (
+        f"; it asks for p <= {ALPHA / len(tests):.2g}, of which {round(1 / floor) - 1} rounds show "
+        f"{floor:.2g}: what beat all of them counts as found"
     )

@@ -16,11 +16,11 @@ PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 VACUOUS = 50  # e^50: an epsilon above it promises nothing
 MOST_NOTES = 3  # lines below a table on a terminal
 WIDTH = 160  # characters of such a line
-CHANCE = "no more than chance alone gives (p > 2.5%), so no evidence of a leak in this column"
+CHANCE = "no more than chance alone gives, so no evidence of a leak in this column"
 MARKS = {
     "*": CHANCE,
     "?": "too few non-members for this FPR: read it as the TPR at the FPR that follows the rate",
-    "!": "AUC even below what chance gives: scores inverted or biased",
+    "!": "AUC below the band of chance, as one in 40 by chance (not corrected): scores inverted?",
 }
 LEGEND = (
     f"accuracy: of the method without wrong labels, {PLUS_MINUS} 95%\n"
@@ -223,7 +223,8 @@ def notes(reports: Sequence[Report]) -> list[str]:
     for name, report in zip(called, reports, strict=True):
         for warning in report["warnings"]:
             rows.setdefault(warning, []).append(name)
-    return [f"{_of(of, len(reports))}: {warning}" for warning, of in rows.items()]
+    last = sorted(rows, key=lambda warning: "is not resolvable" in warning)  # `?` says it too
+    return [f"{_of(rows[warning], len(reports))}: {warning}" for warning in last]
 
 
 def _of(found: Sequence[str], num: int) -> str:

@@ -48,6 +48,7 @@ class Accuracy(TypedDict):
 
     mean: float
     se: float
+    half: float  # of the 95% interval
     n: int
     source: str  # clean canaries | audited models
     wrong_labels: float  # share of wrong labels in the audited models' private set
