@@ -82,7 +82,7 @@ def test_report_and_table_show_what_is_proven_beside_what_is_measured(make: Make
     shown = dict(zip(table.HEADER, table.rows_of([report])[0], strict=True))
     assert shown["epsilon"] == f"{report['epsilon']:.3g} (delta 0.0001)"
     most = f"{report['epsilon_audited_largest']:.2f}"
-    assert shown["audited"] == f"{report['epsilon_audited']:.2f} of {most}"
+    assert shown["estimate"] == f"{report['epsilon_audited']:.2f} of {most}"
     line = table.as_csv([report]).splitlines()[1]
     assert str(report["epsilon"]) in line
     assert str(report["noise_multiplier"]) in line

@@ -77,7 +77,9 @@ def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: P
     assert "43.2% [38.9, 47.5]" in lines["undefended"]
     assert "*" not in lines["undefended"]
     assert lines["distill_dm"].count("*") == 3
-    assert "0.950 ± 0.004" in lines["undefended"]  # 1.96 standard errors of the clean-canary runs
+    assert (
+        "0.950 ± 0.004" in lines["undefended"]
+    )  # half of the 95% interval of the clean-canary runs
     assert "90%/1%" in lines["undefended"]
     assert "8%/97%" in lines["undefended"]
 
@@ -326,7 +328,7 @@ def test_trade_off_draws_each_report_where_its_numbers_are(
         ends = [bar.get_segments()[0] for bar in bars]
         across = [segment for segment in ends if segment[0][0] < segment[1][0]]
         widths = [segment[1][0] - segment[0][0] for segment in across]
-        np.testing.assert_allclose(widths, 2 * 1.96 * 0.002)  # 95%, as the TPR's
+        np.testing.assert_allclose(widths, 2 * 0.004)  # 95%, as the TPR's
         upright = {round(s[0][0], 6): (s[0][1], s[1][1]) for s in ends if s[0][0] == s[1][0]}
         assert upright[0.9] == pytest.approx((0.18, 0.22))
 
