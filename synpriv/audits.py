@@ -84,9 +84,16 @@ def _inputs_sha256(request: Request) -> str:
             "num_planned": request.heading["num_planned"],
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "clean": {run["seed"]: run["evidence_sha256"] for run in clean},
+            "no_pairs": [run["seed"] for run in runs if _lacks_pairs(request.cell, run)],
             "version": __version__,
         }
     )
+
+
+def _lacks_pairs(cell: store.Cell, run: dict[str, Any]) -> bool:
+    """Whether a picture cannot show the closest pairs that a run has left."""
+    kept = store.PAIRS in run.get("artefacts", {})
+    return kept and cell.problem(run["seed"], store.PAIRS) is not None
 
 
 class Shown(NamedTuple):

@@ -224,6 +224,10 @@ def test_growth_that_was_killed_and_resumed_gives_the_report_of_an_uninterrupted
     cfg = compose(*words, f"results={whole}")
     for cfg.seed in range(10):
         pipeline.run(cfg.copy())
+    for file in whole.glob("*/threshold.json"):
+        file.unlink()  # made with few rounds, see the fixtures
+    audited = run_py(*words, f"results={whole}", "-m", "seed=0..9", timeout=600)
+    assert audited.returncode == 0, audited.stderr
     assert evidence(halted) == evidence(whole)
     assert report(halted, "threshold") == report(whole, "threshold")
     assert report(halted, "threshold")["num_models"] == 10
