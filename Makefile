@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure test test-all lint type bench clean
+.PHONY: help install demo figure test test-all lint type bench simulate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -41,14 +41,16 @@ type: .venv/.installed  ## mypy
 bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
 	$(BIN)/python -m benchmarks.audit
-	$(BIN)/python -m benchmarks.power
-	$(BIN)/python -m benchmarks.coverage
-	$(BIN)/python -m benchmarks.false_alarms
 	$(BIN)/python -m benchmarks.framework
 	$(BIN)/python -m benchmarks.dpsgd
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.check
+
+simulate: .venv/.installed  ## power, coverage and false alarms of the audit in simulation (hours)
+	$(BIN)/python -m benchmarks.power
+	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.false_alarms
 
 clean:  ## remove the environment and caches, keep multirun/
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

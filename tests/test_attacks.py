@@ -141,6 +141,16 @@ def test_report_says_when_a_rate_cannot_be_resolved() -> None:
     assert any("0.001 of 80 non-members" in warning for warning in report["warnings"])
 
 
+def test_a_variant_without_any_statistic_is_one_line() -> None:
+    given = evidence(0.0, 8, 6)
+
+    def attack(one: Evidence) -> dict[str, np.ndarray]:
+        return {"a": one.scores("hinge")[:, :, 0], "b": np.full(one.member.shape, np.nan)}
+
+    with pytest.raises(ValueError, match=r"no finite statistic: too few shadow models"):
+        audit(attack, given)
+
+
 def test_undefined_statistics_are_counted_and_left_out() -> None:
     whole = evidence(2.0, num_models=16)
     member = whole.member.copy()

@@ -312,6 +312,7 @@ def test_clean_canaries_have_one_label() -> None:
             r"attack\.labels=.*: must be one or more of trained_label, true_label",
         ),
         ("shrinkage", -1.0, r"attack\.shrinkage=-1\.0: must be 0 or more"),
+        ("shrinkage", float("inf"), r"attack\.shrinkage=inf: must be 0 or more, and finite"),
     ],
 )
 def test_wrong_options_are_named(option: str, value: object, said: str) -> None:

@@ -39,10 +39,10 @@ def audit(
     """
     variants = _run(attack, evidence)
     stacked, member = np.stack(list(variants.values())), evidence.member
+    if not np.isfinite(stacked).any(axis=(1, 2)).all():
+        raise ValueError("the attack gave no finite statistic: too few shadow models are there")
     statistic, chosen = crossfit.combine(stacked, member)
     usable = np.isfinite(statistic)
-    if not usable.any():
-        raise ValueError("the attack gave no finite statistic: too few shadow models are there")
     n_out = int((usable & ~member).sum())
     asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
     cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])

@@ -206,7 +206,8 @@ def _first_notes(reports: Sequence[Report], rest: str) -> list[str]:
     """What most concerns the reader, and where everything else is."""
     every = notes(reports)
     first = [_cut(note) for note in every[: MOST_NOTES - 1]]
-    more = f"{len(every) - len(first)} more notes, " if len(every) > len(first) else ""
+    left = len(every) - len(first)
+    more = f"{left} more note{'s' * (left > 1)}, " if left else ""
     return [*first, f"{more}variants of the attack and definitions: {rest}"]
 
 

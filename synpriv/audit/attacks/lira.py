@@ -114,8 +114,8 @@ def log_ratios(
     Bayesian Data Analysis, 3rd ed., sections 3.2 and 3.3). The pooled variance is that of the
     models that are left, so it has not seen the target either.
     """
-    if not shrinkage >= 0:
-        raise ValueError(f"attack.shrinkage={shrinkage}: must be 0 or more")
+    if not 0 <= shrinkage < math.inf:
+        raise ValueError(f"attack.shrinkage={shrinkage}: must be 0 or more, and finite")
     require_models(without, 3, "LiRA")
     num_views, num_kinds = scores.values.shape[:2]
     found = np.empty((2, num_kinds, *without.member.shape))
