@@ -29,6 +29,7 @@ from synpriv.signatures import (
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
+STEPS = ("eager", "compile", "graph")
 LOGGERS = ("wandb", "csv", "none")
 CANARIES = ("mislabelled", "clean")
 MEMBERSHIPS = ("paired", "balanced", "bernoulli")
@@ -45,8 +46,8 @@ STAGES = ("teacher", "proxy", "public_model")
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
-# What a node says to the config: its name in tables, and what `model.norm` should be.
-_NOT_ARGUMENTS = {"name", "model_norm"}
+# What a node says to the config: its name in tables, and what options of other groups should be.
+_NOT_ARGUMENTS = {"name", "model_norm", *fingerprint.OF_THE_TRAINER}
 
 
 @dataclass
@@ -64,8 +65,10 @@ class Trainer:
 
     accelerator: str = "auto"
     precision: str = "32-true"
-    num_threads: int = 1
     channels_last: bool = False
+    step: str = "eager"
+    cudnn_benchmark: bool = False
+    num_threads: int = 1
 
 
 @dataclass
@@ -157,6 +160,7 @@ def validate(cfg: DictConfig) -> None:
         ("canary.membership", canary.membership, MEMBERSHIPS),
         ("trainer.precision", trainer.precision, PRECISIONS),
         ("trainer.accelerator", trainer.accelerator, ACCELERATORS),
+        ("trainer.step", trainer.step, STEPS),
         ("logger.name", cfg.logger.name, LOGGERS),
         ("objective", cfg.objective, OBJECTIVES),
     ):
@@ -194,9 +198,8 @@ def check_attack(cfg: DictConfig, *, images: bool = True) -> None:
     takes = first is not None and "evidence" in f"{first.name} {first.annotation}".lower()
     right = "a function of the evidence, as synpriv.audit.attacks.lira.lira"
     require(takes, f"attack._target_={cfg.attack['_target_']}", right)
-    num_views = 18 if cfg.dataset.flip else 9
-    attack, design = json.dumps(plain(cfg.attack)), cfg.canary.membership
-    _try_attack(attack, cfg.num_models, num_views, images, design)
+    attack, num_views = json.dumps(plain(cfg.attack)), 18 if cfg.dataset.flip else 9
+    _try_attack(attack, cfg.num_models, num_views, images, cfg.canary.membership)
 
 
 @functools.cache
@@ -231,6 +234,10 @@ def science(cfg: DictConfig) -> dict[str, Any]:
     unused = set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     decided = {"audit_seed": cfg.audit_seed, "precision": cfg.trainer.precision}
+    for name in prerequisites(cfg.method):  # trainer=fast may give them another one
+        precision = of_prerequisite(cfg, name).trainer.precision
+        if precision != decided["precision"]:
+            decided[f"{name}_precision"] = precision
     if cfg.canary.membership == "balanced":
         decided["num_models"] = cfg.num_models
     return fingerprint.canonical(nodes) | decided
@@ -265,8 +272,7 @@ def of_prerequisite(cfg: DictConfig, name: str) -> DictConfig:
     own, node = cfg.copy(), cfg.method[name]
     own.method = OmegaConf.masked_copy(node, [key for key in node if key != "model"])
     own.model = node.get("model", cfg.model)
-    own.keep_release = True
-    own.cell = COMPUTED_NAME
+    own.keep_release, own.cell = True, COMPUTED_NAME
     return own
 
 

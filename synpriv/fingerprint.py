@@ -12,8 +12,11 @@ from typing import Any
 
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _PLACES = {"root", "path", "download"}
+# What a method says to the trainer's presets; what the trainer makes of it is told by itself.
+OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_benchmark"}
 # Options that nothing reads once the config is resolved.
 _UNREAD = {
+    "method": OF_THE_TRAINER,
     "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
     "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
 }

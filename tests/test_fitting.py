@@ -9,7 +9,7 @@ import torch
 from conftest import digits_as_tensors
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import hardware, interrupts, models, tracking
+from synpriv import config, hardware, interrupts, models, tracking
 from synpriv.methods.classifier import Classifier
 from synpriv.report import content
 from synpriv.shadow import cuda, fitting, training
@@ -18,14 +18,7 @@ OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040)"
 
 
 def trainer(accelerator: str = "cpu") -> DictConfig:
-    return OmegaConf.create(
-        {
-            "accelerator": accelerator,
-            "precision": "32-true",
-            "channels_last": False,
-            "num_threads": 1,
-        }
-    )
+    return OmegaConf.structured(config.Trainer(accelerator=accelerator))
 
 
 def classifier() -> Classifier:
@@ -128,6 +121,7 @@ def test_32_true_is_float32_on_a_gpu_too() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
     assert fitting.arithmetic(trainer()) == {
         "precision": "32-true",
+        "channels_last": False,
         "tf32_convolutions": False,
         "tf32_matmul": False,
     }

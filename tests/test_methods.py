@@ -30,7 +30,7 @@ TINY |= {"num_inference_steps": 4, "num_generated": 40}
 TINY |= {"accountant": "rdp"}  # the exact one takes seconds and has tests of its own
 TESTED = ["trainer=cpu", "logger=none", "num_models=8", "model.width=4"]
 PUBLIC = tempfile.TemporaryDirectory()  # models of the public pool, trained once for all tests
-CPU = OmegaConf.create({"accelerator": "cpu", "precision": "32-true", "channels_last": False})
+CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
 )

@@ -53,6 +53,7 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
         # Else Slurm's variables make it expect other tasks of this job, and requeue it by itself.
         plugins=[LightningEnvironment()],
         precision=trainer.precision,
+        benchmark=trainer.cudnn_benchmark,
         logger=_Forward(tracker, stage),
         log_every_n_steps=1,  # of Lightning's steps, each of which is a chunk of ours
         enable_checkpointing=False,
@@ -103,6 +104,7 @@ def arithmetic(trainer: DictConfig) -> dict[str, str | bool]:
     """What numbers are computed in; TF32 concerns GPUs alone."""
     return {
         "precision": trainer.precision,
+        "channels_last": trainer.channels_last,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
     }
