@@ -21,6 +21,7 @@ from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.signatures import (
     check_arguments,
+    check_sizes,
     no_such_option,
     require,
     require_values,
@@ -45,8 +46,10 @@ STAGES = ("teacher", "proxy", "public_model")
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
+# What a method says to the trainer (trainer=fast asks); what results is hashed there.
+_TO_TRAINER = {"trainer_precision", "trainer_channels_last"}
 # What a node says to the config: its name in tables, and what `model.norm` should be.
-_NOT_ARGUMENTS = {"name", "model_norm"}
+_NOT_ARGUMENTS = {"name", "model_norm", *_TO_TRAINER}
 
 
 @dataclass
@@ -107,6 +110,7 @@ class Config:
     dataset: Any = MISSING
     public: Any = None
     model: Any = MISSING
+    scale: Any = None
     canary: Canary = field(default_factory=Canary)
     method: Any = MISSING
     attack: Any = MISSING
@@ -128,6 +132,7 @@ def validate(cfg: DictConfig) -> None:
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     _check_keys(raw)
+    check_sizes(raw["scale"], raw["method"], "scale")
     for group in (*GROUPS, "attack"):
         require_values(raw[group], group)
     _check_models(cfg)
@@ -228,7 +233,7 @@ def science(cfg: DictConfig) -> dict[str, Any]:
     Their number is in it where membership depends on it; elsewhere a cell grows.
     """
     nodes = {name: plain(cfg[name]) for name in GROUPS}
-    unused = set(STAGES) - set(prerequisites(cfg.method))
+    unused = _TO_TRAINER | set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     decided = {"audit_seed": cfg.audit_seed, "precision": cfg.trainer.precision}
     if cfg.canary.membership == "balanced":
