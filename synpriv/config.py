@@ -21,6 +21,7 @@ from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
 from synpriv.signatures import (
     check_arguments,
+    check_sizes,
     no_such_option,
     require,
     require_values,
@@ -110,6 +111,7 @@ class Config:
     dataset: Any = MISSING
     public: Any = None
     model: Any = MISSING
+    scale: Any = None
     canary: Canary = field(default_factory=Canary)
     method: Any = MISSING
     attack: Any = MISSING
@@ -131,6 +133,7 @@ def validate(cfg: DictConfig) -> None:
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     _check_keys(raw)
+    check_sizes(raw["scale"], raw["method"], "scale")
     for group in (*GROUPS, "attack"):
         require_values(raw[group], group)
     _check_models(cfg)

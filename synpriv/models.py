@@ -160,7 +160,7 @@ class _WideBlock(nn.Module):
     """Pre-activation block of the audit protocol: stride on the second convolution.
 
     BatchNorm: norm-relu-conv twice, 1x1 shortcut on the raw input.
-    GroupNorm: relu-norm-conv twice, the shortcut normalised too (for DP-SGD).
+    GroupNorm (for DP-SGD): relu-norm-conv twice, and on the shortcut too where it is projected.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
@@ -174,7 +174,7 @@ class _WideBlock(nn.Module):
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
             convolution = nn.Conv2d(inputs, outputs, 1, stride)
-            before = [_norm(norm, inputs, 16)] if norm == "group" else []
+            before = _activation(norm, inputs) if norm == "group" else []
             self.shortcut = nn.Sequential(*before, convolution)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,9 +216,9 @@ def wrn16_4(
 
 
 def _truncated_normal(module: nn.Module) -> None:
-    """Standard deviation 1/sqrt(fan_in), zero bias."""
+    """Standard deviation 1/sqrt(fan_in), cut at the values -2 and 2; zero bias."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         std = 1 / math.sqrt(module.weight[0].numel())
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        nn.init.trunc_normal_(module.weight, std=std, a=-2.0, b=2.0)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

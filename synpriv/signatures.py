@@ -8,7 +8,7 @@ import math
 import pkgutil
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -52,6 +52,29 @@ def no_such_option(key: str, known: Collection[str]) -> str:
         f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(known)) or 'none'}"
     )
     return f"{key}: no such option; {better}"
+
+
+def check_sizes(sizes: Any, options: dict[str, Any], where: str) -> None:
+    """Refuse a size that nothing reads, of those that a yaml's options are looked up in.
+
+    Sections are compared with the options whose own path is looked up there (`lr` in
+    `${scale.undefended.lr}`): all that stands in them are such paths.
+    """
+    own, there = dict(_leaves(options)), {key for key, _ in _leaves(options, inner=True)}
+    for section, content in (sizes or {}).items():
+        named = [f"${{{where}.{section}.{key}}}" == value for key, value in own.items()]
+        for key, _ in _leaves(content) if any(named) else ():
+            if key not in there:
+                raise ValueError(no_such_option(f"{where}.{section}.{key}", there))
+
+
+def _leaves(node: Any, *, inner: bool = False) -> Iterator[tuple[str, Any]]:
+    """Values of a nested mapping by dotted path; inner: mappings in it too."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if inner or not isinstance(value, dict):
+            yield str(key), value
+        for path, leaf in _leaves(value, inner=inner):
+            yield f"{key}.{path}", leaf
 
 
 def _is_handed_over(hint: Any) -> bool:

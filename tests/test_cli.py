@@ -277,7 +277,7 @@ MISTAKES = {
     "dataset=folder dataset.path=conf +dataset.sise=3": ["did you mean size?"],
     "dataset@public=npz public.path=run.py +public.pth=x": ["did you mean path?"],
     "dataset=foo": ["dataset=foo", "digits", "cifar10"],
-    "experiment=foo": ["experiment=foo", "cifar10_small"],
+    "experiment=foo": ["experiment=foo", "paper_cifar10"],
     "attack=foo": ["attack=foo", "lira", "threshold"],
     "seed": ["'seed'", "seed=VALUE"],
     "--foo": ["--foo", "--help"],

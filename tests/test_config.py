@@ -109,6 +109,11 @@ def test_the_digest_is_that_of_sorted_json() -> None:
     [
         ("paired", "undefended-digits-mislabelled-8e1897ce"),
         ("paired", "distill_dm-digits-mislabelled-22101168"),
+        ("paired", "coreset_el2n-digits-mislabelled-bf855084"),
+        ("paired", "dfkd-digits-mislabelled-b3e0d4b3"),
+        ("paired", "dpsgd_eps3-digits-mislabelled-6d49c132"),
+        ("paired", "dpsgd_high-digits-mislabelled-828d32dd"),
+        ("paired", "diffusion_public-digits-mislabelled-0f8018ce"),
         ("balanced", "undefended-digits-mislabelled-48082873"),
         ("balanced", "distill_dm-digits-mislabelled-b1b6e66f"),
         ("bernoulli", "undefended-digits-mislabelled-53348905"),

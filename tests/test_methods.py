@@ -34,13 +34,12 @@ CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
 )
-RECIPES = [name for name in METHODS if not name.endswith("_small")]  # the small ones: same code
 # How many stages may see private images, for every method with a stage after them: a proxy and the
-# selection, or a teacher, or what learns the synthetic set. The small presets are the same code.
+# selection, or a teacher, or what learns the synthetic set.
 LAST = [
     (name, 2 if name.startswith("coreset") and name != "coreset_random" else 1)
     for name in METHODS
-    if not name.startswith(("undefended", "dpsgd")) and not name.endswith("_small")
+    if not name.startswith(("undefended", "dpsgd"))
 ]
 
 
@@ -124,7 +123,7 @@ def test_every_method_fits_and_names_its_provenance(
     assert ("public pre-training" in method.provenance) == ("public_model" in cfg.method)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", METHODS)
 def test_same_seed_same_bits_and_another_seed_other_bits(
     name: str, split: AuditSplit, pools: Pools
 ) -> None:
@@ -135,7 +134,7 @@ def test_same_seed_same_bits_and_another_seed_other_bits(
     assert not np.array_equal(first, logits(obtain(cfg, split, pools), split))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", METHODS)
 def test_which_images_are_canaries_makes_no_difference(
     name: str, split: AuditSplit, pools: Pools
 ) -> None:

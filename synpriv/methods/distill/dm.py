@@ -58,7 +58,8 @@ class DistributionMatching(Method):
         super().__init__(private=private, model=model)
         self.recipe = own = recipe.DistributionMatching(**options)
         self.embedder, self.num_classes, self.max_epochs = embedder, num_classes, 1
-        self.provenance = ("class feature means", "labels", *recipe.CHANNELS[own.init])
+        matched = ("class feature means", "labels") if own.num_iterations else ("labels",)
+        self.provenance = (*matched, *recipe.CHANNELS[own.init])
         self.draw = stream("distillation")
         self.labels = torch.arange(num_classes).repeat_interleave(own.images_per_class)
         normalise = embedder().normalise

@@ -24,8 +24,8 @@ class DistributionMatching(Recipe):
 
     init: `real` starts from random private images of each class, `average` from means of disjoint
     groups of them (each a channel of its own), `public` from random public images, whose labels are
-    not used, `noise` from N(0,1). real_per_class: private images per class and iteration, all if
-    null.
+    not used, `noise` from N(0,1). num_iterations: 0 releases the start as it is. real_per_class:
+    private images per class and iteration, all if null.
     """
 
     makes = "synpriv.methods.distill.dm.DistributionMatching"
@@ -41,9 +41,9 @@ class DistributionMatching(Recipe):
 
     def __post_init__(self) -> None:
         require(self.init in CHANNELS, f"init={self.init}", f"one of {', '.join(CHANNELS)}")
-        for name in ("images_per_class", "num_iterations", "real_per_class"):
+        for name, least in (("images_per_class", 1), ("num_iterations", 0), ("real_per_class", 1)):
             value = getattr(self, name)
-            require(value is None or value >= 1, f"{name}={value}", "at least 1")
+            require(value is None or value >= least, f"{name}={value}", f"at least {least}")
         require(self.lr >= 0, f"lr={self.lr}", "at least 0")
         check_momentum(self.momentum, 0)
         unknown = sorted(set(self.augment) - set(STRATEGIES))
