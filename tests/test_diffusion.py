@@ -145,7 +145,8 @@ def test_public_labels_of_other_classes_are_not_learnt() -> None:
 
 def test_another_architecture_is_refused() -> None:
     fitting = {"num_classes": 10, "channels": [4, 8], "layers_per_block": 1}
-    for other in ({"channels": [4, 4]}, {"layers_per_block": 2}, {"num_classes": 3}):
+    patches = {"patch_size": 2}
+    for other in ({"channels": [4, 4]}, {"layers_per_block": 2}, {"num_classes": 3}, patches):
         weights = denoising.make_unet((1, 8, 8), **(fitting | other)).state_dict()
         with pytest.raises(ValueError, match=r"^public_model: [^\n]* channels, layers_per_block"):
             private(images(0), public_model=weights)
@@ -158,6 +159,8 @@ def test_another_architecture_is_refused() -> None:
         *[("guidance", -1.0), ("num_inference_steps", 0), ("num_generated", 9), ("ema_decay", 1.0)],
         *[("num_inference_steps", 30), ("num_inference_steps", 1), ("warmup_iterations", -1)],
         *[("num_iterations", 0), ("lr", 0.0), ("null_rate", 1.0), ("channels", [3])],
+        *[("dropout", 1.0), ("weight_decay", -0.1), ("max_grad_norm", 0.0), ("patch_size", 0)],
+        *[("attention", [2]), ("attention", [1, 1]), ("attention", [0])],  # level 0 has 4 channels
     ],
 )
 def test_a_bad_option_is_named_in_one_line(option: str, value: object) -> None:
@@ -165,6 +168,12 @@ def test_a_bad_option_is_named_in_one_line(option: str, value: object) -> None:
         recipe.Diffusion(**(OPTIONS | SAMPLING | {option: value})).check(facts_like())
     assert f"{option}={value}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_patches_must_fit_the_images_with_all_levels() -> None:
+    recipe.Diffusion(patch_size=4, **(OPTIONS | SAMPLING)).check(facts_like())
+    with pytest.raises(ValueError, match=r"^channels=\[4, 8\], patch_size=8: .* divisible by 16, "):
+        recipe.Diffusion(patch_size=8, **(OPTIONS | SAMPLING)).check(facts_like())
 
 
 def test_guidance_needs_hidden_labels_and_pretraining_a_public_pool() -> None:

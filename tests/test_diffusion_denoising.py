@@ -14,6 +14,50 @@ def tiny_unet() -> torch.nn.Module:
     return denoising.make_unet((1, 8, 8), num_classes=10, channels=[4, 8], layers_per_block=1)
 
 
+def test_attention_and_dropout_are_where_the_options_put_them() -> None:
+    from diffusers.models.attention_processor import Attention
+
+    sizes = {"num_classes": 10, "channels": [8, 16, 16], "layers_per_block": 1}
+
+    def attending(*levels: int) -> list[str]:
+        network = denoising.make_unet((1, 8, 8), attention=levels, dropout=0.25, **sizes)
+        rates = {m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)}
+        assert max(rates) == 0.25
+        return [
+            name.rpartition(".attentions")[0]
+            for name, module in network.named_modules()
+            if isinstance(module, Attention)
+        ]
+
+    assert attending() == []
+    assert set(attending(0)) == {"down_blocks.0", "up_blocks.2"}  # up from the bottom
+    assert set(attending(1, 2)) == {
+        *("down_blocks.1", "down_blocks.2", "up_blocks.0", "up_blocks.1", "mid_block")
+    }
+
+
+def test_generated_patches_are_put_together() -> None:
+    class Ramp(torch.nn.Module):
+        """Leads to 16 channels of one grey each, the darkest first."""
+
+        config = OmegaConf.create({"in_channels": 16, "sample_size": [2, 2]})
+
+        def forward(self, noisy: torch.Tensor, time: torch.Tensor, labels: torch.Tensor) -> object:
+            share = alpha_bar()[int(time)]
+            goal = torch.linspace(-1, 1, 16).view(1, 16, 1, 1).expand_as(noisy)
+            wanted = (noisy - share.sqrt() * goal) / (1 - share).sqrt()
+            return OmegaConf.create({"sample": wanted}, flags={"allow_objects": True})
+
+    walk = denoising.make_sampler("ddim", denoising.make_schedule("epsilon"))
+    made = denoising.generate(
+        *(Ramp(), walk, torch.zeros(3, dtype=torch.int64)),
+        **{"steps": 4, "guidance": 1, "draw": torch.Generator(), "patch_size": 4},
+    )
+    square = torch.linspace(0, 255, 16).round().view(4, 4)
+    assert made.shape == (3, 1, 8, 8)
+    assert int((made.int() - square.repeat(2, 2).int()).abs().max()) <= 2
+
+
 def alpha_bar() -> torch.Tensor:
     """The share of signal at each level from the cosine formula, betas capped at 0.999."""
 

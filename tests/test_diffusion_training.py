@@ -111,6 +111,63 @@ def test_the_learning_rate_warms_up_and_falls_along_half_a_cosine() -> None:
     assert rates == pytest.approx([0.005, 0.01, 0.015, 0.02, *falling])
 
 
+def gradient_and_weights(method: Diffusion) -> tuple[list[Tensor], list[Tensor]]:
+    """The loss's gradients at the first step, then the weights after it, computed by the method."""
+    found: list[Tensor] = []
+    optimise = method.optimise
+
+    def watched(loss: Tensor) -> None:
+        found.extend(torch.autograd.grad(loss, [*method.network.parameters()], retain_graph=True))
+        optimise(loss)
+
+    method.optimise = watched
+    fitted(method)
+    return found, [weight.detach() for weight in method.network.parameters()]
+
+
+@pytest.mark.parametrize("most", [None, 0.01])
+def test_a_step_is_adamw_on_clipped_gradients(most: float | None) -> None:
+    options = {"num_iterations": 1, "warmup_iterations": 0, "lr": 0.01, "weight_decay": 0.5}
+    method = diffusion(noise(40), max_grad_norm=most, **options)
+    before = [weight.detach().clone() for weight in method.network.parameters()]
+    gradients, after = gradient_and_weights(method)
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
+    assert norm > 0.01  # it is clipped
+    scale = 1.0 if most is None else most / (norm + 1e-6)
+    for old, new, g in zip(before, after, gradients, strict=True):
+        # Bias-corrected moments of a first step are g and g^2 (Loshchilov and Hutter, ICLR 2019).
+        expected = old * (1 - 0.01 * 0.5) - 0.01 * scale * g / (scale * g.abs() + 1e-8)
+        torch.testing.assert_close(new, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_without_decay_it_is_adam_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = fitted(diffusion(noise(40))).generator
+
+    def adam(weights: list[Tensor], *, weight_decay: float, **options: object) -> object:
+        assert weight_decay == 0
+        return torch.optim.Adam(weights, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", adam)
+    other = fitted(diffusion(noise(40))).generator
+    for one, same in zip(method.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)
+
+
+def test_the_network_of_patches_sees_each_square_as_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = noise(1)
+    options = {"patch_size": 2, "channels": [4, 8], "num_iterations": 1, "batch_size": 1}
+    method = diffusion(data, **options)
+    images, _ = fed(method, monkeypatch)
+    expected = torch.empty(1, 4, 4, 4)
+    for y in range(8):
+        for x in range(8):
+            expected[0, 2 * (y % 2) + x % 2, y // 2, x // 2] = data.images[0, 0, y, x] / 127.5 - 1
+    torch.testing.assert_close(images, expected)
+    assert method.synthetic.images.shape == (20, 1, 8, 8)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "dpm_solver"])
 def test_sampling_is_the_walk_that_the_options_ask_for(sampler: str) -> None:
     given = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
 from synpriv.data.images import LabelledImages, StepChunks, crop_and_flip
@@ -48,6 +50,9 @@ class DenoiserTraining(Method):
             num_classes=num_classes,
             channels=own.channels,
             layers_per_block=own.layers_per_block,
+            patch_size=own.patch_size,
+            attention=own.attention,
+            dropout=own.dropout,
         )
         self.schedule = make_schedule(own.prediction)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -55,8 +60,11 @@ class DenoiserTraining(Method):
     def train_dataloader(self) -> StepChunks:
         return StepChunks(self.recipe.num_iterations)
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Adam], list[LambdaLR]]:
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.recipe.lr, fused=True)
+    def configure_optimizers(self) -> tuple[list[torch.optim.AdamW], list[LambdaLR]]:
+        own, weights = self.recipe, list(self.network.parameters())
+        optimiser = torch.optim.AdamW(weights, lr=own.lr, weight_decay=own.weight_decay, fused=True)
+        if own.max_grad_norm is not None:
+            optimiser.register_step_pre_hook(self._clip_gradients)
         factor = lr_factor(
             schedule="one_cycle",
             num_steps=self.recipe.num_iterations,
@@ -72,16 +80,17 @@ class DenoiserTraining(Method):
         size, needed = len(self.data), self.recipe.num_iterations * self.recipe.batch_size
         passes = [torch.randperm(size, generator=order) for _ in range(0, needed, size)]
         self.data = self.data.to(self.device)
-        self.batches = torch.cat(passes).split(self.recipe.batch_size)
+        self.batches = torch.cat(passes).to(self.device).split(self.recipe.batch_size)
 
     def training_step(self, chunk: list[int], batch_idx: int) -> None:
         total = torch.zeros((), device=self.device)
         for step in chunk:
-            batch = self.data[self.batches[step].to(self.device)]
+            batch = self.data[self.batches[step]]
             labels = drop_labels(
                 batch.labels, null=self.null, rate=self.recipe.null_rate, draw=self.noise
             )
             images = self.augment(batch.images).float() / 127.5 - 1
+            images = pixel_unshuffle(images, self.recipe.patch_size)
             loss = denoising_loss(self.network, self.schedule, images, labels, self.noise)
             self.optimise(loss)
             self._update_average()
@@ -89,6 +98,10 @@ class DenoiserTraining(Method):
         if not total.isfinite():  # as uint8, images that are not a number would be black
             raise ValueError(f"lr={self.recipe.lr}: the denoising loss diverged; use a lower one")
         self.log("train/loss", total / len(chunk), on_step=False, on_epoch=True, batch_size=1)
+
+    def _clip_gradients(self, *_: Any) -> None:
+        assert self.recipe.max_grad_norm is not None
+        clip_grad_norm_(self.network.parameters(), self.recipe.max_grad_norm)
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, uint8 [B,ch,H,W]."""
@@ -132,7 +145,7 @@ class Diffusion(DenoiserTraining):
             for network in (self.network, self.average):
                 load(network, public_model)
         self.sampler = make_sampler(own.sampler, self.schedule)
-        self.steps, self.guidance = own.num_inference_steps, own.guidance
+        self.own = own
         number = expected_size if own.num_generated is None else own.num_generated
         self.labels = torch.arange(number) % num_classes
         started = () if public_model is None else ("public pre-training",)
@@ -146,7 +159,13 @@ class Diffusion(DenoiserTraining):
         """What the moving average generates, on the CPU."""
         labels, draw = self.labels.to(self.device), stream("sampling", self.device)
         images = generate(
-            self.average, self.sampler, labels, steps=self.steps, guidance=self.guidance, draw=draw
+            self.average,
+            self.sampler,
+            labels,
+            steps=self.own.num_inference_steps,
+            guidance=self.own.guidance,
+            draw=draw,
+            patch_size=self.own.patch_size,
         )
         return LabelledImages(images.cpu(), self.labels)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import mse_loss, pixel_shuffle
 
-from synpriv.methods.diffusion.recipe import TIMES
+from synpriv.methods.diffusion.recipe import HEAD, TIMES
 from synpriv.signatures import require
 
 BATCH = 512  # images that are generated at a time
@@ -31,22 +31,31 @@ def make_unet(
     num_classes: int,
     channels: Sequence[int],
     layers_per_block: int,
+    patch_size: int = 1,
+    attention: Sequence[int] = (),
+    dropout: float = 0.0,
 ) -> UNet:
-    """A UNet without attention, one level per entry of `channels`; its last class is the null one.
+    """A UNet with one level per entry of `channels`; its last class is the null one.
 
-    image_shape: (ch, H, W); levels halve H and W.
+    image_shape: (ch, H, W); levels halve H and W. patch_size: it takes and gives squares of p x p
+    pixels as p^2 channels (Luhman and Luhman, 2022), which costs a CPU a fraction. attention: the
+    levels that have it.
     """
     from diffusers import UNet2DModel
 
+    channels_in = image_shape[0] * patch_size**2
+    attend = ["Attn" if level in attention else "" for level in range(len(channels))]
     return UNet2DModel(
-        sample_size=tuple(image_shape[1:]),
-        in_channels=image_shape[0],
-        out_channels=image_shape[0],
+        sample_size=tuple(side // patch_size for side in image_shape[1:]),
+        in_channels=channels_in,
+        out_channels=channels_in,
         block_out_channels=tuple(channels),
         layers_per_block=layers_per_block,
-        down_block_types=("DownBlock2D",) * len(channels),
-        up_block_types=("UpBlock2D",) * len(channels),
-        add_attention=False,
+        down_block_types=tuple(f"{kind}DownBlock2D" for kind in attend),
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(attend)),
+        add_attention=bool(attend[-1]),
+        attention_head_dim=HEAD,
+        dropout=dropout,
         norm_num_groups=math.gcd(8, *channels),
         num_class_embeds=num_classes + 1,
     )
@@ -55,7 +64,7 @@ def make_unet(
 def load(network: UNet, weights: Mapping[str, Tensor]) -> None:
     """Start from the weights of a public model of the same architecture."""
     own, given = ({k: v.shape for k, v in w.items()} for w in (network.state_dict(), weights))
-    same = "of the same channels, layers_per_block and number of classes"
+    same = "of the same channels, layers_per_block, attention, patch_size and number of classes"
     require(own == given, "public_model: its weights do not fit this UNet", same)
     network.load_state_dict(weights)
 
@@ -114,17 +123,26 @@ def guided(network: UNet, noisy: Tensor, time: Tensor, labels: Tensor, guidance:
 
 @torch.no_grad()
 def generate(
-    network: UNet, sampler: Schedule, labels: Tensor, *, steps: int, guidance: float, draw: Draw
+    network: UNet,
+    sampler: Schedule,
+    labels: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    draw: Draw,
+    patch_size: int = 1,
 ) -> Tensor:
     """One image per label, int64 [N] -> uint8 [N,ch,H,W], on the device of the labels."""
     network.eval()
     channels, size = network.config.in_channels, network.config.sample_size
     images = []
     for batch in labels.split(BATCH):
-        sampler.set_timesteps(steps, device=labels.device)  # and forgets the batch before
+        # On the CPU, whence the sampler reads them one by one; and it forgets the batch before.
+        sampler.set_timesteps(steps)
         x = torch.randn((len(batch), channels, *size), generator=draw, device=labels.device)
         for time in sampler.timesteps:
             prediction = guided(network, x, time, batch, guidance)
             x = sampler.step(prediction, time, x).prev_sample
-        images.append(((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+        pixels = pixel_shuffle(x, patch_size)
+        images.append(((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
     return torch.cat(images)

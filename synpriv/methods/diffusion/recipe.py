@@ -9,17 +9,20 @@ from synpriv.recipe import Facts, Recipe
 from synpriv.signatures import require
 
 TIMES = 1000  # noise levels in training
+HEAD = 8  # channels of an attention head
 PREDICTIONS = ("v_prediction", "epsilon")
 SAMPLERS = {"ddim": TIMES, "dpm_solver": 100}  # and the most steps they take
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserTraining(Recipe):
-    """How a denoiser is trained: Adam on the denoising loss, a moving average of the weights.
+    """How a denoiser is trained: AdamW on the denoising loss, a moving average of the weights.
 
     The learning rate warms up linearly and falls along a half cosine. The average's decay warms up
-    as (1+t)/(10+t). channels: of the UNet, one level each; levels halve the images. null_rate: how
-    often the label is hidden.
+    as (1+t)/(10+t). patch_size: to the UNet, squares of p x p pixels are one of p^2 channels.
+    channels: of the UNet, one level each; levels halve the images. attention: the levels (0 = the
+    largest) with self-attention; the last one's is also at the bottom of the UNet. null_rate: how
+    often the label is hidden. max_grad_norm: of all gradients together, null = any.
     """
 
     channels: Sequence[int]
@@ -31,6 +34,11 @@ class DenoiserTraining(Recipe):
     warmup_iterations: int
     ema_decay: float
     null_rate: float
+    patch_size: int = 1
+    attention: Sequence[int] = ()
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = None
     crop: bool = False
     flip: bool = False
 
@@ -40,6 +48,7 @@ class DenoiserTraining(Recipe):
         require(even, f"channels={[*channels]}", "even, > 0")
         layers = self.layers_per_block
         require(layers >= 1, f"layers_per_block={layers}", "at least 1")
+        require(self.patch_size >= 1, f"patch_size={self.patch_size}", "at least 1")
         known = prediction in PREDICTIONS
         require(known, f"prediction={prediction}", " or ".join(PREDICTIONS))
         for name in ("num_iterations", "batch_size", "lr"):
@@ -47,15 +56,33 @@ class DenoiserTraining(Recipe):
             require(value > 0, f"{name}={value}", "positive")
         warmup = self.warmup_iterations
         require(warmup >= 0, f"warmup_iterations={warmup}", "at least 0")
-        for name in ("ema_decay", "null_rate"):
+        for name in ("ema_decay", "null_rate", "dropout"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name}={value}", "0 <= . < 1")
+        decay, norm = self.weight_decay, self.max_grad_norm
+        require(decay >= 0, f"weight_decay={decay}", "at least 0")
+        require(norm is None or norm > 0, f"max_grad_norm={norm}", "positive, or null")
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        levels, attention = len(self.channels), list(self.attention)
+        known = len(set(attention)) == len(attention) and set(attention) <= set(range(levels))
+        require(
+            known, f"attention={attention}", f"levels of `channels`, 0..{levels - 1}, each once"
+        )
+        for level in attention:
+            channels = self.channels[level]
+            given = f"attention={attention}: level {level} has channels={channels}"
+            require(channels % HEAD == 0, given, f"a multiple of {HEAD}")
 
     def check(self, facts: Facts) -> None:
-        size, factor = facts.image_shape[1:], 2 ** (len(self.channels) - 1)
+        size, patch = facts.image_shape[1:], self.patch_size
+        factor = patch * 2 ** (len(self.channels) - 1)
         fits = not any(side % factor for side in size)
-        given = f"channels={[*self.channels]}: images of {size}"
-        require(fits, given, f"divisible by {factor}, or use fewer levels")
+        patched = f", patch_size={patch}" if patch > 1 else ""
+        given = f"channels={[*self.channels]}{patched}: images of {size}"
+        fewer = "fewer levels or a smaller patch" if patched else "fewer levels"
+        require(fits, given, f"divisible by {factor}, or use {fewer}")
 
 
 @dataclass(frozen=True, kw_only=True)
