@@ -42,13 +42,11 @@ OBJECTIVES = (
 COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
 _NAME = r"(?!visual_privacy$)[A-Za-z0-9_][A-Za-z0-9_.]*"  # that picture has another maker
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
-# Sub-nodes of a method that are trainings of their own, before it.
-STAGES = ("teacher", "proxy", "public_model")
+STAGES = ("teacher", "proxy", "public_model")  # of a method: trainings of their own, before it
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
-# What a node says to the config: its name in tables, and what options of other groups should be.
-_NOT_ARGUMENTS = {"name", "model_norm", *fingerprint.OF_THE_TRAINER}
+_NOT_ARGUMENTS = {"name", "model_norm", *fingerprint.OF_THE_TRAINER}  # told to the config
 
 
 @dataclass
@@ -238,9 +236,8 @@ def science(cfg: DictConfig) -> dict[str, Any]:
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     decided = {"audit_seed": cfg.audit_seed, "precision": cfg.trainer.precision}
     for name in prerequisites(cfg.method):  # trainer=fast may give them another one
-        precision = of_prerequisite(cfg, name).trainer.precision
-        if precision != decided["precision"]:
-            decided[f"{name}_precision"] = precision
+        if (own := of_prerequisite(cfg, name).trainer.precision) != cfg.trainer.precision:
+            decided[f"{name}_precision"] = own
     if cfg.canary.membership == "balanced":
         decided["num_models"] = cfg.num_models
     return fingerprint.canonical(nodes) | decided
@@ -257,7 +254,7 @@ def cell_name(*, _root_: DictConfig) -> str:
 
 
 def _name(cfg: DictConfig) -> str:
-    names = (cfg.method.name, cfg.dataset.name, cfg.canary.kind)
+    names = [cfg.method.name, cfg.dataset.name, cfg.canary.kind]
     return "-".join([*names, fingerprint.digest(science(cfg))])
 
 
