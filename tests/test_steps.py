@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
+from omegaconf import OmegaConf
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from synpriv import models
+from synpriv import config, models, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods import steps
 from synpriv.methods.base import MovingAverage
 from synpriv.methods.classifier import Classifier
+from synpriv.shadow import fitting
 
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
@@ -191,3 +193,22 @@ def test_the_moving_average_is_torchs() -> None:
     for name, value in torchs.module.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(ours.module.state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_cuda_graph_gives_the_eager_steps(precision: str, images: LabelledImages) -> None:
+    found = []
+    for step in ("eager", "graph"):
+        torch.manual_seed(0)
+        method = Classifier(
+            private=images, model=network, num_epochs=3, batch_size=8, lr=0.05, ema_decay=0.9
+        )
+        trainer = config.Trainer(accelerator="gpu", precision=precision, step=step)
+        fitting.no_tf32()
+        fitting.fit(method, OmegaConf.structured(trainer), tracking.NoTracker(), "fit")
+        found.append([*method.network.parameters(), *method.average.module.parameters()])
+    tolerance = 1e-3 if precision == "32-true" else 3e-2
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
