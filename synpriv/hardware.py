@@ -33,6 +33,11 @@ class Gpus(NamedTuple):
     free: int = 0
 
 
+def has_compiler() -> bool:
+    """Whether torch.compile finds what makes machine code of its own."""
+    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+
+
 def usable_cores() -> int:
     """CPU cores that this process may keep busy: its affinity and its container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none

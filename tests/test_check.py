@@ -69,6 +69,15 @@ def test_what_cannot_be_trained_is_refused_before(
     assert "\n" not in str(caught.value)
 
 
+def test_compiled_steps_without_a_compiler_are_refused_before(
+    configured: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"^trainer\.step=compile: must be eager or graph: no C"):
+        check(configured("trainer.step=compile"))
+
+
 def test_class_limits_are_checked_for_all_models_at_once(
     configured: Compose, tmp_path: Path
 ) -> None:

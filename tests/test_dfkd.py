@@ -70,6 +70,9 @@ def test_distillation_loss_is_the_softened_divergence_times_t_squared() -> None:
     same = 16 * torch.nn.functional.kl_div(q.log(), p, reduction="batchmean")
     torch.testing.assert_close(distillation_loss(teacher, student, 4.0), same)
     assert float(distillation_loss(teacher, teacher + 1, 4.0)) == pytest.approx(0, abs=1e-5)
+    coarse = teacher.bfloat16(), student.bfloat16()  # rounded once, not by the division again
+    fine = distillation_loss(coarse[0].float(), coarse[1].float(), 3.0)
+    torch.testing.assert_close(distillation_loss(*coarse, 3.0), fine, rtol=0, atol=0)
 
 
 def test_the_synthesis_loss_is_the_weighted_sum_and_leaves_out_weight_zero(

@@ -128,6 +128,15 @@ def test_colour_keeps_the_pattern_of_a_grey_image() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["scale", "rotate"])
+def test_autocast_moves_no_pixel(strategy: str) -> None:
+    batch = images(4, 3, 32, 32)
+    (expected,) = siamese([batch], [strategy], seeded(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = siamese([batch], [strategy], seeded(1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strategy", ["scale", "rotate"])
 def test_geometry_keeps_the_centre(strategy: str) -> None:
     # A centred blob stays where it is, whatever the factor or the angle.
     axis = torch.arange(17) - 8.0

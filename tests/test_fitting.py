@@ -122,6 +122,7 @@ def test_32_true_is_float32_on_a_gpu_too() -> None:
     assert fitting.arithmetic(trainer()) == {
         "precision": "32-true",
         "channels_last": False,
+        "classifier_step": "eager",
         "tf32_convolutions": False,
         "tf32_matmul": False,
     }

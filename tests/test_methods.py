@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
 from synpriv.results import artefacts, store
-from synpriv.shadow import offering, query, runs, training
+from synpriv.shadow import fitting, offering, query, runs, training
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
@@ -28,7 +29,7 @@ TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations":
 TINY |= {"images_per_class": 2, "num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 16}
 TINY |= {"num_inference_steps": 4, "num_generated": 40}
 TINY |= {"accountant": "rdp"}  # the exact one takes seconds and has tests of its own
-TESTED = ["trainer=cpu", "logger=none", "num_models=8", "model.width=4"]
+TESTED = ["logger=none", "num_models=8", "model.width=4"]
 PUBLIC = tempfile.TemporaryDirectory()  # models of the public pool, trained once for all tests
 CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
 network = functools.partial(
@@ -63,9 +64,9 @@ def split(pools: Pools) -> AuditSplit:
     return make_split(pools, drawn, seed=0)
 
 
-def configured(*overrides: str) -> DictConfig:
+def configured(*overrides: str, trainer: str = "cpu") -> DictConfig:
     """The composed config with every schedule cut to a few steps."""
-    cfg = _compose(*TESTED, *overrides)
+    cfg = _compose(*TESTED, f"trainer={trainer}", *overrides)
 
     def shrink(node: DictConfig) -> None:
         for key in node:
@@ -293,13 +294,46 @@ def test_classifier_names_a_bad_option(option: str, value: object, split: AuditS
         Classifier(private=split.train, model=network, **options)
 
 
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@gpu
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_runs_on_a_gpu(name: str, split: AuditSplit, pools: Pools) -> None:
-    cfg = configured(f"method={name}", "trainer.accelerator=gpu")
-    release = obtain(cfg, split, pools)
-    device = next(release.classifier.parameters()).device
-    on_gpu = query.canary_logits(release.classifier, split.canaries.to(device), flip=False)
-    on_cpu = query.canary_logits(release.classifier.cpu(), split.canaries, flip=False)
-    np.testing.assert_allclose(on_gpu, on_cpu, atol=2e-2)
+@pytest.mark.parametrize("trainer", ["auto", "gpu"])  # in float32; in bf16 with recorded steps
+def test_every_method_runs_on_a_gpu(name: str, trainer: str, tmp_path: Path) -> None:
+    metrics, stored = ran(name, trainer, tmp_path)
+    assert metrics["device"] == torch.cuda.get_device_name()
+    exact = trainer == "auto" or name.startswith("dpsgd")
+    assert metrics["arithmetic"]["precision"] == ("32-true" if exact else "bf16-mixed")
+    assert np.isfinite(stored).all()
+
+
+def ran(name: str, trainer: str, results: Path) -> tuple[dict, np.ndarray]:
+    """Metrics and logits of a whole run on a part of the digits, and before it of its basis."""
+    sizes = ("dataset.num_train=150", "dataset.num_test=60", "canary.num_canaries=20")
+    cfg = configured(f"method={name}", *sizes, f"results={results}", trainer=trainer)
+    folder = runs.ensure(cfg)
+    with np.load(folder / "evidence.npz", allow_pickle=False) as evidence:
+        return json.loads((folder / store.METRICS).read_bytes()), evidence["logits"]
+
+
+def test_a_whole_run_says_what_it_was_computed_in(tmp_path: Path) -> None:
+    metrics, stored = ran("coreset_random", "cpu", tmp_path)
+    assert metrics["device"] == "cpu"
+    assert metrics["arithmetic"]["precision"] == "32-true"
+    assert metrics["arithmetic"]["classifier_step"] == "eager"
+    assert stored.shape == (20, 9, 10)
+    assert np.isfinite(stored).all()
+
+
+@pytest.mark.gpu
+@gpu
+def test_queries_on_a_gpu_are_those_on_a_cpu(split: AuditSplit) -> None:
+    fitting.no_tf32()
+    device, classifier = torch.device("cuda"), network()
+    on_cpu = query.canary_logits(classifier, split.canaries, flip=False)
+    classifier.to(device, memory_format=torch.channels_last)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        on_gpu = query.canary_logits(classifier, split.canaries.to(device), flip=False)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)

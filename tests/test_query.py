@@ -95,11 +95,14 @@ def test_logits_are_float32_per_canary_view_and_class(images: Tensor, flip: bool
         np.testing.assert_allclose(result[:, place], expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_logits_are_float32_under_autocast(images: Tensor) -> None:
+def test_logits_are_computed_in_float32_under_autocast(images: Tensor) -> None:
     classifier = network()
+    expected = query.logits(classifier, images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert classifier(images).dtype == torch.bfloat16
-        assert query.logits(classifier, images).dtype == torch.float32
+        found = query.logits(classifier, images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert found.dtype == torch.float32
 
 
 def test_batch_norm_is_in_eval_mode(images: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -38,6 +39,34 @@ def stream(purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
+class MovingAverage(nn.Module):
+    """Exponential moving average of a network's weights and buffers; the first update copies.
+
+    As torch's AveragedModel, which keeps its count on the device and asks for it twice a step.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.decay, self.num_updates = decay, 0
+
+    @torch.no_grad()
+    def update_parameters(self, network: nn.Module) -> None:
+        weight = 1 - self.decay if self.num_updates else 1.0
+        (own, own_counts), (current, counts) = map(_tensors, (self.module, network))
+        torch._foreach_lerp_(own, current, weight)
+        for count, value in zip(own_counts, counts, strict=True):
+            count.copy_(value)
+        self.num_updates += 1
+
+
+def _tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and statistics, and counts of batches, which have no average."""
+    every = [*network.parameters(), *network.buffers()]
+    floating = [tensor for tensor in every if tensor.is_floating_point()]
+    return floating, [tensor for tensor in every if not tensor.is_floating_point()]
+
+
 class Method(LightningModule, ABC):
     """Sees the private set while it is fitted; only `release()` leaves.
 
@@ -50,6 +79,7 @@ class Method(LightningModule, ABC):
     provenance: tuple[str, ...]  # every channel through which private data reach the release
     promises_privacy = False  # whether there is an epsilon, which all channels must respect
     releases_images = True  # whether the release holds a synthetic set
+    stepping = "eager"  # `trainer.step`, for those that know other ways (methods/steps.py)
 
     private: LabelledImages  # absent where a method never sees it
     model: Callable[[], Network]  # absent where it trains no classifier
@@ -86,11 +116,19 @@ class Method(LightningModule, ABC):
 
     def optimise(self, loss: Tensor) -> None:
         """One step of the optimiser, and of the schedule if there is one, on `loss`."""
+        self.descend(loss)
+        self.advance()
+
+    def descend(self, loss: Tensor) -> None:
+        """One step of the optimiser on `loss`."""
         optimiser = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimiser, torch.optim.Optimizer)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+
+    def advance(self) -> None:
+        """The learning rate of the next step, if there is a schedule."""
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
             scheduler.step()

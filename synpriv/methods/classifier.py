@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,13 +11,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip, num_batches
-from synpriv.methods import recipe
-from synpriv.methods.base import Method, Release, stream
+from synpriv.methods import recipe, steps
+from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.models import Network
 
 
@@ -35,11 +34,7 @@ class Classifier(Method):
         decay = self.recipe.ema_decay
         if self.recipe.batch_size == 1:
             _check_single(self.network, private.images[:1])
-        self.average = (
-            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-            if decay
-            else None
-        )
+        self.average = MovingAverage(self.network, decay) if decay else None
         self.recorded = list[Tensor]()
 
     def train_dataloader(self) -> ShuffledBatches:
@@ -67,19 +62,35 @@ class Classifier(Method):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.network.train()
+        self.take_step = self._stepper()
+
+    def _stepper(self) -> steps.Step:
+        eager = functools.partial(self.step, steps.label_loss)
+        kind = steps.taken(self.stepping, self.device)
+        if kind == "eager":
+            return eager
+        loss = steps.compiled() if kind == "compile" else steps.label_loss
+        fast: steps.Step = functools.partial(self.step, loss)
+        if self.device.type == "cuda":
+            optimiser = self.optimizers(use_pl_optimizer=False)
+            assert isinstance(optimiser, torch.optim.Optimizer)
+            fast = steps.Recorded(fast, optimiser)
+        return steps.FullBatches(fast, eager)
+
+    def step(self, loss_of: steps.Loss, images: Tensor, labels: Tensor) -> Tensor:
+        """Optimiser and moving average move on; returns the loss."""
+        loss = loss_of(self.network, images, labels, self.recipe.label_smoothing)
+        self.descend(loss)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss.detach()
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         total = torch.zeros((), device=self.device)
         for batch in chunk:
-            loss = cross_entropy(
-                self.network(self.augment(self.private.images[batch])),
-                self.private.labels[batch],
-                label_smoothing=self.recipe.label_smoothing,
-            )
-            self.optimise(loss)
-            if self.average is not None:
-                self.average.update_parameters(self.network)
-            total += loss.detach() * len(batch)
+            images = self.augment(self.private.images[batch])
+            total += self.take_step(images, self.private.labels[batch]) * len(batch)
+            self.advance()
         self.log(
             "train/loss",
             total / sum(map(len, chunk)),
@@ -87,6 +98,11 @@ class Classifier(Method):
             on_epoch=True,
             batch_size=sum(map(len, chunk)),
         )
+
+    def on_train_end(self) -> None:
+        self.take_step = functools.partial(self.step, steps.label_loss)  # frees a recording
+        for parameter in self.network.parameters():
+            parameter.grad = None
 
     def on_train_epoch_end(self) -> None:
         if self.recipe.record:

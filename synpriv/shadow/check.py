@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from synpriv import config, terminal, tracking
+from synpriv import config, hardware, terminal, tracking
 from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES
 from synpriv.data.draws import Draw, wrong_label_share
 from synpriv.data.intake import Pools, Record, content_sha256, record
@@ -83,6 +83,8 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
         from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
 
         device_of(cfg.trainer)
+    fits = cfg.trainer.step != "compile" or hardware.has_compiler()
+    require(fits, "trainer.step=compile", "eager or graph: no C++ compiler (g++) is here")
     recipes, method = recipes_of(cfg), target_of(cfg.method, "method")
     if attacked:
         check_attack(cfg)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from synpriv import hardware
+from synpriv.methods import steps
 from synpriv.methods.base import Method, Release
 from synpriv.shadow import cuda
 from synpriv.tracking import Tracker
@@ -46,6 +47,7 @@ def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Re
     """Train a method to its last iterate and take its release."""
     if trainer.channels_last:
         method.to(memory_format=torch.channels_last)
+    method.stepping = trainer.step
     loop = lightning.Trainer(
         max_epochs=method.max_epochs,
         accelerator=device_of(trainer).type,
@@ -105,6 +107,7 @@ def arithmetic(trainer: DictConfig) -> dict[str, str | bool]:
     return {
         "precision": trainer.precision,
         "channels_last": trainer.channels_last,
+        "classifier_step": steps.taken(trainer.step, device_of(trainer)),
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
     }

@@ -33,9 +33,10 @@ def views(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def logits(classifier: Network, images: Tensor) -> Tensor:
-    """Eval-mode float32 logits [N,K] on the images' device."""
+    """Eval-mode logits [N,K] on the images' device, computed in float32 whatever was trained in."""
     classifier.eval()
-    return torch.cat([classifier(part).float() for part in images.split(_BATCH)])
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.cat([classifier(part) for part in images.split(_BATCH)])
 
 
 def canary_logits(

@@ -133,6 +133,7 @@ def train_run(
     release, method = obtain(cfg, split, pools, tracker, costs, basis=basis)
     assert release.classifier is not None
     with costs.stage("query"):
+        no_tf32()  # whatever somebody's own method has switched on
         classifier = release.classifier.to(device)
         logits = query.canary_logits(classifier, split.canaries.to(device), flip=cfg.dataset.flip)
         accuracy = query.accuracy(classifier, split.test.to(device))

@@ -27,7 +27,8 @@ from synpriv.models import Network
 
 def distillation_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """KL(teacher || student) of logits [B,K] at T, times T^2, mean (Hinton et al., 2015)."""
-    return temperature**2 * divergence(teacher / temperature, student / temperature).mean()
+    softened = (logits.float() / temperature for logits in (teacher, student))
+    return temperature**2 * divergence(*softened).mean()
 
 
 class DFKD(Method):
