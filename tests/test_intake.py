@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from synpriv.data.datasets import Source, digits
 from synpriv.data.draws import draw, wrong_labels
-from synpriv.data.intake import Pools, content_sha256, in_words, record, take_in
+from synpriv.data.intake import Pools, content_sha256, in_words, is_own_mean, record, take_in
 from synpriv.data.pool import Pool
 
 OPTIONS = {"num_canaries": 12, "member_draw": "balanced", "num_models": 6, "audit_seed": 0}
@@ -242,6 +242,19 @@ def test_own_constants_are_those_of_the_whole_data_set() -> None:
     assert take_in(source, num_train=100, mean=[mean + 5e-4]).own_constants
     assert not take_in(source, mean=[mean + 5e-3]).own_constants
     assert not take_in(source).own_constants
+
+
+def test_the_own_mean_is_exact_per_channel() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (70, 3, 5, 5), dtype=np.uint8)
+    images[:, 1] //= 2
+    mean = [sum(images[:, c].ravel().tolist()) / (70 * 25) / 255 for c in range(3)]
+    assert is_own_mean(images, mean)
+    for channel in range(3):
+        near, off = list(mean), list(mean)
+        near[channel] += 0.999e-3
+        off[channel] += 1.001e-3
+        assert is_own_mean(images, near)
+        assert not is_own_mean(images, off)
 
 
 # --- record --------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -162,6 +164,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         store.write(file, fill)
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_archive_stores_floats_deflates_the_rest_and_is_the_same_at_any_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {
+        "logits": np.random.default_rng(0).normal(size=(3, 40, 5)).astype(np.float32)[:, ::2],
+        "images": np.zeros((50, 1, 8, 8), dtype=np.uint8),
+        "heading": np.array("{}"),
+    }
+    content = store.npz_bytes(**arrays)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert store.npz_bytes(**arrays) == content
+    (tmp_path / "x.npz").write_bytes(content)
+    for name, array in store.read_arrays(tmp_path / "x.npz").items():
+        assert array.dtype == arrays[name].dtype
+        np.testing.assert_array_equal(array, arrays[name])
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        logits, images = archive.getinfo("logits.npy"), archive.getinfo("images.npy")
+    assert logits.compress_size == logits.file_size > arrays["logits"].nbytes
+    assert images.compress_size < 0.2 * images.file_size
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:

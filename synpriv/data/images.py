@@ -50,8 +50,8 @@ class LabelledImages:
 
     def digest(self) -> str:
         """One hash of all images and labels in their order."""
-        content = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
-        content.update(self.labels.cpu().contiguous().numpy().tobytes())
+        content = hashlib.sha256(self.images.cpu().contiguous().numpy().data)
+        content.update(self.labels.cpu().contiguous().numpy().data)
         return content.hexdigest()
 
 
