@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from synpriv import guarantee
-from synpriv.audit import audit, released
+from synpriv.audit import audit, quality, released
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
 from synpriv.report import marks
 
@@ -31,6 +31,8 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
         )
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     found += _about_synthetic_sets(runs, chance)
+    if "quality" in report and "student" in runs[0]["stages"]:  # images are all that it learnt from
+        found += quality.warnings_of(report["quality"])
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
     if len(starts) > 1:
         found.append(f"the shadow models started from {len(starts)} different public models")
@@ -104,6 +106,8 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
     selected = "canary_selection_rate"  # of a coreset
     if rates := [run[selected] for run in runs if run.get(selected) is not None]:
         found[selected] = audit.mean_and_sd(rates)
+    if images := [run["quality"] for run in runs if run.get("quality")]:
+        found["quality"] = quality.mean(images)
     return found
 
 
@@ -227,6 +231,7 @@ def flatten(report: Report) -> dict[str, Any]:
         flat |= {f"nearness/{key}": float(value) for key, value in near.items()}
     if selected := report.get("canary_selection_rate"):
         flat["canary_selection_rate"] = selected["mean"]
+    flat |= {f"quality/{key}": value for key, value in report.get("quality", {}).items()}
     flat |= {key: report[key] for key in EPSILONS if report.get(key) is not None}
     counts = ("n_in", "n_out", "num_models", "num_canaries")
     flat |= {key: report[key] for key in ("balanced_accuracy", *counts)}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from synpriv import terminal
+from synpriv.audit import quality
 from synpriv.report import content, inert, marks, names
 
 Report = dict[str, Any]
@@ -32,6 +33,8 @@ LEGEND = (
     "such steps and costs about twice as much); estimate: from below, no bound; GDP: the "
     "same if the mechanism were Gaussian; bound: valid lower bound, 95%, of the most that this "
     "audit would show\n"
+    "image quality: FID, precision and recall of synthetic images against held-out ones, in the "
+    "features of a network trained on others of these; in brackets: of as many private images\n"
     "s/model: wall seconds of training, teacher and proxy included; selected: share of the member "
     "canaries that is released; more: docs/glossary.md"
 )
@@ -43,10 +46,20 @@ TPR_1, TPR_01 = "TPR@1%FPR [95%]", "TPR@0.1%FPR [95%]"
 HEADER = [
     *("method", "dataset", "canary", "attack", "accuracy", TPR_1, TPR_01, "AUC [95%]"),
     *("wrong in/out", "true in/out", "epsilon", "estimate", "GDP", "bound", "n in/out"),
-    *("s/model", "selected", "membership", "provenance", "guarantee", "cell"),
+    *("s/model", "selected", "image quality", "membership", "provenance", "guarantee", "cell"),
 ]
 _FILES_ONLY = {
-    *("estimate", "GDP", "n in/out", "selected", "membership", "provenance", "guarantee", "cell"),
+    *(
+        "estimate",
+        "GDP",
+        "n in/out",
+        "selected",
+        "image quality",
+        "membership",
+        "provenance",
+        "guarantee",
+        "cell",
+    ),
 }
 
 
@@ -80,6 +93,7 @@ def row(report: Report, name: str) -> list[str]:
         f"{report['n_in']}/{report['n_out']}",
         f"{report['train_s']['mean']:.1f}",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
+        quality.in_words(report["quality"]) if "quality" in report else "-",
         report["membership"],
         ", ".join(report["provenance"]),
         _guarantee(report),

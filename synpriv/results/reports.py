@@ -74,6 +74,17 @@ class Nearness(TypedDict):
     above_chance: bool
 
 
+class Quality(TypedDict):
+    """Of released images against held-out ones, and of as many private images."""
+
+    fid: float
+    precision: float
+    recall: float
+    private_fid: float
+    private_precision: float
+    private_recall: float
+
+
 class Rate(TypedDict):
     """A true positive rate, its interval, and what chance gives."""
 
@@ -152,6 +163,7 @@ class Shape(Rates, Heading):
     accuracy: Accuracy
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
+    quality: NotRequired[Quality]
     provenance: list[str]
     data: Data
     warnings: list[str]

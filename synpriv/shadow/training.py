@@ -30,6 +30,7 @@ from synpriv.results import store
 from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
 from synpriv.shadow import query, visual
 from synpriv.shadow.costs import Costs
+from synpriv.shadow.features import image_quality
 from synpriv.shadow.fitting import arithmetic, device_of, fit, no_tf32, quieten
 from synpriv.shadow.offering import (
     make_method,
@@ -142,6 +143,10 @@ def train_run(
     with costs.stage("visual"):
         near, pairs, ranks = _visual(split, release, device)
     artefacts |= save_arrays(folder / store.PAIRS, pairs)
+    with costs.stage("quality"):
+        good = None
+        if release.synthetic is not None:
+            good = image_quality(release.synthetic.images, pools, cfg)
     metrics = {
         "cell": cfg.cell,
         "seed": cfg.seed,
@@ -161,6 +166,7 @@ def train_run(
         **method.metrics(),
         **_selection(split, release),
         "synthetic": _about_synthetic_set(split, release, pools, ranks),
+        "quality": good,
         **extra,
     }
     store.save_run(
