@@ -23,7 +23,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
-from synpriv.methods.dpsgd.per_sample import clipped_sum
+from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
 from synpriv.models import Network
 
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
@@ -56,15 +56,14 @@ def ours(network: Network, images: Tensor, labels: Tensor, num_views: int) -> St
     num = len(images) // num_views
 
     def step() -> None:
-        sums, _ = clipped_sum(
+        total, _ = clipped_sum(
             network,
             images,
             lambda logits: cross_entropy(logits, labels, reduction="none"),
             max_grad_norm=1.0,
             num_views=num_views,
         )
-        for name, parameter in network.named_parameters():
-            parameter.grad = (sums[name] + torch.randn(parameter.shape)) / num
+        set_gradients(network, (total + torch.randn(total.shape)) / num)
         optimiser.step()
 
     return step

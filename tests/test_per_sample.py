@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
-from synpriv.methods.dpsgd.per_sample import clipped_sum
+from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
 
 CLASSES = 5
 Gradients = dict[str, Tensor]
@@ -77,7 +77,14 @@ def ours(
     def loss(logits: Tensor) -> Tensor:
         return cross_entropy(logits.to(torch.float64), labels, reduction="none")
 
-    return clipped_sum(network, images, loss, max_grad_norm=c, num_views=views)
+    total, norms = clipped_sum(network, images, loss, max_grad_norm=c, num_views=views)
+    return by_name(network, total), norms
+
+
+def by_name(network: nn.Module, flat: Tensor) -> Gradients:
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    parts = flat.split([p.numel() for p in named.values()])
+    return {n: part.view(p.shape) for (n, p), part in zip(named.items(), parts, strict=True)}
 
 
 def of_each(network: nn.Module, images: Tensor, labels: Tensor, views: int) -> list[list[Tensor]]:
@@ -270,8 +277,7 @@ def test_a_sample_without_a_finite_gradient_adds_nothing_and_counts_as_clipped()
     with_it, norms = clipped_sum(network, images, losses, max_grad_norm=0.1)
     without, _ = clipped_sum(network, images[[0, 2, 3]], losses, max_grad_norm=0.1)
     assert norms.isinf().tolist() == [False, True, False, False]
-    for name, gradient in with_it.items():
-        torch.testing.assert_close(gradient, without[name])
+    torch.testing.assert_close(with_it, without)
 
 
 def test_nobody_and_a_gradient_of_zero_give_zeros() -> None:
@@ -279,11 +285,11 @@ def test_nobody_and_a_gradient_of_zero_give_zeros() -> None:
     sums, norms = ours(network, images[:0], labels[:0], 1.0, 4)
     assert norms.shape == (0,)
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(sums.pop(name), torch.zeros_like(parameter))
+        torch.testing.assert_close(sums.pop(name), torch.zeros_like(parameter).float())
     assert not sums
-    sums, norms = clipped_sum(network, images, lambda y: 0 * y.sum(1), max_grad_norm=1.0)
+    total, norms = clipped_sum(network, images, lambda y: 0 * y.sum(1), max_grad_norm=1.0)
     assert not norms.any()
-    assert all(not g.any() for g in sums.values())
+    assert not total.any()
 
 
 def test_the_network_is_as_before() -> None:
@@ -312,7 +318,10 @@ def test_channels_last_networks_get_gradients_in_their_own_layout(name: str) -> 
     plain = ours(network, images, labels, 0.3)
     network.to(memory_format=torch.channels_last)
     sums, norms = ours(network, images.to(memory_format=torch.channels_last), labels, 0.3)
-    assert_same((sums, norms), (plain[0], plain[1].double()))
+    assert_same((sums, norms), ({n: g.double() for n, g in plain[0].items()}, plain[1].double()))
     assert any(not p.is_contiguous() for p in network.parameters())
+    set_gradients(network, torch.cat([g.double().flatten() for g in sums.values()]))
     for key, parameter in network.named_parameters():
-        assert sums[key].stride() == parameter.stride()
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()
+        torch.testing.assert_close(parameter.grad, sums[key].double(), rtol=0, atol=0)

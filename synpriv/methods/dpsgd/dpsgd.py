@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from synpriv.data.images import LabelledImages, PoissonBatches, crop_and_flip
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.dpsgd import accounting, recipe
-from synpriv.methods.dpsgd.per_sample import clipped_sum
+from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
 from synpriv.models import Network
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
@@ -103,25 +103,23 @@ class DPSGD(Method):
         """
         optimiser = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimiser, torch.optim.Optimizer)
-        named = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
-        total = {name: torch.zeros_like(p) for name, p in named.items()}
+        num = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        total = torch.zeros(num, device=self.device)
         num_clipped = torch.zeros((), device=self.device)
         for piece in batch.split(self.recipe.physical_batch_size):
-            gradients, norms = self.clipped_sum(piece)
-            for name, gradient in gradients.items():
-                total[name] += gradient
+            gradient, norms = self.clipped_sum(piece)
+            total += gradient
             num_clipped += (norms > self.recipe.max_grad_norm).sum()
-        scale = self.noise_multiplier * self.recipe.max_grad_norm
-        for name, parameter in named.items():
-            noise = torch.randn(parameter.shape, generator=self.noise, device=self.device)
-            parameter.grad = (total[name] + scale * noise) / self.recipe.batch_size
+        noise = torch.randn(num, generator=self.noise, device=self.device)
+        total += self.noise_multiplier * self.recipe.max_grad_norm * noise
+        set_gradients(self.network, total / self.recipe.batch_size)
         optimiser.step()
         self.average.update_parameters(self.network)
         self.steps_done += 1
         return num_clipped
 
-    def clipped_sum(self, piece: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Sum of the clipped gradients of the samples `piece`, int64 [B], and their norms."""
+    def clipped_sum(self, piece: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum [P] of the clipped gradients of the samples `piece`, int64 [B], and their norms."""
         views = self.private.images[piece].repeat_interleave(self.recipe.num_views, 0)
         labels = self.private.labels[piece].repeat_interleave(self.recipe.num_views, 0)
         views = crop_and_flip(views, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
