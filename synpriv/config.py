@@ -131,7 +131,6 @@ def validate(cfg: DictConfig) -> None:
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     _check_keys(raw)
-    check_sizes(raw["scale"], raw["method"], "scale")
     for group in (*GROUPS, "attack"):
         require_values(raw[group], group)
     _check_models(cfg)
@@ -143,6 +142,7 @@ def validate(cfg: DictConfig) -> None:
         there = name not in cfg.method or OmegaConf.is_dict(cfg.method[name])
         given = f"method.{name}={cfg.method.get(name) or 'null'}"
         require(there, given, f"what {cfg.method.name} brings; do not set it")
+    check_sizes(raw["scale"], raw["method"], "scale")
     for name in ("dataset", *(["public"] if cfg.public is not None else [])):
         load = cfg[name].get("load")
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")

@@ -26,6 +26,7 @@ _READ_IF = {
     "el2n_epochs": ("selection", "el2n"),
     "milestones": ("schedule", "step"),
     "gamma": ("schedule", "step"),
+    "padding": ("crop", True),
 }
 _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.

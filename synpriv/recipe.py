@@ -51,6 +51,14 @@ class Recipe:
         return functools.partial(get_object(self.makes), **options)
 
 
+PADDINGS = ("zero", "reflect")  # of a random crop
+
+
+def check_padding(padding: str) -> None:
+    """What a random crop fills in."""
+    require(padding in PADDINGS, f"padding={padding}", " or ".join(PADDINGS))
+
+
 def check_momentum(momentum: float, weight_decay: float) -> None:
     """What SGD takes."""
     require(0 <= momentum < 1, f"momentum={momentum}", "at least 0, below 1")

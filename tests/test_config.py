@@ -107,16 +107,16 @@ def test_the_digest_is_that_of_sorted_json() -> None:
 @pytest.mark.parametrize(
     ("membership", "cell"),
     [
-        ("paired", "undefended-digits-mislabelled-8e1897ce"),
-        ("paired", "distill_dm-digits-mislabelled-22101168"),
-        ("paired", "coreset_el2n-digits-mislabelled-bf855084"),
-        ("paired", "dfkd-digits-mislabelled-b3e0d4b3"),
-        ("paired", "dpsgd_eps3-digits-mislabelled-6d49c132"),
-        ("paired", "dpsgd_high-digits-mislabelled-828d32dd"),
-        ("paired", "diffusion_public-digits-mislabelled-0f8018ce"),
-        ("balanced", "undefended-digits-mislabelled-48082873"),
-        ("balanced", "distill_dm-digits-mislabelled-b1b6e66f"),
-        ("bernoulli", "undefended-digits-mislabelled-53348905"),
+        ("paired", "undefended-digits-mislabelled-f064b355"),
+        ("paired", "distill_dm-digits-mislabelled-941ba24a"),
+        ("paired", "coreset_el2n-digits-mislabelled-a404b6a8"),
+        ("paired", "dfkd-digits-mislabelled-cc9fb907"),
+        ("paired", "dpsgd_eps3-digits-mislabelled-d42019bd"),
+        ("paired", "dpsgd_high-digits-mislabelled-4235200e"),
+        ("paired", "diffusion_public-digits-mislabelled-d05ae7b3"),
+        ("balanced", "undefended-digits-mislabelled-3bec05c2"),
+        ("balanced", "distill_dm-digits-mislabelled-e39751a3"),
+        ("bernoulli", "undefended-digits-mislabelled-9426e028"),
     ],
 )
 def test_the_cell_s_name_does_not_drift(membership: str, cell: str, compose: Compose) -> None:
@@ -252,8 +252,8 @@ def test_a_student_s_recipe_names_the_cell(compose: Compose) -> None:
 def test_an_edited_yaml_opens_a_new_cell(compose: Compose, tmp_path: Path) -> None:
     shutil.copytree(CONF, tmp_path / "conf")
     assert compose(conf=tmp_path / "conf").cell == compose().cell
-    file = tmp_path / "conf" / "method" / "undefended.yaml"
-    file.write_text(file.read_text().replace("num_epochs: 30", "num_epochs: 31"))
+    file = tmp_path / "conf" / "scale" / "digits.yaml"
+    file.write_text(file.read_text().replace("num_epochs: 30", "num_epochs: 31", 1))
     edited = compose(conf=tmp_path / "conf")
     assert edited.method.num_epochs == 31
     assert edited.cell != compose().cell

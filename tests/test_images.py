@@ -13,6 +13,7 @@ from synpriv.data.images import (
     LabelledImages,
     ShuffledBatches,
     StepChunks,
+    crop_and_flip,
     num_batches,
     random_crop,
     random_flip,
@@ -80,6 +81,33 @@ def test_shift_is_the_loop(images: Tensor, dtype: torch.dtype) -> None:
     assert result.dtype == dtype
     assert result.is_contiguous()
     assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_reflecting_shift_cuts_from_torch_s_reflecting_pad(
+    images: Tensor, dtype: torch.dtype
+) -> None:
+    padded = torch.nn.functional.pad(images.float(), (3,) * 4, mode="reflect")
+    dy, dx = torch.tensor([0, 3, -3, 1, 0, -1]), torch.tensor([0, -1, 3, 0, -3, -2])
+    result = shift(images.to(dtype), dy, dx, 3, fill="reflect")
+    assert result.dtype == dtype
+    for i in range(6):
+        top, left = 3 - int(dy[i]), 3 - int(dx[i])
+        expected = padded[i, :, top : top + 7, left : left + 9]
+        assert torch.equal(result[i].float(), expected)
+    assert torch.equal(shift(images[:, :, :1, :1], dy.sign(), dx.sign(), 1, fill="reflect"),
+                       images[:, :, :1, :1])  # fmt: skip
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_padding_is_that_of_the_crop(images: Tensor, crop: bool) -> None:
+    ones = torch.ones_like(images).repeat(4, 1, 1, 1)
+    zero, reflect = (
+        crop_and_flip(ones, seeded(), crop=crop, flip=True, padding=padding)
+        for padding in ("zero", "reflect")
+    )
+    assert torch.equal(reflect, ones)
+    assert (zero == 0).any() == crop
 
 
 def test_shift_is_differentiable() -> None:

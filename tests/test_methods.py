@@ -215,6 +215,31 @@ def test_classifier_is_bit_identical_to_a_bare_loop(split: AuditSplit) -> None:
         torch.testing.assert_close(trained.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 5e-4), (0.5, 0.0), (0.0, 5e-4)])
+def test_steps_are_those_of_torch_s_optimiser(
+    momentum: float, weight_decay: float, nesterov: bool, split: AuditSplit
+) -> None:
+    options = {"lr": 0.1, "momentum": momentum, "weight_decay": weight_decay}
+    few = split.train[torch.arange(32)]
+    torch.manual_seed(3)
+    method = Classifier(
+        private=few, model=network, num_epochs=1, batch_size=8, warmup_epochs=0, schedule="step",
+        crop=False, nesterov=nesterov, **options,
+    )  # fmt: skip
+    trained = fitted(method).classifier
+    torch.manual_seed(3)
+    net = network().train()
+    options |= {"nesterov": nesterov and momentum > 0, "foreach": False}
+    optimiser = torch.optim.SGD(net.parameters(), **options)
+    for batch in torch.randperm(32, generator=stream("order")).split(8):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(few.images[batch]), few.labels[batch]).backward()
+        optimiser.step()
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, msg=name)
+
+
 # bf16: autocast may cache its copies of the weights until its context ends, which a chunk shares.
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_steps_per_chunk_make_no_difference(

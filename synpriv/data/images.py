@@ -60,26 +60,39 @@ def shift_for(height: int) -> int:
     return max(1, height // 8)
 
 
-def shift(images: Tensor, dy: Tensor, dx: Tensor, padding: int) -> Tensor:
-    """Move image i by (dy[i], dx[i]) pixels, filling with zeros.
+def shift(images: Tensor, dy: Tensor, dx: Tensor, padding: int, *, fill: str = "zero") -> Tensor:
+    """Move image i by (dy[i], dx[i]) pixels; `fill` what moves in, zeros or (`reflect`) mirrored.
 
-    images [N,ch,H,W] of any dtype, dy and dx int64 [N] in -padding..padding.
+    images [N,ch,H,W] of any dtype, dy and dx int64 [N] in -padding..padding. A mirror lies in the
+    middle of the outermost pixels, as torch's.
     """
     num, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (padding,) * 4)
-    rows = torch.arange(height, device=images.device) + (padding - dy)[:, None]  # [N,H]
-    columns = torch.arange(width, device=images.device) + (padding - dx)[:, None]  # [N,W]
+    rows = torch.arange(height, device=images.device) - dy[:, None]  # [N,H]
+    columns = torch.arange(width, device=images.device) - dx[:, None]  # [N,W]
+    if fill == "reflect":  # torch's own pad takes no uint8
+        rows, columns = _mirrored(rows, height), _mirrored(columns, width)
+    else:
+        images = torch.nn.functional.pad(images, (padding,) * 4)
+        rows, columns = rows + padding, columns + padding
     which = torch.arange(num, device=images.device)[:, None, None]
     # Advanced indices around the channel slice put the channels last.
-    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return images[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Zero-pad by `padding` and cut the original size at a random place, one place per image."""
+def _mirrored(index: Tensor, size: int) -> Tensor:
+    """Indices up to size - 1 beyond either end, back inside; of one pixel there is only itself."""
+    last = size - 1
+    return (last - (last - index.abs()).abs()).clamp(min=0)
+
+
+def random_crop(
+    images: Tensor, padding: int, generator: torch.Generator, *, fill: str = "zero"
+) -> Tensor:
+    """Pad by `padding` and cut the original size at a random place, one place per image."""
     offsets = torch.randint(
         -padding, padding + 1, (2, len(images)), generator=generator, device=images.device
     )
-    return shift(images, offsets[0], offsets[1], padding)
+    return shift(images, offsets[0], offsets[1], padding, fill=fill)
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -88,10 +101,12 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(coin[:, None, None, None], images.flip(-1), images)
 
 
-def crop_and_flip(images: Tensor, generator: torch.Generator, *, crop: bool, flip: bool) -> Tensor:
-    """Random crop with zero padding of H/8 and random flip, if wanted, [N,ch,H,W]."""
+def crop_and_flip(
+    images: Tensor, generator: torch.Generator, *, crop: bool, flip: bool, padding: str
+) -> Tensor:
+    """Random crop, with a padding of H/8 (`zero` or `reflect`), and flip, if wanted, [N,ch,H,W]."""
     if crop:
-        images = random_crop(images, shift_for(images.shape[2]), generator)
+        images = random_crop(images, shift_for(images.shape[2]), generator, fill=padding)
     return random_flip(images, generator) if flip else images
 
 

@@ -20,7 +20,7 @@ from synpriv.models import Network
 
 
 class Classifier(Method):
-    """SGD with Nesterov momentum on cross-entropy; the last iterate is released."""
+    """SGD on cross-entropy; the last iterate is released."""
 
     provenance = ("pixels", "labels")
     releases_images = recipe.Classifier.releases_images
@@ -46,7 +46,7 @@ class Classifier(Method):
             lr=self.recipe.lr,
             momentum=self.recipe.momentum,
             weight_decay=self.recipe.weight_decay,
-            nesterov=self.recipe.momentum > 0,
+            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
             fused=True,
         )
         steps_per_epoch = num_batches(len(self.private), self.recipe.batch_size)
@@ -132,7 +132,10 @@ class Classifier(Method):
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, uint8 [B,ch,H,W]."""
-        return crop_and_flip(images, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
+        own = self.recipe
+        return crop_and_flip(
+            images, self.generator, crop=own.crop, flip=own.flip, padding=own.padding
+        )
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Recipe, check_momentum
+from synpriv.recipe import Recipe, check_momentum, check_padding
 from synpriv.signatures import require
 
 SCHEDULES = ("one_cycle", "step")
@@ -16,7 +16,7 @@ class Classifier(Recipe):
     """Options of `methods.classifier.Classifier`.
 
     schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
-    `gamma` at each of `milestones`, epochs counted after the warm-up).
+    `gamma` at each of `milestones`, epochs counted after the warm-up). padding: of the crop.
     ema_decay: release an exponential moving average of the weights instead of the last ones.
     record: keep the logits of all private images after each epoch, and their last features, for
     coreset selections.
@@ -29,18 +29,21 @@ class Classifier(Recipe):
     batch_size: int
     lr: float
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"
     warmup_epochs: float = 1.0
     milestones: Sequence[float] = ()
     gamma: float = 0.2
     crop: bool = True
+    padding: str = "zero"
     flip: bool = False
     label_smoothing: float = 0.0
     ema_decay: float | None = None
     record: bool = False
 
     def __post_init__(self) -> None:
+        check_padding(self.padding)
         for name in ("num_epochs", "batch_size", "lr"):
             value = getattr(self, name)
             require(value > 0, f"{name}={value}", "positive")

@@ -169,7 +169,10 @@ class DFKD(Method):
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, [B,ch,H,W]."""
-        return crop_and_flip(images, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
+        own = self.recipe
+        return crop_and_flip(
+            images, self.generator, crop=own.crop, flip=own.flip, padding=own.padding
+        )
 
     def release(self) -> Release:
         pool = LabelledImages(self.pool.cpu(), self.soft_labels.cpu())

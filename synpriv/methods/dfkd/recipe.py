@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from synpriv.recipe import Facts, Recipe
+from synpriv.recipe import Facts, Recipe, check_padding
 from synpriv.signatures import require
 
 LOSSES = ("batch_norm", "one_hot", "adversarial", "balance")
@@ -44,9 +44,11 @@ class DFKD(Recipe):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop: bool = True
+    padding: str = "zero"
     flip: bool = False
 
     def __post_init__(self) -> None:
+        check_padding(self.padding)
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in given.items():
             if type(value) in (int, float):

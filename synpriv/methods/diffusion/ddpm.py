@@ -106,7 +106,9 @@ class DenoiserTraining(Method):
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, uint8 [B,ch,H,W]."""
         recipe = self.recipe
-        return crop_and_flip(images, self.generator, crop=recipe.crop, flip=recipe.flip)
+        return crop_and_flip(
+            images, self.generator, crop=recipe.crop, flip=recipe.flip, padding=recipe.padding
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Facts, Recipe
+from synpriv.recipe import Facts, Recipe, check_padding
 from synpriv.signatures import require
 
 TIMES = 1000  # noise levels in training
@@ -40,9 +40,11 @@ class DenoiserTraining(Recipe):
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
     crop: bool = False
+    padding: str = "zero"
     flip: bool = False
 
     def __post_init__(self) -> None:
+        check_padding(self.padding)
         channels, prediction = self.channels, self.prediction
         even = len(channels) > 0 and all(c > 0 and c % 2 == 0 for c in channels)
         require(even, f"channels={[*channels]}", "even, > 0")

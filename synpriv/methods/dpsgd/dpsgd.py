@@ -122,7 +122,10 @@ class DPSGD(Method):
         """Sum [P] of the clipped gradients of the samples `piece`, int64 [B], and their norms."""
         views = self.private.images[piece].repeat_interleave(self.recipe.num_views, 0)
         labels = self.private.labels[piece].repeat_interleave(self.recipe.num_views, 0)
-        views = crop_and_flip(views, self.generator, crop=self.recipe.crop, flip=self.recipe.flip)
+        own = self.recipe
+        views = crop_and_flip(
+            views, self.generator, crop=own.crop, flip=own.flip, padding=own.padding
+        )
         return clipped_sum(
             self.network,
             views,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synpriv.recipe import Facts, Recipe, check_momentum
+from synpriv.recipe import Facts, Recipe, check_momentum, check_padding
 from synpriv.signatures import require
 
 ACCOUNTANTS = ("prv", "rdp")
@@ -44,10 +44,12 @@ class DPSGD(Recipe):
     weight_decay: float = 0.0
     ema_decay: float | None = 0.9999
     crop: bool = True
+    padding: str = "zero"
     flip: bool = False
     accountant: str = "prv"
 
     def __post_init__(self) -> None:
+        check_padding(self.padding)
         positive = ("num_epochs", "batch_size", "lr", "max_grad_norm", "num_views")
         for name in (*positive, "physical_batch_size"):
             value = getattr(self, name)
