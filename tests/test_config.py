@@ -113,7 +113,7 @@ def test_the_digest_is_that_of_sorted_json() -> None:
         ("paired", "dfkd-digits-mislabelled-cc9fb907"),
         ("paired", "dpsgd_eps3-digits-mislabelled-d42019bd"),
         ("paired", "dpsgd_high-digits-mislabelled-4235200e"),
-        ("paired", "diffusion_public-digits-mislabelled-d05ae7b3"),
+        ("paired", "diffusion_public-digits-mislabelled-b487f376"),
         ("balanced", "undefended-digits-mislabelled-3bec05c2"),
         ("balanced", "distill_dm-digits-mislabelled-e39751a3"),
         ("bernoulli", "undefended-digits-mislabelled-9426e028"),
