@@ -43,7 +43,9 @@ class Classifier(Method):
         self.recorded = list[Tensor]()
 
     def train_dataloader(self) -> ShuffledBatches:
-        return ShuffledBatches(len(self.private), self.recipe.batch_size, stream("order"))
+        return ShuffledBatches(
+            len(self.private), self.recipe.batch_size, stream("order"), self.device
+        )
 
     def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
         optimiser = torch.optim.SGD(
@@ -67,6 +69,8 @@ class Classifier(Method):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.network.train()
+        if self.average is not None:  # compared in every step: on a GPU the host would wait for it
+            self.average.n_averaged = self.average.n_averaged.cpu()
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         total = torch.zeros((), device=self.device)
