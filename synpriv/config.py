@@ -19,13 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
-from synpriv.signatures import (
-    check_arguments,
-    no_such_option,
-    require,
-    require_values,
-    target_of,
-)
+from synpriv.signatures import check_arguments, no_such_option, require, require_values, target_of
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -244,6 +238,13 @@ def cell_name(*, _root_: DictConfig) -> str:
     """
     validate(_root_)
     return _name(_root_)
+
+
+def named(cfg: DictConfig) -> DictConfig:
+    """A valid config whose cell is written out: computed once, not whenever it is asked for."""
+    own = cfg.copy()
+    own.cell = cfg.cell
+    return own
 
 
 def _name(cfg: DictConfig) -> str:

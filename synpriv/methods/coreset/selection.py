@@ -193,9 +193,7 @@ def k_center(features: Tensor, num: int, generator: torch.Generator) -> Tensor:
     nearest = torch.full_like(squares, math.inf)  # squared distance to the nearest pick
     picks = torch.empty(num, dtype=torch.long, device=features.device)
     for step in range(num):
-        best = nearest.argmax(
-            0, keepdim=True
-        )  # of equal ones the first: a random one to begin with
+        best = nearest.argmax(0, keepdim=True)  # of equal ones the first, a random one
         picks[step : step + 1] = best
         centre = centred.index_select(0, best)[0]
         distance = squares - 2 * (centred @ centre) + squares.index_select(0, best)
