@@ -66,8 +66,8 @@ def evidence(design: str, num_models: int, seed: int) -> Evidence:
 def marked(name: str, given: Evidence, seed: int) -> Bools:
     """Whether each rate and, last, the AUC is called above chance.
 
-    The null's draws are others in every audit: the size is 1/40 over draws of bits and null, not for
-    one set of 39 draws.
+    The null's draws are others in every audit: the size is 1/40 over bits and draws, not for one
+    set of 39 draws.
     """
 
     def procedure(bits: Bools) -> Floats:

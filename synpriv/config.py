@@ -253,6 +253,13 @@ def cell_name(*, _root_: DictConfig) -> str:
     return _name(_root_)
 
 
+def named(cfg: DictConfig) -> DictConfig:
+    """A valid config whose cell is written out: computed once, not whenever it is asked for."""
+    own = cfg.copy()
+    own.cell = cfg.cell
+    return own
+
+
 def _name(cfg: DictConfig) -> str:
     names = [cfg.method.name, cfg.dataset.name, cfg.canary.kind]
     return "-".join([*names, fingerprint.digest(science(cfg))])

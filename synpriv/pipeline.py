@@ -30,7 +30,7 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     if cfg.check:
         check.check(cfg)
         return None
-    config.validate(cfg)
+    cfg = config.named(cfg)
     if cfg.study and alone:
         raise ValueError(f"study={cfg.study}: a sweep ends with it; add -m, or study=null")
     check.check_attack(cfg)

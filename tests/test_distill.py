@@ -131,6 +131,20 @@ def test_real_batch_holds_the_same_number_of_each_class() -> None:
     assert torch.bincount(batch.labels).tolist() == [3] * 10
 
 
+@pytest.mark.parametrize("per_class", [1, 3, 50])
+def test_the_first_of_each_class_are_those_that_counting_finds(per_class: int) -> None:
+    labels = torch.randint(0, 4, (60,), generator=torch.Generator().manual_seed(0))
+    labels[labels == 2] = 3  # a class without samples, and one larger than others
+    members = distill.Members(labels, 4)
+    for seed in range(5):
+        order = torch.randperm(60, generator=torch.Generator().manual_seed(seed))
+        seen, naive = [0] * 4, list[int]()
+        for i in order.tolist():
+            seen[labels[i]] += 1
+            naive += [i] if seen[labels[i]] <= per_class else []
+        assert members.first(order, per_class).tolist() == naive
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("init", "x"), ("images_per_class", 0), ("real_per_class", 0), ("augment", ["blur"])],

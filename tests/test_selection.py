@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import digits_as_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -175,6 +177,27 @@ def test_k_center_is_the_naive_loop(seed: int, offset: float) -> None:
     features = make_records(seed).features + offset
     picks = k_center(features, 60, seeded(seed)).tolist()
     assert picks == naive_k_center(features, 60, picks[0])
+
+
+@pytest.mark.parametrize("choose", [herding, k_center])
+def test_greedy_selections_of_digits_are_bit_for_bit_those_of_scalar_indexing(
+    choose: Callable[[Tensor, int, torch.Generator], Tensor],
+) -> None:
+    """Pixels are whole numbers, so that there are ties that another rounding would break."""
+    features = digits_as_tensors().private.images.float().flatten(1)[:400]
+    order = torch.randperm(400, generator=seeded(3))
+    rows = features[order].double()
+    rows -= rows.mean(0)
+    squares, total, picks = rows.square().sum(1), torch.zeros(64).double(), list[int]()
+    nearest = torch.full_like(squares, math.inf)
+    for _ in range(150):
+        scores = -(squares + 2 * (rows @ total)) if choose is herding else nearest.clone()
+        scores[picks] = -math.inf
+        picks.append(int(scores.argmax()))
+        total += rows[picks[-1]]
+        distance = squares - 2 * (rows @ rows[picks[-1]]) + squares[picks[-1]]
+        nearest = torch.minimum(nearest, distance)
+    assert choose(features, 150, seeded(3)).tolist() == order[picks].tolist()
 
 
 grids = st.lists(

@@ -32,8 +32,10 @@ from hydra.core.utils import (
     run_job,
     setup_globals,
 )
-from omegaconf import OmegaConf, open_dict
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import OmegaConf, open_dict, read_write
 
+from hydra_plugins.synpriv._composition import Composer
 from synpriv import terminal
 
 SAID = "said"  # in the slots' folder: what workers warned of
@@ -63,7 +65,7 @@ class _ToParent(logging.Handler):
             stream.write(line)
 
 
-_state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared
+_state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared, jobs
 
 
 def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
@@ -133,19 +135,20 @@ def work(overrides: list[str], number: int) -> bytes:
 
 def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
     """The completed job, or why it is not."""
-    context, task, config, singletons = cloudpickle.loads(_state["shared"])
-    setup_globals()
-    Singleton.set_state(singletons)
     log_file = None
     try:
-        job = context.config_loader.load_sweep_config(config, overrides)
+        context, task, composer = _shared()
+        job = composer.compose(overrides)
         with open_dict(job):
             job.hydra.job.id = number
             job.hydra.job.num = number
             if OmegaConf.select(job, "trainer.accelerator") == "auto":
                 job.trainer.accelerator = _state["accelerator"]  # never the CPU in a GPU's slot
         HydraConfig.instance().set_config(job)
-        log_file = _redirect_stderr(Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir / "run.log")
+        # Resolved once: a cell's name is computed, and checks the config, whenever it is asked for.
+        with read_write(job.hydra):
+            subdir = job.hydra.sweep.subdir = str(job.hydra.sweep.subdir)
+        log_file = _redirect_stderr(Path(job.hydra.sweep.dir) / subdir / "run.log")
         result = run_job(
             hydra_context=context,
             task_function=task,
@@ -165,6 +168,16 @@ def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
     slim = JobReturn(overrides=filter_overrides(overrides), cfg=result.cfg, status=result.status)
     slim.return_value = result.return_value
     return slim
+
+
+def _shared() -> tuple[HydraContext, TaskFunction, Composer]:
+    """What all jobs of this worker have in common, unpickled for the first one."""
+    if "jobs" not in _state:
+        context, task, config, singletons = cloudpickle.loads(_state["shared"])
+        setup_globals()
+        Singleton.set_state(singletons)
+        _state["jobs"] = context, task, Composer(context.config_loader, config)
+    return _state["jobs"]
 
 
 def _is_full(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.synpriv import _worker
+from hydra_plugins.synpriv._composition import seed_in, without_seed
 from synpriv import cli, config, terminal
 
 
@@ -118,14 +119,12 @@ class RangeSweeper(BasicSweeper):
         assert self.hydra_context is not None
         found: dict[tuple[str, ...], Variant] = {}
         for job in jobs:
-            rest = tuple(word for word in job if not re.fullmatch(r"seed=\d+", word))
+            rest, seed = without_seed(job), seed_in(job)
             if rest not in found:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
                 _ = cfg.cell  # resolving its name checks the config
                 found[rest] = Variant(cfg, {})
-            own = [word for word in job if word not in rest]
-            seed = int(own[0].partition("=")[2]) if own else found[rest].cfg.seed
-            found[rest].seeds[seed] = job
+            found[rest].seeds[found[rest].cfg.seed if seed is None else seed] = job
         for variant in found.values():
             cfg = variant.cfg.copy()
             for cfg.seed in (min(variant.seeds), max(variant.seeds)):  # the others lie between

@@ -38,7 +38,9 @@ class Classifier(Method):
         self.recorded = list[Tensor]()
 
     def train_dataloader(self) -> ShuffledBatches:
-        return ShuffledBatches(len(self.private), self.recipe.batch_size, stream("order"))
+        return ShuffledBatches(
+            len(self.private), self.recipe.batch_size, stream("order"), self.device
+        )
 
     def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
         optimiser = torch.optim.SGD(

@@ -61,6 +61,7 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     key = (cfg.cell, cfg.num_models, attacked)
     if key not in _checked:
         check(cfg, attacked=attacked)
+        _describe(cell, config.science(cfg))
         _checked.add(key)
     from synpriv.shadow import training  # torch and Lightning: seconds, only needed here
 
@@ -68,7 +69,6 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)
     (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
-    _describe(cell, config.science(cfg))
     with tracking.track(cfg, folder, job_type="train") as tracker:
         metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin(cfg))
         tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
@@ -81,7 +81,10 @@ def _basis(cfg: DictConfig) -> dict[str, Path]:
     for name in config.prerequisites(cfg.method):
         own = config.of_prerequisite(cfg, name)
         try:
-            folder = _ensure_public(own) if name == PUBLIC else ensure(own, artefact=FILES[name])
+            if name == PUBLIC:
+                folder = _ensure_public(own)
+            else:
+                folder = ensure(config.named(own), artefact=FILES[name])
         except ValueError as error:
             raise ValueError(f"{name} of {cfg.method.name}: {error}") from error
         found[name] = folder / FILES[name]

@@ -40,15 +40,22 @@ class Coreset(Method):
             records = Records.of_labels(private.labels)
         if len(records) != len(private) or not torch.equal(records.labels, private.labels):
             raise ValueError("the proxy's records are not about this private set; train it again")
+        self.records_of_proxy, self.draw = records, stream("selection")
+        self.chosen = torch.empty(0, dtype=torch.long)
+
+    def on_fit_start(self) -> None:
+        """Select where the trainer computes."""
+        super().on_fit_start()
+        own = self.recipe
         self.chosen = select(
-            records,
+            self.records_of_proxy.to(self.device),
             selection=own.selection,
-            num=round(own.fraction * len(private)),
+            num=round(own.fraction * len(self.private)),
             balance=own.balance,
             never_learned=own.never_learned,
             el2n_epochs=own.el2n_epochs,
-            generator=stream("selection"),
-        )
+            generator=self.draw,
+        ).cpu()
 
     def train_dataloader(self) -> StepChunks:
         return StepChunks(1)

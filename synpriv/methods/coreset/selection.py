@@ -45,6 +45,9 @@ class Records:
     def __getitem__(self, index: Tensor) -> Records:
         return Records(self.logits[:, index], self.features[index], self.labels[index])
 
+    def to(self, device: torch.device) -> Records:
+        return Records(*(t.to(device) for t in (self.logits, self.features, self.labels)))
+
 
 @dataclass(frozen=True)
 class Options:
@@ -169,10 +172,11 @@ def herding(features: Tensor, num: int, generator: torch.Generator) -> Tensor:
     # out. Centring also spares the difference of large numbers.
     squares, total = centred.square().sum(1), torch.zeros_like(centred[0])
     picks = torch.empty(num, dtype=torch.long, device=features.device)
-    for step in range(num):
-        picks[step] = best = (squares + 2 * (centred @ total)).argmin()
-        total += centred[best]
-        squares[best] = math.inf  # not again
+    for step in range(num):  # a pick stays an index tensor [1]: the host never waits for it
+        best = (squares + 2 * (centred @ total)).argmin(0, keepdim=True)
+        picks[step : step + 1] = best
+        total += centred.index_select(0, best)[0]
+        squares.index_fill_(0, best, math.inf)  # not again
     return order[picks]
 
 
@@ -189,10 +193,12 @@ def k_center(features: Tensor, num: int, generator: torch.Generator) -> Tensor:
     nearest = torch.full_like(squares, math.inf)  # squared distance to the nearest pick
     picks = torch.empty(num, dtype=torch.long, device=features.device)
     for step in range(num):
-        picks[step] = best = nearest.argmax()  # of equal ones the first: a random one to begin with
-        distance = squares - 2 * (centred @ centred[best]) + squares[best]
+        best = nearest.argmax(0, keepdim=True)  # of equal ones the first, a random one
+        picks[step : step + 1] = best
+        centre = centred.index_select(0, best)[0]
+        distance = squares - 2 * (centred @ centre) + squares.index_select(0, best)
         nearest = torch.minimum(nearest, distance)
-        nearest[best] = -math.inf  # not again, even when only duplicates of picks are left
+        nearest.index_fill_(0, best, -math.inf)  # not again, even if only duplicates are left
     return order[picks]
 
 

@@ -31,6 +31,20 @@ def distillation_loss(teacher: Tensor, student: Tensor, temperature: float) -> T
     return temperature**2 * divergence(*softened).mean()
 
 
+Iterate = tuple[Tensor, Tensor, Statistics]  # a loss, its images and their statistics
+
+
+def _better(this: Iterate, best: Iterate) -> Iterate:
+    """The iterate with the smaller loss, chosen where the tensors live."""
+    smaller = this[0] < best[0]
+    pairs = zip(this[2], best[2], strict=True)
+    return (
+        torch.where(smaller, this[0], best[0]),
+        torch.where(smaller, this[1], best[1]),
+        [torch.where(smaller, new, old) for new, old in pairs],
+    )
+
+
 class DFKD(Method):
     """Images are synthesised from the teacher, and the student imitates it on them.
 
@@ -117,21 +131,21 @@ class DFKD(Method):
         weights = list(self.synthesiser.parameters())
         sets: list[dict[str, Any]] = [{"params": weights}, {"params": [codes], "lr": own.code_lr}]
         optimiser = torch.optim.Adam(sets, lr=own.generator_lr, betas=(own.betas[0], own.betas[1]))
-        best: tuple[float, Tensor, Statistics] | None = None
+        best: Iterate | None = None
         for _ in range(own.synthesis_steps):
             images = self.synthesiser(codes)
             loss, statistics = self.loss(images, targets)
-            value = loss.item()
-            if best is None or value < best[0]:
-                best = value, images.detach(), statistics
+            this = loss.detach(), images.detach(), statistics
+            best = this if best is None else _better(this, best)
             optimiser.zero_grad()
             loss.backward(inputs=[*weights, codes])  # not those of the student
             optimiser.step()
         assert best is not None
-        if not math.isfinite(best[0]):  # as uint8, images that are not a number would be black
+        value = best[0].item()  # once per round: it makes the host wait for a GPU
+        if not math.isfinite(value):  # as uint8, images that are not a number would be black
             rates = f"generator_lr={own.generator_lr}, code_lr={own.code_lr}"
-            raise ValueError(f"{rates}: the synthesis diverged, its loss is {best[0]}; lower them")
-        return best
+            raise ValueError(f"{rates}: the synthesis diverged, its loss is {value}; lower them")
+        return value, best[1], best[2]
 
     def loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Statistics]:
         """The synthesis loss of a batch, and its statistics averaged with earlier rounds'.
@@ -157,7 +171,7 @@ class DFKD(Method):
         optimiser.param_groups[0]["lr"] = lr
         total = torch.zeros((), device=self.device)
         for _ in range(self.recipe.passes_per_round):
-            chunks = ShuffledBatches(self.pooled, self.recipe.batch_size, self.order)
+            chunks = ShuffledBatches(self.pooled, self.recipe.batch_size, self.order, self.device)
             for batch in chain.from_iterable(chunks):
                 images = self.augment(self.pool[batch])
                 with torch.no_grad():

@@ -27,7 +27,8 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Mean feature of each class: features [N,D], labels int64 [N] -> [K,D], 0 where empty."""
     features = features.float()  # in bf16 the sums would lose the differences that are matched
     sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
-    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    ones = features.new_ones(len(labels))  # bincount would make the host wait for a GPU
+    counts = features.new_zeros(num_classes).index_add(0, labels, ones).clamp(min=1)
     return sums / counts[:, None]
 
 
@@ -35,6 +36,34 @@ def rank_in_class(labels: Tensor, num_classes: int) -> Tensor:
     """1 for the first sample of its class, 2 for the second, ...: int64 [N] -> [N]."""
     one_hot = torch.nn.functional.one_hot(labels, num_classes)
     return one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]
+
+
+class Members:
+    """The samples of each class, listed once; classes may be of different size.
+
+    labels: int64 [N].
+    """
+
+    def __init__(self, labels: Tensor, num_classes: int) -> None:
+        self.num, sizes = len(labels), torch.bincount(labels, minlength=num_classes)
+        rank = rank_in_class(labels, num_classes) - 1
+        self.rows = torch.full((num_classes, int(sizes.max())), self.num)  # N: no sample
+        self.rows[labels, rank] = torch.arange(self.num)
+        self.sizes = sizes.tolist()
+
+    def first(self, order: Tensor, per_class: int) -> Tensor:
+        """The first `per_class` samples of each class, as `order` (a permutation [N]) has them.
+
+        All of a smaller class. Where a sample stands in the order is looked up through the lists,
+        so that no step counts through all samples and classes.
+        """
+        place = torch.empty(self.num + 1, dtype=torch.long)
+        place[order] = torch.arange(self.num)
+        place[self.num] = self.num  # no sample comes last
+        per_class = min(per_class, self.rows.shape[1])
+        first = place[self.rows].topk(per_class, largest=False, sorted=False).values
+        taken = sum(min(size, per_class) for size in self.sizes)
+        return order[first.flatten().sort().values[:taken]]
 
 
 class DistributionMatching(Method):
@@ -62,6 +91,7 @@ class DistributionMatching(Method):
         self.provenance = (*matched, *recipe.CHANNELS[own.init])
         self.draw = stream("distillation")
         self.labels = torch.arange(num_classes).repeat_interleave(own.images_per_class)
+        self.members = Members(private.labels, num_classes)
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])
         self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
@@ -127,9 +157,9 @@ class DistributionMatching(Method):
         """The private images of this iteration."""
         if self.recipe.real_per_class is None:
             return self.private
-        order = torch.randperm(len(self.private), generator=self.draw).to(self.device)
-        rank = rank_in_class(self.private.labels[order], self.num_classes)
-        return self.private[order[rank <= self.recipe.real_per_class]]
+        order = torch.randperm(len(self.private), generator=self.draw)
+        chosen = self.members.first(order, self.recipe.real_per_class)
+        return self.private[chosen.to(self.device)]
 
     def release(self) -> Release:
         network = self.embedder().to(self.device)
