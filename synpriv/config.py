@@ -1,4 +1,4 @@
-"""The typed configuration, its checks, and the name of the cell it describes.
+"""The checks of a configuration, and the name of the cell it describes.
 
 Only this file, `cli.py`, `pipeline.py`, `summary.py`, `tracking.py` and `shadow/` see a DictConfig.
 """
@@ -10,15 +10,16 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from synpriv import fingerprint
 from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
 from synpriv.signatures import (
     check_arguments,
     check_sizes,
@@ -47,75 +48,6 @@ STAGES = ("teacher", "proxy", "public_model")  # of a method: trainings of their
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
 _NOT_ARGUMENTS = {"name", "model_norm", *fingerprint.OF_THE_TRAINER}  # told to the config
-
-
-@dataclass
-class Canary:
-    """Samples that are IN or OUT."""
-
-    kind: str = MISSING
-    num_canaries: int = MISSING
-    membership: str = "paired"
-
-
-@dataclass
-class Trainer:
-    """Hardware and precision, never a schedule."""
-
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    channels_last: bool = False
-    step: str = "eager"
-    cudnn_benchmark: bool = False
-    num_threads: int = 1
-
-
-@dataclass
-class Logger:
-    """Where runs and audits are mirrored."""
-
-    name: str = MISSING
-    project: str = "synpriv"
-    entity: str | None = None
-    per_seed: bool = True
-
-
-@dataclass
-class Tuning:
-    """Trainings on the private set before this one; counted in the epsilon of a DP cell."""
-
-    num_trials: float = 1
-    distribution: str = "fixed"
-
-
-@dataclass
-class Config:
-    """conf/config.yaml, typed."""
-
-    seed: int = 0
-    num_models: int = 64
-    audit_seed: int = 0
-    accuracy_models: int = 4
-    partial: bool = False
-    keep_release: bool = True
-    results: str = "multirun"
-    reports: str | None = None
-    verify: bool = False
-    repair: bool = False
-    objective: str = "tpr@fpr=0.01"
-    study: str | None = None
-    check: bool = False
-    cell: str = MISSING
-    dataset: Any = MISSING
-    public: Any = None
-    model: Any = MISSING
-    scale: Any = None
-    canary: Canary = field(default_factory=Canary)
-    method: Any = MISSING
-    attack: Any = MISSING
-    tuning: Tuning = field(default_factory=Tuning)
-    trainer: Trainer = field(default_factory=Trainer)
-    logger: Logger = field(default_factory=Logger)
 
 
 def register() -> None:
@@ -214,7 +146,7 @@ def _try_attack(attack: str, num_models: int, num_views: int, images: bool, desi
 def _check_keys(raw: dict[Any, Any]) -> None:
     """Refuse what `+key=value` adds and nothing reads: a misspelt option would be ignored."""
     typed = {"": Config, "canary": Canary, "trainer": Trainer, "logger": Logger, "tuning": Tuning}
-    known = {where: {f.name for f in fields(schema)} for where, schema in typed.items()}
+    known = {where: {f.name for f in fields(node)} for where, node in typed.items()}
     for group in ("dataset", "public"):
         if raw[group] is not None:
             referred = re.findall(r"\.(\w+)[},]", json.dumps(raw[group]))  # ${..path}

@@ -7,14 +7,14 @@ import torch
 from conftest import facts_like
 from omegaconf import OmegaConf
 
-from synpriv import config, tracking
+from synpriv import schema, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import denoising, recipe
 from synpriv.methods.diffusion.ddpm import DenoiserTraining, Diffusion, DiffusionPretraining
 from synpriv.shadow import training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
 OPTIONS |= {"num_iterations": 3, "batch_size": 8, "lr": 0.01, "warmup_iterations": 1}
 OPTIONS |= {"ema_decay": 0.9, "null_rate": 0.1}

@@ -8,14 +8,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import config, tracking
+from synpriv import schema, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import ddpm
 from synpriv.methods.diffusion.ddpm import Diffusion
 from synpriv.shadow import training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
 OPTIONS |= {"num_iterations": 20, "batch_size": 8, "lr": 0.01, "warmup_iterations": 1}
 OPTIONS |= {"ema_decay": 0.9, "null_rate": 0.0, "num_classes": 2, "image_shape": (1, 8, 8)}

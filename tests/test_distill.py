@@ -9,7 +9,7 @@ from conftest import digits_as_tensors, facts_like
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.distill import dm as distill
@@ -17,7 +17,7 @@ from synpriv.methods.distill import recipe
 from synpriv.methods.distill.dm import DistributionMatching, class_means, matching_loss
 from synpriv.shadow import training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 WHOLE = digits_as_tensors()
 PRIVATE = WHOLE.private[torch.arange(120)]
 BLANK = LabelledImages(torch.zeros_like(PRIVATE.images), PRIVATE.labels)

@@ -9,7 +9,7 @@ import torch
 from conftest import digits_as_tensors
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config, hardware, interrupts, models, tracking
+from synpriv import hardware, interrupts, models, schema, tracking
 from synpriv.methods.classifier import Classifier
 from synpriv.report import content
 from synpriv.shadow import cuda, fitting, training
@@ -18,7 +18,7 @@ OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040)"
 
 
 def trainer(accelerator: str = "cpu") -> DictConfig:
-    return OmegaConf.structured(config.Trainer(accelerator=accelerator))
+    return OmegaConf.structured(schema.Trainer(accelerator=accelerator))
 
 
 def classifier() -> Classifier:

@@ -12,7 +12,7 @@ import torch
 from conftest import _compose
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config, models, tracking
+from synpriv import config, models, schema, tracking
 from synpriv.data.datasets import Source, digits
 from synpriv.data.draws import draw
 from synpriv.data.images import LabelledImages, random_crop
@@ -31,7 +31,7 @@ TINY |= {"num_inference_steps": 4, "num_generated": 40}
 TINY |= {"accountant": "rdp"}  # the exact one takes seconds and has tests of its own
 TESTED = ["logger=none", "num_models=8", "model.width=4"]
 PUBLIC = tempfile.TemporaryDirectory()  # models of the public pool, trained once for all tests
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4
 )

@@ -7,12 +7,12 @@ import torch
 from conftest import digits_as_tensors
 from omegaconf import OmegaConf
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods.classifier import Classifier
 from synpriv.shadow.fitting import fit
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 FACTS = {"channels": 1, "size": 8, "num_classes": 10, "mean": [0.3], "std": [0.37], "width": 8}
 resnet = functools.partial(models.resnet18, **FACTS)  # 1x1 in its last stage
 convnet = functools.partial(models.convnet, **FACTS)  # 4x4 in its last
