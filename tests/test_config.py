@@ -373,19 +373,19 @@ def test_a_dataset_of_one_s_own_has_the_options_that_its_loader_refers_to(
 
 
 def test_one_preset_gives_each_method_the_arithmetic_that_suits_it(compose: Compose) -> None:
-    private, plain = (compose(f"method={m}", "trainer=fast") for m in ("dpsgd_high", "undefended"))
+    private, plain = (compose(f"method={m}", "trainer=bf16") for m in ("dpsgd_high", "undefended"))
     assert (plain.trainer.precision, plain.trainer.channels_last) == ("bf16-mixed", True)
     assert (private.trainer.precision, private.trainer.channels_last) == ("32-true", False)
     assert private.cell == compose("method=dpsgd_high").cell  # the same arithmetic, the same cell
     exact = compose("method=undefended", "trainer.precision=bf16-mixed")
     assert plain.cell == exact.cell != compose("method=undefended").cell
-    teacher = config.of_prerequisite(compose("method=dfkd", "trainer=fast"), "teacher")
+    teacher = config.of_prerequisite(compose("method=dfkd", "trainer=bf16"), "teacher")
     assert teacher.cell == plain.cell
 
 
 def test_a_stage_of_another_precision_than_the_method_s_names_its_cell(compose: Compose) -> None:
     own = ("method=dfkd", "+method.trainer_precision=32-true")
-    mixed, exact = compose(*own, "trainer=fast"), compose(*own)
+    mixed, exact = compose(*own, "trainer=bf16"), compose(*own)
     assert mixed.trainer.precision == exact.trainer.precision == "32-true"
     assert config.science(mixed)["teacher_precision"] == "bf16-mixed"
     assert "teacher_precision" not in config.science(exact)
