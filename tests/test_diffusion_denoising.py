@@ -1,6 +1,7 @@
 """The denoiser: its loss, its samplers and guidance, against formulas written out."""
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -56,6 +57,22 @@ def test_generated_patches_are_put_together() -> None:
     square = torch.linspace(0, 255, 16).round().view(4, 4)
     assert made.shape == (3, 1, 8, 8)
     assert int((made.int() - square.repeat(2, 2).int()).abs().max()) <= 2
+
+
+def test_large_images_are_generated_few_at_a_time() -> None:
+    class Watched(torch.nn.Module):
+        config = OmegaConf.create({"in_channels": 1, "sample_size": [64, 64]})
+        seen: ClassVar[list[int]] = []
+
+        def forward(self, noisy: torch.Tensor, *_: torch.Tensor) -> object:
+            self.seen.append(len(noisy))
+            return OmegaConf.create({"sample": noisy}, flags={"allow_objects": True})
+
+    walk = denoising.make_sampler("ddim", denoising.make_schedule("epsilon"))
+    labels, draw = torch.arange(20), torch.Generator()
+    made = denoising.generate(Watched(), walk, labels, steps=2, guidance=1, draw=draw)
+    assert len(made) == 20
+    assert Watched.seen == [8, 8, 8, 8, 4, 4]  # 2^15 pixels, in two steps each
 
 
 def alpha_bar() -> torch.Tensor:

@@ -115,3 +115,15 @@ def test_a_report_says_how_good_the_images_are() -> None:
 def test_a_report_holds_means_over_shadow_models() -> None:
     better = MEASURED | {"precision": 0.03}
     assert quality.mean([MEASURED, better])["precision"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("stage", "told"), [("student", True), ("fit", False)])
+def test_images_are_called_weak_where_a_student_learnt_from_them_alone(
+    stage: str, told: bool
+) -> None:
+    data = {"class_sizes": [10] * 10, "num_private": 100, "warnings": []}
+    run = {"builds_on": {}, "data": data, "code_sha256": "x", "provenance": ["pixels"], "seed": 0}
+    report = {"partial": False, "test_accuracy": {"mean": 0.9}}
+    runs = [run | {"stages": {stage: {}}, "quality": MEASURED}] * 6
+    words = content.warnings_of(6, runs, report | {"quality": quality.mean([MEASURED])})
+    assert any("leaks little because it makes little" in line for line in words) == told

@@ -311,6 +311,11 @@ def test_a_run_without_a_member_canary_has_no_selection_rate(make: Make, tmp_pat
     assert rates.count(None) == 2
     report = json.loads((cell / "threshold.json").read_text())
     assert report["canary_selection_rate"]["n"] == 2
+    good = [metrics(cell / str(seed))["quality"] for seed in range(4)]
+    assert len({one["private_fid"] for one in good}) == 1  # one network judges them all
+    fid = sum(one["fid"] for one in good) / 4
+    assert report["quality"]["fid"] == pytest.approx(fid)
+    assert report["quality"]["precision"] > 0.5  # of real images
 
 
 def test_random_is_one_cell_however_it_is_typed(make: Make, tmp_path: Path) -> None:
