@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from synpriv import models
+from synpriv.methods.dpsgd import per_sample
 from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
 
 CLASSES = 5
@@ -138,6 +139,18 @@ def test_every_network_and_layer_gets_what_a_loop_over_samples_gives(name: str, 
     assert_same(ours(network, images, labels, c, views), naive(network, images, labels, c, views))
 
 
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float32_networks_get_what_a_loop_in_float64_gives(name: str, views: int) -> None:
+    network, images, labels = example(NETWORKS[name], 4, views)
+    c = middle(network, images, labels, views)
+    want, norms = naive(network, images, labels, c, views)
+    got, found = ours(network.float(), images.float(), labels, c, views)
+    torch.testing.assert_close(found.double(), norms, rtol=1e-3, atol=0)
+    off = norm_of({key: got[key].double() - want[key] for key in want})
+    assert off < 1e-3 * norm_of(want)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -195,6 +208,38 @@ def test_autocast_is_that_of_a_loop_and_gives_float32(name: str) -> None:
     assert off < 0.01 * norm_of(exact)
     away = float(norm_of({key: near[key] - exact[key] for key in exact}) / norm_of(exact))
     assert 0.005 < away < (0.1 if "convnet" in name else 0.6)  # 0: autocast had no effect
+
+
+@pytest.mark.parametrize("allowed", ["tf32", "ieee"])
+def test_sums_are_of_float32_whatever_the_process_allows(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = [backend.fp32_precision for backend in backends]
+    seen: list[str] = []
+    real = per_sample._norms
+
+    def spy(rows: Tensor) -> Tensor:
+        seen.extend(backend.fp32_precision for backend in backends)
+        return real(rows)
+
+    monkeypatch.setattr(per_sample, "_norms", spy)
+    network, images, labels = example(NETWORKS["convnet-group-8-1"])
+    try:
+        for backend in backends:
+            backend.fp32_precision = allowed
+        ours(network, images, labels, 1.0)
+        assert seen == ["ieee", "ieee"]
+        assert [backend.fp32_precision for backend in backends] == [allowed] * 2
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+def test_norms_of_long_rows_are_exact_to_float32() -> None:
+    rows = torch.rand(3, 2**20, generator=torch.Generator().manual_seed(0)).add_(1)
+    norms = per_sample._norms(rows).double()
+    torch.testing.assert_close(norms, rows.double().norm(dim=1), rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -103,14 +103,13 @@ class DPSGD(Method):
         """
         optimiser = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimiser, torch.optim.Optimizer)
-        num = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        total = torch.zeros(num, device=self.device)
-        num_clipped = torch.zeros((), device=self.device)
+        total = num_clipped = torch.zeros((), device=self.device)
         for piece in batch.split(self.recipe.physical_batch_size):
             gradient, norms = self.clipped_sum(piece)
-            total += gradient
-            num_clipped += (norms > self.recipe.max_grad_norm).sum()
-        noise = torch.randn(num, generator=self.noise, device=self.device)
+            total = total + gradient
+            num_clipped = num_clipped + (norms > self.recipe.max_grad_norm).sum()
+        # One draw for all parameters.
+        noise = torch.randn(total.shape, generator=self.noise, device=self.device)
         total += self.noise_multiplier * self.recipe.max_grad_norm * noise
         set_gradients(self.network, total / self.recipe.batch_size)
         optimiser.step()

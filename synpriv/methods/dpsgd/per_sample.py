@@ -99,12 +99,12 @@ class _Table:
             raise ValueError(TWICE)
         self.named = {name: p for name, p in every if p.requires_grad}
         self.num_views = num_views
-        sizes = [p.numel() for p in self.named.values()]
-        total = sum(sizes)
+        self.sizes = [p.numel() for p in self.named.values()]
+        total = sum(self.sizes)
         padded = math.ceil(total / BLOCK) * BLOCK
         self.rows = torch.empty(batch, padded, device=device)
         self.rows[:, total:] = 0
-        columns = self.rows[:, :total].split(sizes, dim=1)
+        columns = self.rows[:, :total].split(self.sizes, dim=1)
         self.columns = {id(p): own for p, own in zip(self.named.values(), columns, strict=True)}
         self.written: set[int] = set()
         self.channels_innermost: set[int] = set()
@@ -144,9 +144,8 @@ class _Table:
 
     def in_own_order(self, row: Tensor) -> Tensor:
         """A row [P'] cut to [P], every parameter's values in the order of its indices."""
-        sizes = [p.numel() for p in self.named.values()]
-        row = row[: sum(sizes)]
-        for p, own in zip(self.named.values(), row.split(sizes), strict=True):
+        row = row[: sum(self.sizes)]
+        for p, own in zip(self.named.values(), row.split(self.sizes), strict=True):
             if id(p) in self.channels_innermost:
                 found = own.view(p.shape[0], *p.shape[2:], p.shape[1]).permute(0, 3, 1, 2)
                 own.copy_(found.flatten())
@@ -167,15 +166,14 @@ def _backward(
         def fill(gradient: Tensor) -> None:
             if seen._version != version:
                 raise ValueError(f"the input of {layer} was modified in place after its use")
-            with torch.autocast(images.device.type, enabled=False):
-                _fill(table, layer, seen, gradient)
+            _fill(table, layer, seen, gradient)
 
         output = output if output.requires_grad else output + anchor
         output.register_hook(fill)
         return output
 
-    layers = [m for m in network.modules() if any(True for _ in m.parameters(recurse=False))]
-    hooks = [layer.register_forward_hook(watch) for layer in layers]
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in table.named)
+    hooks = [network.get_submodule(layer).register_forward_hook(watch) for layer in layers]
     for parameter in table.named.values():
         parameter.requires_grad_(False)
     try:
@@ -185,7 +183,8 @@ def _backward(
             hook.remove()
         for parameter in table.named.values():
             parameter.requires_grad_(True)
-    (losses.sum() / table.num_views).backward()
+    with torch.autocast(images.device.type, enabled=False):  # also for what the layers fill in
+        (losses.sum() / table.num_views).backward()
 
 
 def _fill(table: _Table, layer: nn.Module, inputs: Tensor, gradient: Tensor) -> None:
@@ -223,9 +222,9 @@ def _fill_group_norm(table: _Table, layer: nn.GroupNorm, inputs: Tensor, gradien
     num, channels, groups = len(inputs), layer.num_channels, layer.num_groups
     places = inputs[0, 0].numel()
     inputs, gradient = inputs.contiguous(), gradient.contiguous()
-    group_norm = torch.ops.aten.native_group_norm
-    _, mean, rstd = group_norm(inputs, None, None, num, channels, places, groups, layer.eps)
-    _, weight, bias = torch.ops.aten.native_group_norm_backward(
+    normalise, backward = torch.native_group_norm, torch.ops.aten.native_group_norm_backward.default
+    _, mean, rstd = normalise(inputs, None, None, num, channels, places, groups, layer.eps)
+    _, weight, bias = backward(
         gradient.view(1, num * channels, places), inputs.view(1, num * channels, places),
         mean.view(1, -1), rstd.view(1, -1), None,
         1, num * channels, places, num * groups, [False, True, True],
@@ -252,7 +251,7 @@ def _fill_by_groups(table: _Table, layer: nn.Conv2d, inputs: Tensor, gradient: T
     """
     batch, views = len(table.rows), table.num_views
     shape = (batch * layer.out_channels, *layer.weight.shape[1:])
-    _, weight, _ = torch.ops.aten.convolution_backward(
+    _, weight, _ = torch.ops.aten.convolution_backward.default(
         _samples_to_channels(gradient, views), _samples_to_channels(inputs, views),
         inputs.new_empty(shape), None, layer.stride, layer.padding, layer.dilation, False, [0, 0],
         batch * layer.groups, [False, True, False],
