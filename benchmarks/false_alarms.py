@@ -26,7 +26,7 @@ from synpriv.audit.evidence import DESIGNS, Evidence
 from synpriv.audit.metrics import Bools, Floats, readings
 from synpriv.data.draws import membership
 
-CANARIES, VIEWS, CLASSES, ROUNDS, CHUNK = 24, 2, 4, 39, 100
+CANARIES, VIEWS, CLASSES, ROUNDS, CHUNK, STREAM = 24, 2, 4, 39, 100, 1_000_000
 MODELS = (6, 8, 16, 32, 64)
 ATTACKS: dict[str, Attack] = {
     "lira": lira,
@@ -66,15 +66,15 @@ def evidence(design: str, num_models: int, seed: int) -> Evidence:
 def marked(name: str, given: Evidence, seed: int) -> Bools:
     """Whether each rate and, last, the AUC is called above chance.
 
-    The null's draws are others in every audit: the size is 1/40 over bits and draws, not for one
-    set of 39 draws.
+    The null's draws are others in every audit, since the size is 1/40 over bits and draws, not for
+    one set of 39; and their stream is not the evidence's, which would draw the true bits again.
     """
 
     def procedure(bits: Bools) -> Floats:
         return statistic_of(ATTACKS[name](given.with_member(bits)), bits)
 
     observed = readings(procedure(given.member), given.member, FPRS)
-    found = null.randomisation(procedure, given, observed, FPRS, rounds=ROUNDS, seed=seed)
+    found = null.randomisation(procedure, given, observed, FPRS, rounds=ROUNDS, seed=STREAM + seed)
     return found.p <= null.ALPHA
 
 

@@ -19,7 +19,7 @@ import pytorch_lightning as lightning
 import torch
 from omegaconf import OmegaConf
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data import datasets
 from synpriv.data.images import LabelledImages, random_crop
 from synpriv.methods.classifier import Classifier, lr_factor
@@ -58,7 +58,7 @@ def framework(data: LabelledImages) -> None:
     method = Classifier(
         private=data, model=network, num_epochs=EPOCHS, batch_size=BATCH, lr=LR, crop=True
     )
-    trainer = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+    trainer = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
     fitting.fit(method, trainer, tracking.NoTracker(), "fit")
 
 

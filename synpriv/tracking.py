@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from synpriv import config, wandb_session
+from synpriv import config, schema, wandb_session
 from synpriv.results import store
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def mirror(
     """
     wandb_session.check()
     account = {
-        "project": project or os.environ.get("WANDB_PROJECT") or config.Logger.project,
+        "project": project or os.environ.get("WANDB_PROJECT") or schema.Logger.project,
         "entity": entity,
     }
     science = _nested(report["settings"])

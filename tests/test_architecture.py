@@ -116,7 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("schema", "signatures", "fingerprint", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
-    "tracking": ("config", "results", "wandb_session"),
+    "tracking": ("schema", "config", "results", "wandb_session"),
     "report": ("terminal", "guarantee", "data", "audit", "results"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
