@@ -213,7 +213,7 @@ def test_equal_views_change_nothing_and_other_views_do(monkeypatch: pytest.Monke
         return flat(fitted(method(max_grad_norm=1.0, num_views=views, crop=True)))
 
     cropped = end(3)
-    monkeypatch.setattr("synpriv.data.images.random_crop", lambda images, *_: images)
+    monkeypatch.setattr("synpriv.data.images.random_crop", lambda images, *_, fill: images)
     torch.testing.assert_close(end(3), end(1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(end(3), cropped, atol=1e-3)
 
