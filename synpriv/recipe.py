@@ -7,7 +7,7 @@ knows which options there are, which values they take and which data they fit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -57,6 +57,16 @@ PADDINGS = ("zero", "reflect")  # of a random crop
 def check_padding(padding: str) -> None:
     """What a random crop fills in."""
     require(padding in PADDINGS, f"padding={padding}", " or ".join(PADDINGS))
+
+
+# Of differentiable siamese augmentation.
+STRATEGIES = ("colour", "crop", "cutout", "flip", "scale", "rotate")
+
+
+def check_strategies(names: Sequence[str]) -> None:
+    """What siamese augmentation can draw from."""
+    unknown = sorted(set(names) - set(STRATEGIES))
+    require(not unknown, f"augment={unknown}", f"among {', '.join(STRATEGIES)}")
 
 
 def check_momentum(momentum: float, weight_decay: float) -> None:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from synpriv import models, schema, tracking
+from synpriv.data import dsa
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.distill import dm as distill
@@ -127,8 +128,40 @@ def test_average_initialisation_is_the_loop_over_disjoint_groups() -> None:
 
 
 def test_real_batch_holds_the_same_number_of_each_class() -> None:
-    batch = matching(PRIVATE, real_per_class=3)._real_batch()
+    batch, classes = matching(PRIVATE, real_per_class=3)._real_batch()
     assert torch.bincount(batch.labels).tolist() == [3] * 10
+    assert torch.equal(batch.labels, classes)
+
+
+def test_no_iteration_releases_the_start_and_names_no_matching() -> None:
+    method = matching(PRIVATE, num_iterations=0)
+    method_start = method.pixels.detach().clone()
+    fitted(method)
+    torch.testing.assert_close(method.pixels.detach(), method_start, rtol=0, atol=0)
+    assert method.provenance == ("labels", "initial pixels")
+    assert set(hashes(method.release().synthetic)) <= set(hashes(PRIVATE))
+
+
+def test_the_loss_is_a_loop_over_classes_that_draw_for_themselves() -> None:
+    torch.manual_seed(0)
+    options = {"augment": ["cutout", "flip"], "real_per_class": 3, "init": "noise"}
+    method = matching(PRIVATE, **options)
+    state, draw = torch.get_rng_state(), method.draw.get_state()
+    loss = method.loss()
+    torch.set_rng_state(state)
+    method.draw.set_state(draw)
+    net, (real, classes) = embedder(), method._real_batch()
+    which = torch.randint(2, (10,), generator=method.draw).tolist()
+    numbers = torch.rand(10, 3, generator=method.draw)
+    total = 0.0
+    for k in range(10):
+        means = []
+        for images in (net.normalise(real.images[classes == k]), method.pixels[2 * k : 2 * k + 2]):
+            strategy = dsa.STRATEGIES[("cutout", "flip")[which[k]]]
+            features = net.features(strategy(images, numbers[k].expand(len(images), 3)))
+            means.append(features.mean(0))
+        total += float((means[0] - means[1]).square().sum())
+    assert float(loss) == pytest.approx(total, rel=1e-4)
 
 
 @pytest.mark.parametrize("per_class", [1, 3, 50])

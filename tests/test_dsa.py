@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from synpriv import recipe
+from synpriv.data import dsa
+from synpriv.data.dsa import STRATEGIES
 from synpriv.data.images import shift
-from synpriv.methods.distill import recipe
-from synpriv.methods.distill.dsa import STRATEGIES, siamese
 
 every = pytest.mark.parametrize("strategy", STRATEGIES)
 shapes = pytest.mark.parametrize("shape", [(5, 1, 8, 8), (4, 3, 32, 32), (2, 3, 28, 28)])
@@ -14,6 +15,12 @@ shapes = pytest.mark.parametrize("shape", [(5, 1, 8, 8), (4, 3, 32, 32), (2, 3, 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def siamese(batches: list[Tensor], names: list[str], generator: torch.Generator) -> list[Tensor]:
+    """All images of one class."""
+    labels = [torch.zeros(len(batch), dtype=torch.long) for batch in batches]
+    return dsa.siamese(batches, labels, names, generator, num_classes=1)
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:
@@ -154,3 +161,37 @@ def test_no_strategy_leaves_the_batches_alone() -> None:
 
 def test_the_recipe_knows_the_strategies() -> None:
     assert tuple(STRATEGIES) == recipe.STRATEGIES
+
+
+def test_each_class_draws_for_itself_and_alike_in_all_batches() -> None:
+    names, num = list(STRATEGIES), 40
+    one = images(1, 3, 16, 16)
+    classes = torch.randint(0, num, (200,), generator=seeded(1))
+    other = torch.arange(num).flip(0)
+    first, second = dsa.siamese(
+        [one.expand(200, -1, -1, -1), one.expand(num, -1, -1, -1)],
+        [classes, other], names, seeded(), num_classes=num,
+    )  # fmt: skip
+    draw = seeded()
+    which = torch.randint(len(names), (num,), generator=draw).tolist()
+    numbers = torch.rand(num, 3, generator=draw)
+    assert set(which) == set(range(len(names)))
+    for k in range(num):
+        alone = STRATEGIES[names[which[k]]](one, numbers[k : k + 1])[0]
+        for batch, labels in ((first, classes), (second, other)):
+            for image in batch[labels == k]:
+                torch.testing.assert_close(image, alone)
+
+
+def test_training_draws_one_strategy_per_batch_and_numbers_per_image() -> None:
+    ramp = torch.arange(8.0).expand(500, 1, 8, 8)
+    seen = set()
+    for seed in range(10):
+        result = dsa.each(ramp, ["flip", "cutout"], seeded(seed))
+        mirrored = (result == ramp.flip(-1)).flatten(1).all(1)
+        kept = (result == ramp).flatten(1).all(1)
+        flips = bool((mirrored | kept).all())
+        assert 0.4 < mirrored.float().mean() < 0.6 if flips else not mirrored.any()
+        assert len(result.unique(dim=0)) == 2 if flips else len(result.unique(dim=0)) > 20
+        seen.add(flips)
+    assert seen == {True, False}

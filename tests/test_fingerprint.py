@@ -116,7 +116,9 @@ def test_an_option_of_one_s_own_class_always_counts(compose: Compose, module: Pa
     assert compose(*mine, "method.gamma=0.5").cell != compose(*mine).cell
 
 
-@pytest.mark.parametrize("seen", ["dm.py", "dsa.py", "../base.py", "../../data/images.py"])
+@pytest.mark.parametrize(
+    "seen", ["dm.py", "../base.py", "../../data/dsa.py", "../../data/images.py"]
+)
 def test_changed_code_of_a_method_is_seen(
     seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from conftest import _compose
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, models, schema, tracking
+from synpriv.data import dsa
 from synpriv.data.datasets import Source, digits
 from synpriv.data.draws import draw
 from synpriv.data.images import LabelledImages, random_crop
@@ -238,6 +239,23 @@ def test_steps_are_those_of_torch_s_optimiser(
         optimiser.step()
     for name, value in net.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value, msg=name)
+
+
+def test_a_student_is_trained_with_siamese_augmentation_in_normalised_space(
+    split: AuditSplit,
+) -> None:
+    torch.manual_seed(3)
+    names = ["colour", "cutout"]
+    method = Classifier(
+        private=split.train, model=network, num_epochs=2, batch_size=8, lr=0.1, crop=False,
+        augment=names,
+    )  # fmt: skip
+    method.on_fit_start()
+    images = split.train.images[:8]
+    seen = method.network.normalise(method.augment(images))
+    expected = dsa.each(method.network.normalise(images), names, stream("siamese"))
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+    assert fitted(method).classifier is not None
 
 
 # bf16: autocast may cache its copies of the weights until its context ends, which a chunk shares.

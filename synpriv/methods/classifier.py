@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from synpriv.data import dsa
 from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip, num_batches
 from synpriv.methods import recipe, steps
 from synpriv.methods.base import Method, MovingAverage, Release, stream
@@ -36,6 +37,7 @@ class Classifier(Method):
             _check_single(self.network, private.images[:1])
         self.average = MovingAverage(self.network, decay) if decay else None
         self.recorded = list[Tensor]()
+        self.draw = stream("siamese")  # on the CPU: a strategy is chosen there
 
     def train_dataloader(self) -> ShuffledBatches:
         return ShuffledBatches(
@@ -133,11 +135,14 @@ class Classifier(Method):
         }
 
     def augment(self, images: Tensor) -> Tensor:
-        """As the recipe says, uint8 [B,ch,H,W]."""
-        own = self.recipe
-        return crop_and_flip(
+        """As the recipe says, uint8 [B,ch,H,W] -> uint8 or float of unit range and beyond."""
+        own, net = self.recipe, self.network
+        images = crop_and_flip(
             images, self.generator, crop=own.crop, flip=own.flip, padding=own.padding
         )
+        if not own.augment:
+            return images
+        return dsa.each(net.normalise(images), own.augment, self.draw) * net.std + net.mean
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module

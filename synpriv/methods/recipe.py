@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Recipe, check_momentum, check_padding
+from synpriv.recipe import Recipe, check_momentum, check_padding, check_strategies
 from synpriv.signatures import require
 
 SCHEDULES = ("one_cycle", "step")
@@ -17,6 +17,7 @@ class Classifier(Recipe):
 
     schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
     `gamma` at each of `milestones`, epochs counted after the warm-up). padding: of the crop.
+    augment: strategies of siamese augmentation, of which each batch draws one, after crop and flip.
     ema_decay: release an exponential moving average of the weights instead of the last ones.
     record: keep the logits of all private images after each epoch, and their last features, for
     coreset selections.
@@ -37,6 +38,7 @@ class Classifier(Recipe):
     gamma: float = 0.2
     crop: bool = True
     padding: str = "zero"
+    augment: Sequence[str] = ()
     flip: bool = False
     label_smoothing: float = 0.0
     ema_decay: float | None = None
@@ -44,6 +46,7 @@ class Classifier(Recipe):
 
     def __post_init__(self) -> None:
         check_padding(self.padding)
+        check_strategies(self.augment)
         for name in ("num_epochs", "batch_size", "lr"):
             value = getattr(self, name)
             require(value > 0, f"{name}={value}", "positive")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synpriv.data.dsa import siamese
 from synpriv.data.images import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.distill import recipe
-from synpriv.methods.distill.dsa import siamese
 from synpriv.models import Network
 
 
@@ -69,9 +69,10 @@ class Members:
 class DistributionMatching(Method):
     """Learn `images_per_class` images whose mean features match the private set's.
 
-    Every iteration draws a fresh random `embedder`, augments real and synthetic images alike and
-    takes one step on the pixels. Images live in normalised space but are kept inside the range of
-    real pixels, so that the released uint8 set is what was optimised.
+    Every iteration draws a fresh random `embedder` and, for each class, an augmentation of its real
+    and synthetic images alike, and takes one step on the pixels. Images live in normalised space
+    but are kept inside the range of real pixels, so that the released uint8 set is what was
+    optimised.
     """
 
     def __init__(
@@ -86,12 +87,15 @@ class DistributionMatching(Method):
     ) -> None:
         super().__init__(private=private, model=model)
         self.recipe = own = recipe.DistributionMatching(**options)
-        self.embedder, self.num_classes, self.max_epochs = embedder, num_classes, 1
+        self.embedder, self.num_classes = embedder, num_classes
+        self.max_epochs = min(1, own.num_iterations)
         matched = ("class feature means", "labels") if own.num_iterations else ("labels",)
         self.provenance = (*matched, *recipe.CHANNELS[own.init])
         self.draw = stream("distillation")
         self.labels = torch.arange(num_classes).repeat_interleave(own.images_per_class)
         self.members = Members(private.labels, num_classes)
+        # What stays on the CPU, where augmentation is drawn: labels of real and synthetic images.
+        self.real_classes, self.synthetic_classes = private.labels, self.labels
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])
         self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
@@ -144,22 +148,26 @@ class DistributionMatching(Method):
     def loss(self) -> Tensor:
         """The matching loss under a fresh random embedder and augmentation."""
         embedder = self.embedder().to(self.device).requires_grad_(False)
-        private = self._real_batch()
+        private, classes = self._real_batch()
         real, synthetic = siamese(
-            [embedder.normalise(private.images), self.pixels], self.recipe.augment, self.draw
+            [embedder.normalise(private.images), self.pixels],
+            [classes, self.synthetic_classes],
+            self.recipe.augment,
+            self.draw,
+            num_classes=self.num_classes,
         )
         with torch.no_grad():
             real_means = class_means(embedder.features(real), private.labels, self.num_classes)
         means = class_means(embedder.features(synthetic), self.labels, self.num_classes)
         return matching_loss(real_means, means)
 
-    def _real_batch(self) -> LabelledImages:
-        """The private images of this iteration."""
+    def _real_batch(self) -> tuple[LabelledImages, Tensor]:
+        """The private images of this iteration, and their labels on the CPU."""
         if self.recipe.real_per_class is None:
-            return self.private
+            return self.private, self.real_classes
         order = torch.randperm(len(self.private), generator=self.draw)
         chosen = self.members.first(order, self.recipe.real_per_class)
-        return self.private[chosen.to(self.device)]
+        return self.private[chosen.to(self.device)], self.real_classes[chosen]
 
     def release(self) -> Release:
         network = self.embedder().to(self.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synpriv.recipe import Facts, Recipe, check_momentum
+from synpriv.recipe import Facts, Recipe, check_momentum, check_strategies
 from synpriv.signatures import require
 
 # Through what else private data reach the synthetic set, by where it starts.
@@ -15,7 +15,6 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "public": (),
     "noise": (),
 }
-STRATEGIES = ("colour", "crop", "cutout", "flip", "scale", "rotate")  # of augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,7 @@ class DistributionMatching(Recipe):
             require(value is None or value >= least, f"{name}={value}", f"at least {least}")
         require(self.lr >= 0, f"lr={self.lr}", "at least 0")
         check_momentum(self.momentum, 0)
-        unknown = sorted(set(self.augment) - set(STRATEGIES))
-        require(not unknown, f"augment={unknown}", f"among {', '.join(STRATEGIES)}")
+        check_strategies(self.augment)
 
     def check(self, facts: Facts) -> None:
         own, smallest, public = self.images_per_class, facts.smallest_class, facts.num_public
