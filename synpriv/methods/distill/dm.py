@@ -27,8 +27,9 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Mean feature of each class: features [N,D], labels int64 [N] -> [K,D], 0 where empty."""
     features = features.float()  # in bf16 the sums would lose the differences that are matched
     sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
-    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
-    return sums / counts[:, None]
+    ones = features.new_ones(len(labels))  # bincount would make the host wait for a GPU
+    counts = features.new_zeros(num_classes).index_add(0, labels, ones)
+    return sums / counts.clamp(min=1)[:, None]
 
 
 def rank_in_class(labels: Tensor, num_classes: int) -> Tensor:
