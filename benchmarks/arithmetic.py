@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -25,8 +26,14 @@ from synpriv import models
 from synpriv.models import Network
 
 BATCH, STEPS = 64, 2
-grey = {"channels": 1, "size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
-colour = {"channels": 3, "size": 32, "num_classes": 10, "mean": [0.5], "std": [0.25]}
+grey: dict[str, Any] = {"channels": 1, "size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
+colour: dict[str, Any] = {
+    "channels": 3,
+    "size": 32,
+    "num_classes": 10,
+    "mean": [0.5],
+    "std": [0.25],
+}
 NETWORKS: dict[str, tuple[Callable[..., Network], tuple[int, ...]]] = {
     "convnet width 16, 28x28": (functools.partial(models.convnet, width=16, **grey), (1, 28, 28)),
     "convnet width 32, 32x32": (functools.partial(models.convnet, width=32, **colour), (3, 32, 32)),
