@@ -27,7 +27,7 @@ from synpriv.models import Network
 
 BATCH, STEPS = 64, 2
 grey: dict[str, Any] = {"channels": 1, "size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
-colour: dict[str, Any] = {
+colour: dict[str, Any] = {**grey, "channels": 3, "size": 32}
     "channels": 3,
     "size": 32,
     "num_classes": 10,
