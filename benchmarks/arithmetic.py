@@ -28,12 +28,6 @@ from synpriv.models import Network
 BATCH, STEPS = 64, 2
 grey: dict[str, Any] = {"channels": 1, "size": 28, "num_classes": 10, "mean": [0.3], "std": [0.3]}
 colour: dict[str, Any] = {**grey, "channels": 3, "size": 32}
-    "channels": 3,
-    "size": 32,
-    "num_classes": 10,
-    "mean": [0.5],
-    "std": [0.25],
-}
 NETWORKS: dict[str, tuple[Callable[..., Network], tuple[int, ...]]] = {
     "convnet width 16, 28x28": (functools.partial(models.convnet, width=16, **grey), (1, 28, 28)),
     "convnet width 32, 32x32": (functools.partial(models.convnet, width=32, **colour), (3, 32, 32)),
