@@ -203,9 +203,15 @@ def command(asked: argparse.Namespace, data: Path, results: Path, jobs: int) -> 
     device = f"hydra.launcher.{'jobs_per_device' if asked.accelerator == 'gpu' else 'num_workers'}"
     return [
         *("method=undefended", "model=resnet18", trainer, f"method.num_epochs={asked.epochs}"),
-        *("method.batch_size=128", "method.lr=0.05", "dataset=npz", f"dataset.path={data}"),
+        *(
+            "method.batch_size=128",
+            "method.lr=0.05",
+            "method.warmup_epochs=0",
+            "dataset=npz",
+            f"dataset.path={data}",
+        ),
         *("dataset.flip=true", "dataset.mean=[0.5,0.5,0.5]", "dataset.std=[0.25,0.25,0.25]"),
-        *("canary.num_canaries=500", f"num_models={MODELS}", "attack=threshold", "logger=none"),
+        *(f"num_models={MODELS}", "attack=threshold", "logger=none"),
         *("accuracy_models=0", "keep_release=false", f"results={results}", f"{device}={jobs}"),
         *(*asked.overrides, "-m", f"seed=0..{2 * jobs - 1}"),
     ]
