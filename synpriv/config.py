@@ -46,8 +46,7 @@ STAGES = ("teacher", "proxy", "public_model")
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
-# What a method says to the trainer (trainer=fast asks); what results is hashed there.
-_TO_TRAINER = {"trainer_precision", "trainer_channels_last"}
+_TO_TRAINER = {"trainer_precision", "trainer_channels_last"}  # asked by trainer=fast
 # What a node says to the config: its name in tables, and what `model.norm` should be.
 _NOT_ARGUMENTS = {"name", "model_norm", *_TO_TRAINER}
 
@@ -105,6 +104,7 @@ class Config:
     repair: bool = False
     objective: str = "tpr@fpr=0.01"
     study: str | None = None
+    admission: float | None = None
     check: bool = False
     cell: str = MISSING
     dataset: Any = MISSING
@@ -149,6 +149,7 @@ def validate(cfg: DictConfig) -> None:
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
     require(cfg.accuracy_models >= 0, f"accuracy_models={cfg.accuracy_models}", "at least 0")
+    require(0 <= (cfg.admission or 0) < 1, f"admission={cfg.admission}", "0 <= . < 1, or null")
     require(bool(cfg.results.strip()), "results=", "a folder")
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
