@@ -80,6 +80,7 @@ def validate(cfg: DictConfig) -> None:
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
     canary, trainer = cfg.canary, cfg.trainer
     require(cfg.accuracy_models >= 0, f"accuracy_models={cfg.accuracy_models}", "at least 0")
+    require(0 <= (cfg.admission or 0) < 1, f"admission={cfg.admission}", "0 <= . < 1, or null")
     require(bool(cfg.results.strip()), "results=", "a folder")
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")

@@ -82,6 +82,8 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
         "accuracy_seeds": clean.there if clean else [],
         "num_planned": cell.num_models,
     }
+    if cfg.admission is not None:
+        heading["admission"] = cfg.admission
     return Request(cell, place, heading)
 
 

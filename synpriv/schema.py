@@ -63,6 +63,7 @@ class Config:
     repair: bool = False
     objective: str = "tpr@fpr=0.01"
     study: str | None = None
+    admission: float | None = None
     check: bool = False
     cell: str = MISSING
     dataset: Any = MISSING

@@ -112,6 +112,19 @@ def test_only_marks_that_occur_are_explained(marks: str) -> None:
     assert [line[0] for line in below if line[:2] in ("* ", "? ", "! ")] == list(marks)
 
 
+@pytest.mark.parametrize(("rule", "outside"), [({}, False), ({"admission": 0.73}, True)])
+def test_a_row_below_the_accuracy_that_a_study_asks_for_is_marked(
+    rule: dict[str, float], outside: bool
+) -> None:
+    reports = [report_of(**rule, accuracy=0.73), report_of("dfkd", **rule, accuracy=0.729)]
+    text, written = text_of(reports), markdown_of(reports)
+    assert ("0.729# ± 0.004" in text) == ("0.729# ± 0.004" in written) == outside
+    assert "0.730 ± 0.004" in text
+    assert ("outside the study's admission rule" in text) == outside
+    rows = list(csv.DictReader(io.StringIO(table.as_csv(reports))))
+    assert [row.get("admitted") for row in rows] == (["1", "0"] if outside else [None, None])
+
+
 def test_a_page_lists_variants_definitions_and_data_once() -> None:
     reports = [report_of(), report_of("dfkd", cell="dfkd-0")]
     written = markdown_of(reports)

@@ -152,3 +152,20 @@ def test_a_wrong_size_is_named(method: str, key: str, message: str, methods: Met
     OmegaConf.update(cfg.scale, key, -1, force_add=True)
     with pytest.raises(ValueError, match=message):
         check(cfg)
+
+
+def test_published_rows_are_audited_as_they_were_published(compose: Compose) -> None:
+    cfg = compose("experiment=aerni2024_dpsgd_medium")
+    assert (cfg.num_models, cfg.canary.num_canaries, cfg.canary.membership) == (64, 500, "balanced")
+    assert (cfg.attack.name, cfg.attack.score, cfg.attack.queries) == ("lira_parent", "logit", 1)
+    row = {"batch_size": 2048, "num_epochs": 200, "noise_multiplier": 0.2, "num_views": 8}
+    row |= {"lr": 4.0, "ema_decay": 0.9999, "delta": 1e-5, "padding": "zero"}
+    assert {key: cfg.method[key] for key in row} == row
+    dfkd = compose("experiment=aerni2024_dfkd")
+    teacher = config.of_prerequisite(dfkd, "teacher").method
+    assert (teacher.num_epochs, [*teacher.milestones], teacher.nesterov) == (
+        200, [60, 120, 160], False,
+    )  # fmt: skip
+    assert dfkd.method.num_rounds == 240
+    study = compose("experiment=zhao2025")
+    assert (study.admission, study.num_models, study.canary.num_canaries) == (0.73, 32, 500)

@@ -197,6 +197,11 @@ def accuracy_95(report: Report) -> tuple[float, float]:
     return accuracy["mean"], accuracy["half"]
 
 
+def admitted(report: Report) -> bool:
+    """Whether its accuracy is what its study asks for; of a study that asks for none it is."""
+    return report["accuracy"]["mean"] >= report.get("admission", 0.0)
+
+
 def wrong_labels(report: Report) -> float | None:
     """The share of wrong labels that its accuracy suffers from, None below one in a hundred."""
     accuracy = report["accuracy"]
@@ -235,6 +240,8 @@ def flatten(report: Report) -> dict[str, Any]:
     flat |= {key: report[key] for key in EPSILONS if report.get(key) is not None}
     counts = ("n_in", "n_out", "num_models", "num_canaries")
     flat |= {key: report[key] for key in ("balanced_accuracy", *counts)}
+    if "admission" in report:
+        flat["admitted"] = int(admitted(report))
     return flat | {"partial": int(report["partial"])}
 
 

@@ -21,6 +21,7 @@ CHANCE = "no more than chance alone gives, so no evidence of a leak in this colu
 MARKS = {
     "*": CHANCE,
     "?": "too few non-members for this FPR: read it as the TPR at the FPR that follows the rate",
+    "#": "accuracy below what the study asks for: outside the study's admission rule",
     "!": "AUC below the band of chance, as one in 40 by chance (not corrected): scores inverted?",
 }
 LEGEND = (
@@ -63,7 +64,7 @@ _FILES_ONLY = {
 }
 
 
-_MARKED = {TPR_1, TPR_01, "AUC [95%]"}
+_MARKED = {"accuracy", TPR_1, TPR_01, "AUC [95%]"}
 _SPARE = ("true in/out", "s/model", "bound")  # left out of a line that is too long, in this order
 
 
@@ -110,7 +111,8 @@ def _accuracy(report: Report) -> str:
     mean, half = content.accuracy_95(report)
     wrong = content.wrong_labels(report)
     under = "" if wrong is None else f" under {wrong:.0%} wrong labels"
-    return f"{mean:.3f} {PLUS_MINUS} {half:.3f}{under}"
+    mark = "" if content.admitted(report) else "#"
+    return f"{mean:.3f}{mark} {PLUS_MINUS} {half:.3f}{under}"
 
 
 def _rate(rate: dict[str, Any]) -> str:

@@ -123,6 +123,7 @@ class Heading(TypedDict):
     accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
     accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
+    admission: NotRequired[float]  # accuracy that the study asks of a method
 
 
 Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})
@@ -180,7 +181,8 @@ def save(
 
     The archive repeats what was asked, so that either file is enough to make both again.
     """
-    heading = np.array(json.dumps({key: report[key] for key in Heading.__annotations__}))
+    asked = {key: report[key] for key in Heading.__annotations__ if key in report}
+    heading = np.array(json.dumps(asked))
     others = {f"{file.stem}.npz": store.npz_bytes(**arrays, heading=heading), **pictures}
     for name, content in others.items():
         store.write_bytes(file.with_name(name), content)
