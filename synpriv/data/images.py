@@ -36,7 +36,8 @@ class LabelledImages:
         and computes convolutions another way, to other bits.
         """
         images = torch.empty(pool.images.shape, dtype=torch.uint8)
-        return cls(images.copy_(torch.from_numpy(pool.images)), torch.tensor(pool.labels))
+        images.numpy()[...] = pool.images
+        return cls(images, torch.tensor(pool.labels))
 
     def __len__(self) -> int:
         return len(self.images)
