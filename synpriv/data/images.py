@@ -56,6 +56,15 @@ class LabelledImages:
         return content.hexdigest()
 
 
+def forward_batch(device: torch.device) -> int:
+    """Images per forward pass without gradients.
+
+    A CPU is quicker while a batch stays in its cache (64 against 500 at 32x32: 1.1 to 1.2 times,
+    the same bits); a GPU needs many to be busy.
+    """
+    return 64 if device.type == "cpu" else 1000
+
+
 def shift_for(height: int) -> int:
     """The protocol's shift: 4 pixels at 32x32, H/8 elsewhere, at least 1."""
     return max(1, height // 8)

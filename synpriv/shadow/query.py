@@ -9,10 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synpriv.data.images import LabelledImages, shift, shift_for
+from synpriv.data.images import LabelledImages, forward_batch, shift, shift_for
 from synpriv.models import Network
-
-_BATCH = 500
 
 
 def views(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
@@ -35,7 +33,8 @@ def views(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
 def logits(classifier: Network, images: Tensor) -> Tensor:
     """Eval-mode float32 logits [N,K] on the images' device."""
     classifier.eval()
-    return torch.cat([classifier(part).float() for part in images.split(_BATCH)])
+    parts = images.split(forward_batch(images.device))
+    return torch.cat([classifier(part).float() for part in parts])
 
 
 def canary_logits(
