@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Compose, positions
 from conftest import make_pool as pool
-from conftest import positions
 from numpy.typing import NDArray
 from PIL import Image
 
 from synpriv.data import datasets
 from synpriv.data.content import file_sha256
 from synpriv.data.datasets import Source, digits, hold_out
-from synpriv.data.intake import record, take_in
+from synpriv.data.images import LabelledImages
+from synpriv.data.intake import content_sha256, record, take_in
 from synpriv.data.pool import Pool
+from synpriv.shadow import pools
+from synpriv.shadow.pools import load_pools
 
 # --- digits ---------------------------------------------------------------------------------------
 
@@ -287,6 +290,44 @@ def test_torchvision_files_are_read_from_their_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.test.images[:, 0], images)
 
 
+def fashion(root: Path, seed: int) -> Path:
+    """28x28 files of the same size whatever the seed, as torchvision leaves them."""
+    images = np.random.default_rng(seed).integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
+    whole = Pool(images, np.arange(60) % 3)
+    as_torchvision(root, whole[np.arange(40)], whole[np.arange(40, 60)])
+    return root
+
+
+def test_pools_are_kept_read_only_and_equal_to_fresh_ones_until_a_file_changes(
+    tmp_path: Path, compose: Compose
+) -> None:
+    words = ["dataset=fashion_mnist", f"dataset.root={fashion(tmp_path, 0)}", "model=convnet"]
+    cfg = compose(*words)
+    kept = load_pools(cfg)
+    assert load_pools(compose(*words, "seed=1")) is kept
+    with pytest.raises(ValueError, match="read-only"):
+        kept.private.images[0] = 0
+    torch_owned = LabelledImages.of(kept.private)
+    torch_owned.images[0] = 0  # a job's own
+    pools._load.cache_clear()
+    fresh = load_pools(cfg)
+    assert fresh is not kept
+    assert content_sha256(fresh) == content_sha256(kept)
+    file = tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"\0")
+    assert content[-1:] != b"\0"
+    changed = load_pools(cfg)
+    assert changed.test.labels[-1] == 0 != kept.test.labels[-1]
+    fashion(tmp_path, 1)  # other images of the same size
+    assert content_sha256(load_pools(cfg)) != content_sha256(changed)
+
+
+def test_files_that_are_there_are_read_without_a_lock(tmp_path: Path) -> None:
+    datasets.from_torchvision("FashionMNIST", root=str(fashion(tmp_path, 0)), download=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["FashionMNIST"]
+
+
 @pytest.mark.parametrize("dataset", ["CIFAR10", "FashionMNIST", "SVHN"])
 @pytest.mark.parametrize("exists", [True, False])
 def test_missing_data_names_the_absolute_folder(
@@ -326,7 +367,7 @@ def as_folder(root: Path, private: Pool, test: Pool) -> Source:
 
 def as_torchvision(root: Path, private: Pool, test: Pool) -> Source:
     raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
+    raw.mkdir(parents=True, exist_ok=True)
     for part, whole in (("train", private), ("t10k", test)):
         idx(raw / f"{part}-images-idx3-ubyte", whole.images[:, 0])
         idx(raw / f"{part}-labels-idx1-ubyte", whole.labels.astype(np.uint8))

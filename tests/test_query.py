@@ -120,7 +120,7 @@ def test_logits_do_not_depend_on_the_batch_size(
 ) -> None:
     classifier = network()
     whole = query.logits(classifier, images)
-    monkeypatch.setattr(query, "_BATCH", 2)
+    monkeypatch.setattr(query, "forward_batch", lambda device: 2)
     torch.testing.assert_close(query.logits(classifier, images), whole)
     assert not whole.requires_grad
 

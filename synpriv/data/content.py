@@ -10,6 +10,8 @@ from pathlib import Path
 from synpriv.data.folder import File, listing
 from synpriv.signatures import require
 
+FileVersion = tuple[str, int, int, int]
+
 
 def file_sha256(path: str) -> str:
     """Content hash of a user's file, read again only when the file has changed."""
@@ -33,6 +35,13 @@ def sha256(file: Path) -> str:
 def _hash_file(file: Path, version: tuple[int, ...]) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def versions(folder: Path) -> tuple[FileVersion, ...]:
+    """Name, size, time and inode of the visible files right in a folder: what a change changes."""
+    files = sorted(file for file in folder.glob("[!.]*") if file.is_file())
+    status = [(file.name, file.stat()) for file in files]
+    return tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in status)
 
 
 def folder_sha256(path: str) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.data import archive, pixels
 from synpriv.data import folder as folders
-from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
 from synpriv.data.pool import Pool, rank_in_class
 from synpriv.signatures import require
 
@@ -62,31 +61,57 @@ def _digits_table() -> NDArray[np.float64]:
 
 def from_torchvision(dataset: str, *, root: str, download: bool) -> Source:
     """One of torchvision's data sets by class name; files are looked for (and put) under `root`."""
+    folder = Path(root).expanduser().absolute()
+    if not download and not folder.is_dir():
+        raise ValueError(_not_found(dataset, folder, "and dataset.download is false"))
+    if download and not torchvision_files(dataset, root):
+        return _fetched(dataset, folder)
+    try:
+        return _of_torchvision(dataset, folder, download=False)
+    except Exception as error:
+        if download:  # half of it may be there, or another process is just putting it there
+            return _fetched(dataset, folder)
+        raise _unusable(dataset, folder, error) from error
+
+
+def _fetched(dataset: str, folder: Path) -> Source:
+    """The data set, its files downloaded where they are not whole, by one process at a time."""
     from filelock import FileLock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".synpriv.lock"):
+            return _of_torchvision(dataset, folder, download=True)
+    except Exception as error:
+        raise _unusable(dataset, folder, error) from error
+
+
+def _of_torchvision(dataset: str, folder: Path, *, download: bool) -> Source:
+    from torchvision import datasets
+
+    parts: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+    if dataset == "SVHN":
+        parts = [{"split": "train"}, {"split": "test"}]
+    kind = getattr(datasets, dataset)
+    train, test = (_from_arrays(kind(folder, download=download, **part)) for part in parts)
+    return Source(train, test)
+
+
+def torchvision_files(dataset: str, root: str) -> tuple[FileVersion, ...]:
+    """Versions of the files that a torchvision data set is read from, none if none is there."""
     from torchvision import datasets
 
     folder = Path(root).expanduser().absolute()
-    parts = (
-        {"train": {"split": "train"}, "test": {"split": "test"}}
-        if dataset == "SVHN"
-        else {"train": {"train": True}, "test": {"train": False}}
-    )
-    if not download and not folder.is_dir():
-        raise ValueError(_not_found(dataset, folder, "and dataset.download is false"))
-    try:
-        if download:
-            folder.mkdir(parents=True, exist_ok=True)
-        # Workers of a sweep start together; a folder that is only read may be read-only.
-        with FileLock(folder / ".synpriv.lock") if download else nullcontext():
-            train, test = (
-                getattr(datasets, dataset)(folder, download=download, **which)
-                for which in parts.values()
-            )
-    except Exception as error:
-        why = next(iter(str(error).splitlines()), "") or type(error).__name__
-        state = f"or they are damaged or could not be fetched ({why})"
-        raise ValueError(_not_found(dataset, folder, state)) from error
-    return Source(_from_arrays(train), _from_arrays(test))
+    kind: Any = getattr(datasets, dataset, None)
+    if hasattr(kind, "base_folder"):
+        return versions(folder / kind.base_folder)
+    return versions(folder / dataset / "raw" if hasattr(kind, "raw_folder") else folder)
+
+
+def _unusable(dataset: str, folder: Path, error: Exception) -> ValueError:
+    why = next(iter(str(error).splitlines()), "") or type(error).__name__
+    state = f"or they are damaged or could not be fetched ({why})"
+    return ValueError(_not_found(dataset, folder, state))
 
 
 def _not_found(name: str, folder: Path, why: str) -> str:

@@ -36,7 +36,8 @@ class LabelledImages:
         and computes convolutions another way, to other bits.
         """
         images = torch.empty(pool.images.shape, dtype=torch.uint8)
-        return cls(images.copy_(torch.from_numpy(pool.images)), torch.tensor(pool.labels))
+        images.numpy()[...] = pool.images
+        return cls(images, torch.tensor(pool.labels))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,6 +54,15 @@ class LabelledImages:
         content = hashlib.sha256(self.images.cpu().contiguous().numpy().data)
         content.update(self.labels.cpu().contiguous().numpy().data)
         return content.hexdigest()
+
+
+def forward_batch(device: torch.device) -> int:
+    """Images per forward pass without gradients.
+
+    A CPU is quicker while a batch stays in its cache (64 against 500 at 32x32: 1.1 to 1.2 times,
+    the same bits); a GPU needs many to be busy.
+    """
+    return 64 if device.type == "cpu" else 1000
 
 
 def shift_for(height: int) -> int:

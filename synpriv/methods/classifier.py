@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from synpriv.data import dsa
-from synpriv.data.images import LabelledImages, ShuffledBatches, crop_and_flip, num_batches
+from synpriv.data.images import (
+    LabelledImages,
+    ShuffledBatches,
+    crop_and_flip,
+    forward_batch,
+    num_batches,
+)
 from synpriv.methods import recipe, steps
 from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.models import Network
@@ -119,7 +125,7 @@ class Classifier(Method):
     def _features(self) -> Tensor:
         """Features [N,D] of all private images, in eval mode."""
         self.network.eval()
-        batches = self.private.images.split(self.recipe.batch_size)
+        batches = self.private.images.split(forward_batch(self.device))
         features = [self.network.features(self.network.normalise(batch)) for batch in batches]
         self.network.train()
         return torch.cat(features)

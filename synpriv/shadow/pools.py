@@ -12,7 +12,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv.config import build, plain
-from synpriv.data.datasets import Source
+from synpriv.data.content import FileVersion
+from synpriv.data.datasets import Source, from_torchvision, torchvision_files
 from synpriv.data.draws import Draw, draw
 from synpriv.data.intake import Pools, take_in
 from synpriv.recipe import Facts
@@ -21,8 +22,20 @@ from synpriv.signatures import require, target_of
 
 
 def load_pools(cfg: DictConfig) -> Pools:
-    """The data set's pools, checked; read again only where another data set was read in between."""
-    return _load(json.dumps(plain(cfg.dataset)), json.dumps(plain(cfg.public)))
+    """The data set's pools, checked and read-only, kept for the next job of this process.
+
+    Read again where another data set was read in between, or where the files have changed.
+    """
+    dataset, public = plain(cfg.dataset), plain(cfg.public)
+    return _load(json.dumps(dataset), json.dumps(public), _files(dataset), _files(public))
+
+
+def _files(node: dict[str, Any] | None) -> tuple[FileVersion, ...]:
+    """Versions of torchvision's files; a user's file or folder has its hash in its node."""
+    load = {} if node is None else node.get("load") or {}
+    if load.get("_target_") != f"{from_torchvision.__module__}.{from_torchvision.__name__}":
+        return ()
+    return torchvision_files(str(load.get("dataset")), str(load.get("root")))
 
 
 def load_pools_on_disk(cfg: DictConfig) -> Pools:
@@ -35,12 +48,12 @@ def load_pools_on_disk(cfg: DictConfig) -> Pools:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(dataset_json: str, public_json: str) -> Pools:
+def _load(dataset_json: str, public_json: str, *files: tuple[FileVersion, ...]) -> Pools:
     dataset: dict[str, Any] = json.loads(dataset_json)
     public: dict[str, Any] | None = json.loads(public_json)
     source = _read(dataset, "dataset")
     _check_constants(source.private.images.shape[1], dataset)
-    return take_in(
+    pools = take_in(
         source,
         num_train=dataset["num_train"],
         num_test=dataset["num_test"],
@@ -49,6 +62,10 @@ def _load(dataset_json: str, public_json: str) -> Pools:
         num_public=None if public is None else public["num_train"],
         mean=dataset["mean"],
     )
+    for pool in (pools.private, pools.test, pools.public):
+        if pool is not None:
+            pool.images.flags.writeable = pool.labels.flags.writeable = False
+    return pools
 
 
 def _read(node: dict[str, Any], where: str) -> Source:

@@ -9,10 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synpriv.data.images import LabelledImages, shift, shift_for
+from synpriv.data.images import LabelledImages, forward_batch, shift, shift_for
 from synpriv.models import Network
-
-_BATCH = 500
 
 
 def views(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
@@ -35,8 +33,9 @@ def views(images: Tensor, *, flip: bool) -> Iterator[Tensor]:
 def logits(classifier: Network, images: Tensor) -> Tensor:
     """Eval-mode logits [N,K] on the images' device, computed in float32 whatever was trained in."""
     classifier.eval()
+    parts = images.split(forward_batch(images.device))
     with torch.autocast(images.device.type, enabled=False):
-        return torch.cat([classifier(part) for part in images.split(_BATCH)])
+        return torch.cat([classifier(part) for part in parts])
 
 
 def canary_logits(
