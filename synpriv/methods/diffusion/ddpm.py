@@ -179,7 +179,8 @@ class DiffusionPretraining(DenoiserTraining):
     """Learn the public pool once, for all shadow models to start from.
 
     conditional: on its labels; null = if they are below `num_classes`. Otherwise only the null
-    class is learnt, and every class is released as a copy of it.
+    class is learnt and the others keep their random start, as in training from scratch: from copies
+    of the null class fine-tuning did not tell them apart.
     """
 
     provenance = ()  # no private data
@@ -202,9 +203,5 @@ class DiffusionPretraining(DenoiserTraining):
         )
         self.conditional = use_labels
 
-    @torch.no_grad()
     def release(self) -> Release:
-        if not self.conditional:
-            classes = self.average.class_embedding.weight
-            classes.copy_(classes[self.null].clone().expand_as(classes))
         return Release(generator=self.average)
