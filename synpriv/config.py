@@ -189,7 +189,7 @@ def cell_name(*, _root_: DictConfig) -> str:
 def named(cfg: DictConfig) -> DictConfig:
     """A valid config whose cell is written out: computed once, not whenever it is asked for."""
     own = cfg.copy()
-    own.cell = cfg.cell
+    own.cell = cell_name(_root_=cfg)  # not through the resolver, which words errors in its way
     return own
 
 

@@ -263,7 +263,9 @@ MISTAKES = {
     "audit_seed=-1": ["audit_seed=-1", "must be 0.."],
     "method=foo": ["method=foo", "undefended", "distill"],
     "method=distil": ["no such method; did you mean distill?"],
-    "trainer=gpuu": ["no such trainer; did you mean gpu? must be one of auto, cpu, gpu"],
+    "trainer=gpuu": [
+        "no such trainer; did you mean gpu? must be one of auto, bf16, cpu, fast, gpu"
+    ],
     "experimnt=paper": ["experimnt", "did you mean experiment?"],
     "methd=distill": ["methd", "did you mean method?"],
     "atack=lira": ["atack", "did you mean attack?"],

@@ -18,13 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from synpriv import models
+from synpriv.data import dsa
 from synpriv.data.images import LabelledImages
 from synpriv.methods import base, classifier
 from synpriv.methods.base import Method
 from synpriv.methods.dfkd import fast
 from synpriv.methods.diffusion import ddpm
 from synpriv.methods.diffusion.denoising import denoising_loss, drop_labels
-from synpriv.methods.distill import dm, dsa
+from synpriv.methods.distill import dm
+from synpriv.methods.dpsgd import per_sample
 from synpriv.shadow import query, visual
 
 CUDA = torch.device("cuda:0")
@@ -164,8 +166,8 @@ def steps_of_matching(method: dm.DistributionMatching) -> None:
     method.embedder = embedder
     for transform in dsa.STRATEGIES.values():  # in turn: what is drawn has no content here
 
-        def in_turn(batches: list[Tensor], *_: object, of: Any = transform) -> list[Tensor]:
-            return [of([0.3, 0.6, 0.2], batches[0])(batch) for batch in batches]
+        def in_turn(batches: list[Tensor], *_: object, of: Any = transform, **__: int) -> object:
+            return [of(batch, torch.rand(len(batch), 3, device=CUDA)) for batch in batches]
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dm, "siamese", in_turn)
@@ -193,3 +195,22 @@ def test_a_method_s_step_stays_on_the_device(
     method = make()
     with fake_cuda(monkeypatch):
         step(prepared(method))
+
+
+def test_per_sample_gradients_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the backward pass would call, layer by layer: autograd refuses fake tensors."""
+    seen: list[tuple[torch.nn.Module, Tensor, Tensor]] = []
+    with fake_cuda(monkeypatch):
+        with torch.device(CUDA):
+            net = network(norm="group")
+        table = per_sample._Table(net, batch=4, num_views=2, device=CUDA)
+        for layer in net.modules():
+            if list(layer.parameters(recurse=False)):
+                layer.register_forward_hook(lambda own, x, y: seen.append((own, x[0], y)))
+        with torch.no_grad():
+            net(torch.zeros(8, 1, 8, 8, device=CUDA))
+            for layer, inputs, output in seen:
+                per_sample._fill(table, layer, inputs, torch.ones_like(output))
+            table.check()
+            norms = per_sample._norms(table.rows)
+        assert norms.device == table.in_own_order(table.rows.sum(0)).device == CUDA

@@ -8,12 +8,13 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from synpriv import schema
 from synpriv.audit import quality
 from synpriv.data.datasets import digits
 from synpriv.data.intake import Pools, take_in
 from synpriv.shadow import features, fitting
 
-TRAINER = {"accelerator": "cpu", "precision": "bf16-mixed", "channels_last": True}
+TRAINER = schema.Trainer(accelerator="cpu", precision="bf16-mixed", channels_last=True)
 POOLS = take_in(digits())
 
 
