@@ -29,7 +29,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hydra_plugins.synpriv.pool import _ENVIRONMENT
-from synpriv import models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data import datasets
 from synpriv.data.images import LabelledImages
 from synpriv.data.pool import Pool, class_balanced
@@ -86,8 +86,8 @@ def ours(pool: Pool) -> None:
     method = Classifier(
         private=LabelledImages.of(pool), model=factory, crop=True, flip=True, **options
     )
-    how = {"accelerator": "cpu", "precision": "bf16-mixed", "channels_last": True}
-    fitting.fit(method, OmegaConf.create(how), tracking.NoTracker(), "fit")
+    how = schema.Trainer(accelerator="cpu", precision="bf16-mixed", channels_last=True)
+    fitting.fit(method, OmegaConf.structured(how), tracking.NoTracker(), "fit")
 
 
 def read(path: str, num: int) -> Pool:
@@ -131,7 +131,10 @@ def measure(variant: str, path: str, num: int) -> tuple[float, float]:
         subprocess.Popen(command, env=bare | added, stdout=subprocess.PIPE, text=True)
         for _ in range(workers)
     ]
-    taken = [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
+    printed = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit(f"{variant}: failed, see above")
+    taken = [json.loads(text.splitlines()[-1]) for text in printed]
     cpu, wall = (sum(column) for column in zip(*taken, strict=True))
     return workers * num / cpu, workers * num / (wall / workers)
 

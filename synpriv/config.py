@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -74,7 +75,7 @@ def validate(cfg: DictConfig) -> None:
         there = name not in cfg.method or OmegaConf.is_dict(cfg.method[name])
         given = f"method.{name}={cfg.method.get(name) or 'null'}"
         require(there, given, f"what {cfg.method.name} brings; do not set it")
-    check_sizes(raw["scale"], raw["method"], "scale")
+    check_sizes(raw["scale"], raw["method"], _sizes(), "scale")
     for name in ("dataset", *(["public"] if cfg.public is not None else [])):
         load = cfg[name].get("load")
         require(OmegaConf.is_dict(load), f"{name}.load={load}", "a node with a _target_")
@@ -144,6 +145,12 @@ def _try_attack(attack: str, num_models: int, num_views: int, images: bool, desi
     trial.check(built, num_models, num_views=num_views, images=images, design=design)
 
 
+@functools.cache
+def _sizes() -> dict[str, Any]:
+    """The page of sizes that the others begin with."""
+    return plain(OmegaConf.load(Path(__file__).parents[1] / "conf" / "scale" / "digits.yaml"))
+
+
 def _check_keys(raw: dict[Any, Any]) -> None:
     """Refuse what `+key=value` adds and nothing reads: a misspelt option would be ignored."""
     typed = {"": Config, "canary": Canary, "trainer": Trainer, "logger": Logger, "tuning": Tuning}
@@ -168,7 +175,7 @@ def science(cfg: DictConfig) -> dict[str, Any]:
     unused = set(STAGES) - set(prerequisites(cfg.method))
     nodes["method"] = {k: v for k, v in nodes["method"].items() if k not in unused}
     decided = {"audit_seed": cfg.audit_seed, "precision": cfg.trainer.precision}
-    for name in prerequisites(cfg.method):  # trainer=fast may give them another one
+    for name in prerequisites(cfg.method):  # trainer=bf16 may give them another one
         if (own := of_prerequisite(cfg, name).trainer.precision) != cfg.trainer.precision:
             decided[f"{name}_precision"] = own
     if cfg.canary.membership == "balanced":

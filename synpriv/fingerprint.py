@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.
 _SHARED = (
     *("recipe.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
-    *("shadow/*.py", "guarantee.py", "results/artefacts.py"),
+    *("shadow/*.py", "guarantee.py", "results/artefacts.py", "audit/quality.py"),
 )
 
 

@@ -69,6 +69,11 @@ def check_strategies(names: Sequence[str]) -> None:
     require(not unknown, f"augment={unknown}", f"among {', '.join(STRATEGIES)}")
 
 
+def strategies(names: Sequence[str], *, flip: bool) -> list[str]:
+    """What siamese augmentation draws from where images may, or may not, be mirrored."""
+    return [name for name in names if flip or name != "flip"]
+
+
 def check_momentum(momentum: float, weight_decay: float) -> None:
     """What SGD takes."""
     require(0 <= momentum < 1, f"momentum={momentum}", "at least 0, below 1")

@@ -54,26 +54,29 @@ def no_such_option(key: str, known: Collection[str]) -> str:
     return f"{key}: no such option; {better}"
 
 
-def check_sizes(sizes: Any, options: dict[str, Any], where: str) -> None:
-    """Refuse a size that nothing reads, of those that a yaml's options are looked up in.
+def check_sizes(sizes: Any, options: Any, page: Any, where: str) -> None:
+    """Refuse a size that nothing reads: all else would stay as it is, the cell's name too.
 
-    Sections are compared with the options whose own path is looked up there (`lr` in
-    `${scale.undefended.lr}`): all that stands in them are such paths.
+    Known are those of `page` and what a yaml's `options` look up (`${scale.undefended.lr}`). A section
+    of one's own is read by a method of one's own, maybe not by this one.
     """
-    own, there = dict(_leaves(options)), {key for key, _ in _leaves(options, inner=True)}
-    for section, content in (sizes or {}).items():
-        named = [f"${{{where}.{section}.{key}}}" == value for key, value in own.items()]
-        for key, _ in _leaves(content) if any(named) else ():
-            if key not in there:
-                raise ValueError(no_such_option(f"{where}.{section}.{key}", there))
+    read, known = {value for _, value in _leaves(options)}, {key for key, _ in _leaves(page)}
+    for key, _ in _leaves(sizes):
+        if key in known or f"${{{where}.{key}}}" in read:
+            continue
+        section = key.partition(".")[0]
+        if there := {name.rpartition(".")[2] for name in known if name.startswith(f"{section}.")}:
+            raise ValueError(no_such_option(f"{where}.{key}", there))
+        if difflib.get_close_matches(section, page, n=1):
+            raise ValueError(no_such_option(f"{where}.{section}", page))
 
 
-def _leaves(node: Any, *, inner: bool = False) -> Iterator[tuple[str, Any]]:
-    """Values of a nested mapping by dotted path; inner: mappings in it too."""
+def _leaves(node: Any) -> Iterator[tuple[str, Any]]:
+    """Values of a nested mapping by dotted path, lists as text."""
     for key, value in node.items() if isinstance(node, dict) else ():
-        if inner or not isinstance(value, dict):
-            yield str(key), value
-        for path, leaf in _leaves(value, inner=inner):
+        if not isinstance(value, dict):
+            yield str(key), str(value)
+        for path, leaf in _leaves(value):
             yield f"{key}.{path}", leaf
 
 

@@ -108,14 +108,14 @@ def test_the_digest_is_that_of_sorted_json() -> None:
     ("membership", "cell"),
     [
         ("paired", "undefended-digits-mislabelled-543fbddf"),
-        ("paired", "distill_dm-digits-mislabelled-85442c62"),
+        ("paired", "distill_dm-digits-mislabelled-6448e863"),
         ("paired", "coreset_el2n-digits-mislabelled-5d5b51f5"),
         ("paired", "dfkd-digits-mislabelled-dc65bd74"),
         ("paired", "dpsgd_eps3-digits-mislabelled-d42019bd"),
         ("paired", "dpsgd_high-digits-mislabelled-4235200e"),
         ("paired", "diffusion_public-digits-mislabelled-1ef725c2"),
         ("balanced", "undefended-digits-mislabelled-07750a1a"),
-        ("balanced", "distill_dm-digits-mislabelled-c5cb52b4"),
+        ("balanced", "distill_dm-digits-mislabelled-86e7ea47"),
         ("bernoulli", "undefended-digits-mislabelled-a5c4c1df"),
     ],
 )

@@ -10,7 +10,7 @@ from conftest import Tensors, digits_as_tensors, facts_like
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.methods.base import Release
 from synpriv.methods.classifier import Classifier
 from synpriv.methods.dfkd import recipe, synthesis
@@ -18,7 +18,7 @@ from synpriv.methods.dfkd.fast import DFKD, distillation_loss
 from synpriv.methods.dfkd.synthesis import Synthesis
 from synpriv.shadow import query, training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 TINY = {"num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}
 TINY |= {"passes_per_round": 2, "batch_size": 8, "losses": {"batch_norm": 1.0, "one_hot": 0.0}}
 network = functools.partial(

@@ -7,13 +7,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data.images import random_crop, random_flip
 from synpriv.methods.base import stream
 from synpriv.methods.dfkd.fast import DFKD
 from synpriv.shadow import training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 TINY = {"num_rounds": 3, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}
 TINY |= {"passes_per_round": 3, "batch_size": 8, "losses": {"batch_norm": 1.0}}
 network = functools.partial(

@@ -15,7 +15,7 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data.datasets import digits
 from synpriv.data.draws import draw as draw_canaries
 from synpriv.data.images import CHUNK, LabelledImages, PoissonBatches
@@ -27,7 +27,7 @@ from synpriv.methods.dpsgd.dpsgd import DPSGD
 from synpriv.methods.dpsgd.per_sample import clipped_sum
 from synpriv.shadow import query, training
 
-CPU = OmegaConf.structured(config.Trainer(accelerator="cpu"))
+CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 network = functools.partial(
     models.convnet, channels=1, size=8, num_classes=10, mean=[0.3], std=[0.37], width=4,
     norm="group",

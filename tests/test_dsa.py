@@ -8,6 +8,7 @@ from synpriv import recipe
 from synpriv.data import dsa
 from synpriv.data.dsa import STRATEGIES
 from synpriv.data.images import shift
+from synpriv.recipe import strategies
 
 every = pytest.mark.parametrize("strategy", STRATEGIES)
 shapes = pytest.mark.parametrize("shape", [(5, 1, 8, 8), (4, 3, 32, 32), (2, 3, 28, 28)])
@@ -195,3 +196,8 @@ def test_training_draws_one_strategy_per_batch_and_numbers_per_image() -> None:
         assert len(result.unique(dim=0)) == 2 if flips else len(result.unique(dim=0)) > 20
         seen.add(flips)
     assert seen == {True, False}
+
+
+def test_images_that_may_not_be_mirrored_never_are() -> None:
+    assert strategies(["flip", "crop"], flip=False) == ["crop"]
+    assert strategies(["flip", "crop"], flip=True) == ["flip", "crop"]

@@ -325,6 +325,18 @@ def test_a_sample_without_a_finite_gradient_adds_nothing_and_counts_as_clipped()
     torch.testing.assert_close(with_it, without)
 
 
+@pytest.mark.parametrize("value", [3e38, float("inf"), float("nan")])
+def test_a_gradient_that_overflows_stays_within_the_bound(value: float) -> None:
+    """Also one of finite entries, whose squares are infinite."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    images = torch.ones(2, 1, 2, 2)
+    images[1] = value
+    total, norms = clipped_sum(network, images, lambda y: y.sum(1), max_grad_norm=1.0)
+    alone, _ = clipped_sum(network, images[:1], lambda y: y.sum(1), max_grad_norm=1.0)
+    assert norms.isinf().tolist() == [False, True]
+    torch.testing.assert_close(total, alone)
+
+
 def test_nobody_and_a_gradient_of_zero_give_zeros() -> None:
     network, images, labels = example(NETWORKS["convnet-group-8-1"])
     sums, norms = ours(network, images[:0], labels[:0], 1.0, 4)

@@ -144,6 +144,10 @@ def test_a_method_of_somebody_s_own_needs_no_scale(tmp_path: Path, compose: Comp
     [
         ("undefended", "undefended.num_epoch", r"scale\.undefended\.num_epoch: .* num_epochs\?"),
         ("distill", "distill_dm.student.epochs", r"scale\.distill_dm\.student\.epochs: no such"),
+        ("undefended", "undefended.weight_decay", r"scale\.undefended\.weight_decay: no such"),
+        ("undefended", "undefendedd.lr", r"scale\.undefendedd: .* did you mean undefended\?"),
+        ("undefended", "dfkd.temperature", r"scale\.dfkd\.temperature: no such option"),
+        ("coreset_el2n", "proxy.weight_decay", r"scale\.proxy\.weight_decay: no such option"),
         ("undefended", "undefended.lr", r"^method\.lr=-1: must be positive"),
     ],
 )

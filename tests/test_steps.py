@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from synpriv import config, models, tracking
+from synpriv import models, schema, tracking
 from synpriv.data.images import LabelledImages
 from synpriv.methods import steps
 from synpriv.methods.base import MovingAverage
@@ -195,6 +195,18 @@ def test_the_moving_average_is_torchs() -> None:
             torch.testing.assert_close(ours.module.state_dict()[name], value, rtol=0, atol=0)
 
 
+def test_a_warming_average_follows_its_formula() -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    average, expected = MovingAverage(net, 0.5, warm_up=True), float("nan")
+    for step in range(12):
+        with torch.no_grad():
+            net.weight.fill_(value := float(step**2))
+        average.update_parameters(net)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = value if step == 0 else decay * expected + (1 - decay) * value
+        torch.testing.assert_close(average.module.weight.item(), expected, rtol=1e-6, atol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -205,7 +217,7 @@ def test_a_cuda_graph_gives_the_eager_steps(precision: str, images: LabelledImag
         method = Classifier(
             private=images, model=network, num_epochs=3, batch_size=8, lr=0.05, ema_decay=0.9
         )
-        trainer = config.Trainer(accelerator="gpu", precision=precision, step=step)
+        trainer = schema.Trainer(accelerator="gpu", precision=precision, step=step)
         fitting.no_tf32()
         fitting.fit(method, OmegaConf.structured(trainer), tracking.NoTracker(), "fit")
         found.append([*method.network.parameters(), *method.average.module.parameters()])

@@ -43,16 +43,20 @@ class MovingAverage(nn.Module):
     """Exponential moving average of a network's weights and buffers; the first update copies.
 
     As torch's AveragedModel, which keeps its count on the device and asks for it twice a step.
+    warm_up: update t, from 0, has decay min(decay, (1+t)/(10+t)).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, warm_up: bool = False) -> None:
         super().__init__()
         self.module = copy.deepcopy(network).requires_grad_(False)
-        self.decay, self.num_updates = decay, 0
+        self.decay, self.warm_up, self.num_updates = decay, warm_up, 0
 
     @torch.no_grad()
     def update_parameters(self, network: nn.Module) -> None:
-        weight = 1 - self.decay if self.num_updates else 1.0
+        now, decay = self.num_updates, self.decay
+        if self.warm_up:
+            decay = min(decay, (1 + now) / (10 + now))
+        weight = 1 - decay if now else 1.0
         (own, own_counts), (current, counts) = map(_tensors, (self.module, network))
         torch._foreach_lerp_(own, current, weight)
         for count, value in zip(own_counts, counts, strict=True):

@@ -24,6 +24,7 @@ from synpriv.data.images import (
 from synpriv.methods import recipe, steps
 from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.models import Network
+from synpriv.recipe import strategies
 
 
 class Classifier(Method):
@@ -146,9 +147,9 @@ class Classifier(Method):
         images = crop_and_flip(
             images, self.generator, crop=own.crop, flip=own.flip, padding=own.padding
         )
-        if not own.augment:
+        if not (names := strategies(own.augment, flip=own.flip)):
             return images
-        return dsa.each(net.normalise(images), own.augment, self.draw) * net.std + net.mean
+        return dsa.each(net.normalise(images), names, self.draw) * net.std + net.mean
 
     def release(self) -> Release:
         network = self.network if self.average is None else self.average.module

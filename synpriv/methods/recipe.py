@@ -17,7 +17,8 @@ class Classifier(Recipe):
 
     schedule: `one_cycle` (peak `lr` after `warmup_epochs`), or `step` (linear warm-up, then times
     `gamma` at each of `milestones`, epochs counted after the warm-up). padding: of the crop.
-    augment: strategies of siamese augmentation, of which each batch draws one, after crop and flip.
+    augment: strategies of siamese augmentation, of which each batch draws one, after crop and flip;
+    that named flip only where flip holds.
     ema_decay: release an exponential moving average of the weights instead of the last ones.
     record: keep the logits of all private images after each epoch, and their last features, for
     coreset selections.

@@ -58,7 +58,8 @@ def image_quality(synthetic: Tensor, pools: Pools, cfg: DictConfig) -> dict[str,
     mean, std = constants
     sums = pools.private.digest(), pools.test.digest()
     judge = _judge(_Kept(*sums, (mean, std), pools=pools, trainer=cfg.trainer))
-    made = _features(judge.network, synthetic.numpy()[_drawn(len(synthetic), COMPARED)])
+    most = min(COMPARED, len(judge.private))  # FID and recall depend on the number of images
+    made = _features(judge.network, synthetic.numpy()[_drawn(len(synthetic), most)])
     return quality(made, judge.held_out, judge.private[: len(made)])
 
 
@@ -84,6 +85,7 @@ def _trained(data: Pool, kept: _Kept) -> Network:
     """The network after training on these images; leaves torch's random state as it was."""
     own = kept.trainer.copy()
     own.precision, own.channels_last = "32-true", False  # one network for all methods
+    own.step, own.cudnn_benchmark = "eager", False
     channels, size, _ = kept.pools.image_shape
     mean, std = kept.constants
     sizes = {"channels": channels, "size": size, "num_classes": kept.pools.num_classes}

@@ -13,6 +13,7 @@ from synpriv.data.images import LabelledImages, StepChunks
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.distill import recipe
 from synpriv.models import Network
+from synpriv.recipe import strategies
 
 
 def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ class DistributionMatching(Method):
         real, synthetic = siamese(
             [embedder.normalise(private.images), self.pixels],
             [classes, self.synthetic_classes],
-            self.recipe.augment,
+            strategies(self.recipe.augment, flip=self.recipe.flip),
             self.draw,
             num_classes=self.num_classes,
         )

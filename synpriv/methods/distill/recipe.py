@@ -24,7 +24,7 @@ class DistributionMatching(Recipe):
     init: `real` starts from random private images of each class, `average` from means of disjoint
     groups of them (each a channel of its own), `public` from random public images, whose labels are
     not used, `noise` from N(0,1). num_iterations: 0 releases the start as it is. real_per_class:
-    private images per class and iteration, all if null.
+    private images per class and iteration, all if null. flip: false leaves that strategy out.
     """
 
     makes = "synpriv.methods.distill.dm.DistributionMatching"
@@ -37,6 +37,7 @@ class DistributionMatching(Recipe):
     init: str = "real"
     real_per_class: int | None = None
     augment: Sequence[str] = ()
+    flip: bool = True
 
     def __post_init__(self) -> None:
         require(self.init in CHANNELS, f"init={self.init}", f"one of {', '.join(CHANNELS)}")

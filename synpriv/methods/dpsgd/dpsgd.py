@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import AveragedModel
 
 from synpriv.data.images import LabelledImages, PoissonBatches, crop_and_flip
-from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.methods.dpsgd import accounting, recipe
 from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
 from synpriv.models import Network
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 class DPSGD(Method):
@@ -46,7 +43,7 @@ class DPSGD(Method):
         self.recipe = own = recipe.DPSGD(**options)
         self.network = model()
         _refuse_batch_norm(self.network)
-        self.average = AveragedModel(self.network, multi_avg_fn=_warmed_up(own.ema_decay or 0.0))
+        self.average = MovingAverage(self.network, own.ema_decay or 0.0, warm_up=True)
         self.max_epochs = own.num_epochs
         self.steps_per_epoch = max(1, round(expected_size / own.batch_size))
         self.sample_rate = own.batch_size / expected_size
@@ -91,7 +88,7 @@ class DPSGD(Method):
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         clipped = torch.zeros((), device=self.device)
         for batch in chunk:
-            clipped += self.step(batch)
+            clipped += self.step(batch.to(self.device))
         drawn = max(1, sum(map(len, chunk)))
         share = clipped / drawn
         self.log("train/clipped_share", share, on_step=False, on_epoch=True, batch_size=drawn)
@@ -154,14 +151,3 @@ class DPSGD(Method):
 def _refuse_batch_norm(network: nn.Module) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         raise ValueError(recipe.BATCH_NORM)
-
-
-def _warmed_up(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Moving average, at update t of decay min(decay, (1+t)/(10+t)); 0 keeps the last weights."""
-
-    @torch.no_grad()
-    def update(average: Tensors, current: Tensors, step: Tensor | int) -> None:
-        now = min(decay, (1 + int(step)) / (10 + int(step)))
-        torch._foreach_lerp_(average, current, 1 - now)
-
-    return update

@@ -68,7 +68,8 @@ def _norms(rows: Tensor) -> Tensor:
     Adding up a whole row in float32 read up to a hundred thousandth too little.
     """
     norm = torch.linalg.vector_norm
-    return norm(norm(rows.unflatten(1, (-1, BLOCK)), dim=2), dim=1).nan_to_num(nan=torch.inf)
+    found = norm(norm(rows.unflatten(1, (-1, BLOCK)), dim=2), dim=1)
+    return found.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 @contextmanager
