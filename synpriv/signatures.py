@@ -57,8 +57,8 @@ def no_such_option(key: str, known: Collection[str]) -> str:
 def check_sizes(sizes: Any, options: Any, page: Any, where: str) -> None:
     """Refuse a size that nothing reads: all else would stay as it is, the cell's name too.
 
-    Known are those of `page` and what a yaml's `options` look up (`${scale.undefended.lr}`). A section
-    of one's own is read by a method of one's own, maybe not by this one.
+    Known are those of `page` and what a yaml's `options` look up (`${scale.undefended.lr}`). A
+    section of one's own is read by a method of one's own, maybe not by this one.
     """
     read, known = {value for _, value in _leaves(options)}, {key for key, _ in _leaves(page)}
     for key, _ in _leaves(sizes):

@@ -235,7 +235,7 @@ def test_the_average_is_taken_once_after_each_step_with_a_warm_up(decay: float) 
         expected = d * expected + (1 - d) * now.double()
     torch.testing.assert_close(released.double(), expected, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(released, weights[-1])
-    assert len(batches) == int(of.average.n_averaged) == 15
+    assert len(batches) == of.average.num_updates == 15
 
 
 def test_without_averaging_the_last_weights_are_released() -> None:
