@@ -42,6 +42,7 @@ bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.framework
+	$(BIN)/python -m benchmarks.arithmetic
 	$(BIN)/python -m benchmarks.dpsgd
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.startup

@@ -82,7 +82,6 @@ def _inputs_sha256(request: Request) -> str:
             "code": audit_sha256(str(request.heading["attack_options"]["_target_"])),
             "tuning": request.heading["tuning"],
             "num_planned": request.heading["num_planned"],
-            **{key: request.heading[key] for key in ("admission",) if key in request.heading},
             "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
             "clean": {run["seed"]: run["evidence_sha256"] for run in clean},
             "no_pairs": [run["seed"] for run in runs if _lacks_pairs(request.cell, run)],

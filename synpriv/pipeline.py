@@ -82,8 +82,6 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
         "accuracy_seeds": clean.there if clean else [],
         "num_planned": cell.num_models,
     }
-    if cfg.admission is not None:
-        heading["admission"] = cfg.admission
     return Request(cell, place, heading)
 
 
@@ -103,7 +101,7 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.summary(content.flatten(report))
+            tracker.summary(content.flatten(content.under_rule(report, cfg.admission)))
             tracker.picture("roc", request.file.with_suffix(".png"))
             if reports.CLOSEST in report["files"]:
                 tracker.picture("visual_privacy", request.file.with_name(reports.CLOSEST))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from synpriv import audits, pipeline, terminal
-from synpriv.report import marks, page, table, trade_off
+from synpriv.report import content, marks, page, table, trade_off
 from synpriv.results import store
 from synpriv.results.reports import Report
 from synpriv.shadow.cells import cell_of
@@ -71,6 +71,8 @@ def outcomes(configs: Iterable[DictConfig]) -> list[Outcome]:
         complete = len(intact) == cell.num_models
         report = audits.current(request) if complete or cfg.partial else None
         grows = cfg.canary.membership != "balanced"
+        if report is not None:
+            report = content.under_rule(report, cfg.admission)
         found[file] = Outcome(cell, file, complete, grows, report)
     return list(found.values())
 

@@ -128,6 +128,21 @@ def test_32_true_is_float32_on_a_gpu_too() -> None:
     }
 
 
+@pytest.mark.parametrize(("has", "lines"), [(False, 1), (True, 0)])
+def test_bf16_on_a_cpu_that_emulates_it_is_said(
+    has: bool, lines: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
+    cfg = trainer_of_a_config()
+    training._prepare(cfg)
+    assert not caplog.messages
+    cfg.trainer.precision = "bf16-mixed"
+    training._prepare(cfg)
+    assert [line.startswith("bf16-mixed: this CPU emulates") for line in caplog.messages] == (
+        lines * [True]
+    )
+
+
 def trainer_of_a_config() -> DictConfig:
     return OmegaConf.create({"trainer": trainer()})
 

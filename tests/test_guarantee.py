@@ -11,7 +11,7 @@ from dp_accounting import dp_event as events
 from dp_accounting.pld import PLDAccountant
 from omegaconf import DictConfig
 
-from synpriv import guarantee, pipeline
+from synpriv import guarantee, pipeline, summary
 from synpriv.methods.dpsgd import accounting
 from synpriv.report import content, table
 from synpriv.results import store, vouched
@@ -108,6 +108,18 @@ def test_tuning_is_counted_without_training_again(make: Make, no_training: None)
     assert report_of(cfg)["epsilon_tuned"] == grid
     pipeline.run(make("seed=0"))
     assert report_of(make())["epsilon_tuned"] is None
+
+
+def test_a_study_s_rule_marks_its_table_and_makes_no_report_anew(
+    make: Make, no_training: None
+) -> None:
+    pipeline.run(plain := make("seed=0"))
+    file = cell_of(plain).folder / "lira.json"
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    pipeline.run(asked := make("seed=0", "admission=0.999"))
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+    assert "admission rule" in summary.summary([asked])
+    assert "admission rule" not in summary.summary([plain])
 
 
 def test_runs_with_different_guarantees_are_not_audited(make: Make, no_training: None) -> None:

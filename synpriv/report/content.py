@@ -197,6 +197,11 @@ def accuracy_95(report: Report) -> tuple[float, float]:
     return accuracy["mean"], accuracy["half"]
 
 
+def under_rule(report: Report, admission: float | None) -> Report:
+    """The report as a table shows it whose study asks for this accuracy; the audit is the same."""
+    return report if admission is None else {**report, "admission": admission}
+
+
 def admitted(report: Report) -> bool:
     """Whether its accuracy is what its study asks for; of a study that asks for none it is."""
     return report["accuracy"]["mean"] >= report.get("admission", 0.0)

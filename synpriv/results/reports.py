@@ -123,7 +123,6 @@ class Heading(TypedDict):
     accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
     accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
-    admission: NotRequired[float]  # accuracy that the study asks of a method
 
 
 Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})
@@ -165,6 +164,7 @@ class Shape(Rates, Heading):
     train_s: Moments
     canary_selection_rate: NotRequired[Moments]
     quality: NotRequired[Quality]
+    admission: NotRequired[float]  # of the table it stands in, never on disk: accuracy asked for
     provenance: list[str]
     data: Data
     warnings: list[str]

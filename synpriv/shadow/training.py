@@ -222,7 +222,11 @@ def _prepare(cfg: DictConfig) -> torch.device:
     quieten()
     torch.set_num_threads(cfg.trainer.num_threads)
     no_tf32()
-    return device_of(cfg.trainer)
+    device = device_of(cfg.trainer)
+    emulated = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if cfg.trainer.precision == "bf16-mixed" and emulated:
+        log.warning("bf16-mixed: this CPU emulates bf16, many times slower than trainer=fast")
+    return device
 
 
 def _selection(split: AuditSplit, release: Release) -> Facts:
