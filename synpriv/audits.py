@@ -214,5 +214,6 @@ def make(request: Request, attack: Attack) -> Report:
     arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
     pictures = {request.file.with_suffix(".png").name: figure.png([(report, curve)])}
     if "nearness" in report and (shown := pairs.closest(cell.pairs(seeds), evidence, seeds, 10)):
-        pictures[reports.CLOSEST] = pairs.png(shown, report["nearness"], title=cell.name)
+        near = reports.closest(request.file)
+        pictures[near.name] = pairs.png(shown, report["nearness"], title=cell.name)
     return reports.save(request.file, report, arrays, pictures)

@@ -42,7 +42,7 @@ OBJECTIVES = (
     *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
 )
 COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
-_NAME = r"(?!visual_privacy$)[A-Za-z0-9_][A-Za-z0-9_.]*"  # that picture has another maker
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.]*"
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
 STAGES = ("teacher", "proxy", "public_model")  # of a method: trainings of their own, before it
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.

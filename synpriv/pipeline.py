@@ -102,7 +102,6 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
             tracker.summary(content.flatten(content.under_rule(report, cfg.admission)))
-            tracker.picture("roc", request.file.with_suffix(".png"))
-            if reports.CLOSEST in report["files"]:
-                tracker.picture("visual_privacy", request.file.with_name(reports.CLOSEST))
+            for shown, picture in reports.pictures(request.file, report).items():
+                tracker.picture(shown, picture)
     return report

@@ -123,13 +123,12 @@ def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
 
 def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
-    keys = {reports.CLOSEST: "visual_privacy"}
     for report in found:
-        names = [name for name in report["files"] if name.endswith(".png")]
+        file = results / report["cell"] / f"{report['attack']}.json"
         there = tracking.mirror(
             report,
             summary=content.flatten(report),
-            pictures={keys.get(n, "roc"): results / report["cell"] / n for n in names},
+            pictures=reports.pictures(file, report),
             results=place,
         )
         done = f"mirrored: {there}" if there else "not mirrored"

@@ -23,7 +23,7 @@ from synpriv.results import store, vouched
 
 FORMAT = 4  # a report of another one is made again
 NOT_MADE = "not made yet"
-CLOSEST = "visual_privacy.png"  # beside the reports of a cell whose method releases images
+_CLOSEST = "-visual_privacy.png"  # what follows an attack's name, in which no - may stand
 Report = dict[str, Any]
 Band = Annotated[list[float], Len(2, 2)]
 Count = Annotated[int, Ge(1)]
@@ -231,6 +231,17 @@ def _read(file: Path) -> tuple[Report | None, str | None]:
     return report, None
 
 
+def closest(file: Path) -> Path:
+    """The picture beside a report that shows the canaries nearest to what is released, if any."""
+    return file.with_name(file.stem + _CLOSEST)
+
+
+def pictures(file: Path, report: Report) -> dict[str, Path]:
+    """A report's pictures, by what they show."""
+    beside = {"roc": file.with_suffix(".png"), "visual_privacy": closest(file)}
+    return {shown: picture for shown, picture in beside.items() if picture.name in report["files"]}
+
+
 def _checksum(file: Path) -> str | None:
     """None for a file that is not there or cannot be read."""
     try:
@@ -273,7 +284,7 @@ def _check_shape(file: Path, report: Report) -> None:
     if len(report["seeds"]) != report["num_models"]:
         raise ValueError(f"{report['num_models']} shadow models, seeds {report['seeds']}")
     beside = {f"{file.stem}.npz", f"{file.stem}.png"}
-    if not beside <= set(report["files"]) <= beside | {CLOSEST}:
+    if not beside <= set(report["files"]) <= beside | {closest(file).name}:
         raise ValueError(f"files {', '.join(report['files'])}")
 
 
