@@ -66,9 +66,10 @@ def test_every_yaml_composes_and_its_target_takes_its_arguments(
     choice = f"{group}={option}"
     if group == "stage":  # only ever a part of a method
         group, choice = "method.stage", f"+stage@method.stage={option}"
-    cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=True)
+    of_hydra = group.startswith("hydra/")
+    cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=of_hydra)
     # What an experiment's own file, a launcher or a group brings; `cell` needs the whole config.
-    root = "hydra." + group.partition("/")[2] if group.startswith("hydra/") else group
+    root = "hydra." + group.partition("/")[2] if of_hydra else group
     nodes = config.GROUPS if group == "experiment" else [root]
     for where in nodes:
         if where == "hydra.job_logging":
@@ -76,7 +77,7 @@ def test_every_yaml_composes_and_its_target_takes_its_arguments(
         content = config.plain(OmegaConf.select(cfg, where))
         for path, arguments in targets(content, where):
             config.check_arguments(arguments, path)
-    if not group.startswith("hydra/"):
+    if not of_hydra:
         assert cfg.cell.startswith(f"{cfg.method.name}-{cfg.dataset.name}-{cfg.canary.kind}-")
 
 
