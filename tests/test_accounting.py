@@ -1,5 +1,6 @@
 """Epsilon of DP-SGD against dp_accounting, quadrature, closed forms and published figures."""
 
+import functools
 import json
 import math
 
@@ -47,6 +48,7 @@ PUBLISHED = [
 published = pytest.mark.parametrize(("noise", "rate", "steps", "printed"), PUBLISHED)
 
 
+@functools.cache  # seconds per setting, and several tests ask for the same
 def spent(setting: Setting, accountant: str) -> tuple[float, str]:
     noise, rate, steps, delta = setting
     return epsilon(

@@ -9,6 +9,9 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 from conftest import ROOT, Compose
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from synpriv import config, fingerprint
@@ -63,9 +66,10 @@ def test_every_yaml_composes_and_its_target_takes_its_arguments(
     choice = f"{group}={option}"
     if group == "stage":  # only ever a part of a method
         group, choice = "method.stage", f"+stage@method.stage={option}"
-    cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=True)
+    of_hydra = group.startswith("hydra/")
+    cfg = compose(choice, *extra_for(choice, archive), return_hydra_config=of_hydra)
     # What an experiment's own file, a launcher or a group brings; `cell` needs the whole config.
-    root = "hydra." + group.partition("/")[2] if group.startswith("hydra/") else group
+    root = "hydra." + group.partition("/")[2] if of_hydra else group
     nodes = config.GROUPS if group == "experiment" else [root]
     for where in nodes:
         if where == "hydra.job_logging":
@@ -73,7 +77,7 @@ def test_every_yaml_composes_and_its_target_takes_its_arguments(
         content = config.plain(OmegaConf.select(cfg, where))
         for path, arguments in targets(content, where):
             config.check_arguments(arguments, path)
-    if not group.startswith("hydra/"):
+    if not of_hydra:
         assert cfg.cell.startswith(f"{cfg.method.name}-{cfg.dataset.name}-{cfg.canary.kind}-")
 
 
@@ -87,6 +91,32 @@ def test_every_yaml_begins_with_a_comment_and_is_named_after_its_file(yaml: str)
         assert content.name == stem
     if "kind" in content:
         assert content.kind == stem
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=distill", "~method.lr", "+method.x={y: [1]}", "seed=3", "seed=4", "results=''"),
+        ("+model@method.teacher.model=resnet18", "method=dfkd", "method.teacher.lr=${seed}"),
+    ],
+)
+def test_a_config_of_the_tests_is_hydra_s(words: tuple[str, ...], compose: Compose) -> None:
+    """Its choices are made once for all tests, its values set on a copy."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        whole = hydra_compose("config", list(words))
+    assert OmegaConf.to_yaml(compose(*words)) == OmegaConf.to_yaml(whole)
+
+
+@pytest.mark.parametrize("words", [("method.nope=1",), ("seed=x",), ("seed=1,2",), ("a@b=c",)])
+def test_and_so_is_what_it_refuses(words: tuple[str, ...], compose: Compose) -> None:
+    with (
+        initialize_config_dir(str(CONF), version_base="1.3"),
+        pytest.raises(HydraException) as whole,
+    ):
+        hydra_compose("config", list(words))
+    with pytest.raises(type(whole.value)) as ours:
+        compose(*words)
+    assert str(ours.value) == str(whole.value)
 
 
 def test_a_public_pool_is_its_own_data_set(compose: Compose) -> None:

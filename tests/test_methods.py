@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ TINY = {"num_epochs": 2, "batch_size": 16, "warmup_epochs": 0, "num_iterations":
 TINY |= {"images_per_class": 2, "num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 16}
 TINY |= {"num_inference_steps": 4, "num_generated": 40}
 TINY |= {"accountant": "rdp"}  # the exact one takes seconds and has tests of its own
+First = Callable[[str], tuple[np.ndarray, tuple[str, ...]]]
 TESTED = ["logger=none", "num_models=8", "model.width=4"]
 PUBLIC = tempfile.TemporaryDirectory()  # models of the public pool, trained once for all tests
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
@@ -52,8 +54,7 @@ def pools() -> Pools:
     return take_in(source)
 
 
-@pytest.fixture
-def split(pools: Pools) -> AuditSplit:
+def split_of(pools: Pools) -> AuditSplit:
     drawn = draw(
         pools,
         kind="mislabelled",
@@ -63,6 +64,11 @@ def split(pools: Pools) -> AuditSplit:
         audit_seed=0,
     )
     return make_split(pools, drawn, seed=0)
+
+
+@pytest.fixture
+def split(pools: Pools) -> AuditSplit:
+    return split_of(pools)
 
 
 def configured(*overrides: str, trainer: str = "cpu") -> DictConfig:
@@ -114,47 +120,64 @@ def fitted(method: torch.nn.Module, precision: str = "32-true") -> Release:
     return training.fit(method, trainer, tracking.NoTracker(), "fit")
 
 
+@pytest.fixture(scope="module")
+def first(pools: Pools) -> First:
+    """Logits and provenance of each method as configured, fitted once for all tests."""
+
+    @functools.cache
+    def fit_once(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        split = split_of(pools)
+        release, method = obtained(configured(f"method={name}"), split, pools)
+        found = logits(release, split)
+        found.setflags(write=False)
+        return found, tuple(method.provenance)
+
+    return fit_once
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_fits_and_names_its_provenance(
-    name: str, split: AuditSplit, pools: Pools
-) -> None:
+def test_every_method_fits_and_names_its_provenance(name: str, first: First) -> None:
     cfg = configured(f"method={name}")
-    release, method = obtained(cfg, split, pools)
-    assert np.isfinite(logits(release, split)).all()
-    assert method.provenance
-    assert ("public pre-training" in method.provenance) == ("public_model" in cfg.method)
+    found, provenance = first(name)
+    assert np.isfinite(found).all()
+    assert provenance
+    assert ("public pre-training" in provenance) == ("public_model" in cfg.method)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_same_seed_same_bits_and_another_seed_other_bits(
-    name: str, split: AuditSplit, pools: Pools
+    name: str, first: First, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")
-    first, second = (logits(obtain(cfg, split, pools), split) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+    expected, _ = first(name)
+    np.testing.assert_array_equal(expected, logits(obtain(cfg, split, pools), split))
     cfg.seed = 1
-    assert not np.array_equal(first, logits(obtain(cfg, split, pools), split))
+    assert not np.array_equal(expected, logits(obtain(cfg, split, pools), split))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_which_images_are_canaries_makes_no_difference(
-    name: str, split: AuditSplit, pools: Pools
+    name: str, first: First, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")
     others = dataclasses.replace(
         split, canaries=LabelledImages.of(pools.private)[torch.arange(20)], member=~split.member
     )
-    np.testing.assert_array_equal(
-        logits(obtain(cfg, split, pools), split), logits(obtain(cfg, others, pools), split)
-    )
+    expected, _ = first(name)
+    np.testing.assert_array_equal(expected, logits(obtain(cfg, others, pools), split))
 
 
 @pytest.mark.parametrize(("name", "stage"), LAST)
 def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
-    name: str, stage: int, split: AuditSplit, pools: Pools, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    stage: int,
+    first: First,
+    split: AuditSplit,
+    pools: Pools,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cfg = configured(f"method={name}")
-    expected = logits(obtain(cfg, split, pools), split)
+    expected, _ = first(name)
     real_fit, stages = training.fit, list[object]()
 
     def fit_then_destroy(*args: object) -> Release:
