@@ -33,6 +33,28 @@ def _epsilons(order: Floats, divergence: Floats, delta: float) -> Floats:
     return divergence + np.log1p(-1 / order) - np.log(delta * order) / (order - 1)
 
 
+def of_group(orders: ArrayLike, divergences: ArrayLike, delta: float, size: int) -> float:
+    """Epsilon at `delta` of adding or removing a whole group of `size` samples at once.
+
+    What is (e, d)-DP for one sample is (k e, k exp((k - 1) e) d)-DP for k of them (Vadhan, "The
+    Complexity of Differential Privacy", 2017, lemma 2.2). Of each order, whose e falls as d grows,
+    that d is taken at which the group's delta is the given one; the smallest k e is proven.
+    Infinite if no order is above `size`.
+    """
+    if size < 1:
+        raise ValueError(f"size={size}: must be at least 1")
+    order, divergence = _curve(orders, divergences)
+    order, divergence = order[order > size], divergence[order > size]
+    if not len(order):
+        return math.inf
+    shared = math.log(delta / size)
+    base = divergence + np.log1p(-1 / order) - np.log(order) / (order - 1)
+    # log d = shared - (k - 1) e and e = base - log d / (order - 1), solved for log d.
+    log_delta = (shared - (size - 1) * base) / (1 - (size - 1) / (order - 1))
+    of_one = base - np.minimum(log_delta, shared) / (order - 1)
+    return float(size * max(0.0, of_one.min()))
+
+
 def is_loose(orders: ArrayLike, divergences: ArrayLike, delta: float) -> bool:
     """Whether `from_renyi` would find less if the curve had more orders: its best one is the last.
 
