@@ -126,8 +126,8 @@ def _check_canary(canary: DictConfig) -> None:
         require(distinct, named, "rows of the data, each named once")
     own, right = canary.path is not None, "left out, or of canary=path"
     require(canary.kind == "path" or not own, f"canary.path={canary.path}", right)
-    given = f"canary.kind={canary.kind}"
-    require(canary.kind != "path" or own, given, "chosen by canary=path canary.path=FILE")
+    right = "an npz archive: write canary=path canary.path=FILE"
+    require(canary.kind != "path" or own, f"canary.path={canary.path}", right)
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
 
 

@@ -193,13 +193,8 @@ def guarantee_of(
         )
     by_renyi = first["epsilon"] is not None and first["accountant"] == "rdp"
     loose = guarantee.is_loose(curve["orders"], curve["divergences"], first["delta"])
-    of_groups = {}
-    if size := _largest_group(first):
-        whole = guarantee.of_group(curve["orders"], curve["divergences"], first["delta"], size)
-        proven = first["epsilon"] is not None and math.isfinite(whole)
-        of_groups = {"epsilon_group": whole if proven else None}
     return {key: first[key] for key in ("epsilon", "epsilon_rdp", *MECHANISM)} | {
-        **of_groups,
+        **_of_largest_group(first),
         "epsilon_at_most": by_renyi and loose,
         "epsilon_tuned": tuned,
         "num_trials": num_trials,
@@ -207,10 +202,15 @@ def guarantee_of(
     }
 
 
-def _largest_group(run: dict[str, Any]) -> int | None:
-    """Images of the largest group of a run's private set, None without groups."""
+def _of_largest_group(run: dict[str, Any]) -> dict[str, float | None]:
+    """Epsilon of the largest group of a run's private set, null if infinite; {} without groups."""
     groups = run.get("data", {}).get("groups")
-    return None if groups is None else groups["largest"]
+    if groups is None:
+        return {}
+    proven, curve, size = run["epsilon"], run["renyi"], groups["largest"]
+    if proven is not None and size > 1:
+        proven = guarantee.of_group(curve["orders"], curve["divergences"], run["delta"], size)
+    return {"epsilon_group": proven if proven is not None and math.isfinite(proven) else None}
 
 
 def _same(one: Any, other: Any) -> bool:
