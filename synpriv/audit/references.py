@@ -80,7 +80,7 @@ def left_out(
     return LeftOut(rows, None, other)
 
 
-def _model_of_other_side(member: Bools, groups: Ints | None) -> Ints:
+def _model_of_other_side(member: Bools, groups: Ints | None = None) -> Ints:
     """For each canary and target a seeded random model of the side opposite to the target [C,S].
 
     The same for all canaries of a group.
