@@ -171,6 +171,13 @@ def test_a_group_that_is_everything_is_refused() -> None:
     everything = Source(grouped(40, np.zeros(40, dtype=np.int64)), make_pool(8, start=200))
     with pytest.raises(ValueError, match="all 40 private images are of one group"):
         take_in(replace(everything, group_names=("a",)))
+    with pytest.raises(ValueError, match="all 40 private images are of one group"):
+        hold_out(replace(everything, group_names=("a",)), 0.2)
+    classes = Source(
+        grouped(40, np.arange(40) % 4), make_pool(8, start=200), group_names=("a",) * 4
+    )
+    with pytest.raises(ValueError, match=r"holds out 0 of 40 .*\(groups are not cut\)"):
+        hold_out(classes, 0.2)
 
 
 def test_a_class_that_only_canaries_have_is_refused_and_half_of_one_is_said() -> None:

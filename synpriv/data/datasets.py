@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synpriv.data import archive, pixels
 from synpriv.data import folder as folders
 from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
-from synpriv.data.groups import grouped
+from synpriv.data.groups import grouped, require_others
 from synpriv.data.pool import Pool, share_in_class
 from synpriv.signatures import require
 
@@ -230,6 +230,7 @@ def hold_out(source: Source, rate: float) -> Source:
     if not 0 < rate < 1:
         raise ValueError(f"dataset.test_rate={rate}: must be between 0 and 1")
     data = source.private
+    require_others(data, source.group_names)
     data = data if data.rows is not None else replace(data, rows=np.arange(len(data)))
     values, place = np.unique(data.labels, return_inverse=True)
     held_out = share_in_class(data, seed=0) < rate
@@ -237,6 +238,7 @@ def hold_out(source: Source, rate: float) -> Source:
         raise ValueError(
             f"dataset.test_rate={rate}: holds out {int(held_out.sum())} of {len(data)} images; "
             "choose a rate that leaves some for both sets"
+            f"{'' if data.groups is None else ' (groups are not cut)'}"
         )
     lost = values[np.bincount(place[~held_out], minlength=len(values)) == 0]
     if len(lost):

@@ -61,7 +61,7 @@ def without_gaps(pool: Pool, names: tuple[str, ...] | None) -> tuple[Pool, tuple
     return replace(pool, groups=numbers.astype(np.int64)), tuple(kept)
 
 
-def check(private: Pool, names: tuple[str, ...] | None) -> None:
+def require_others(private: Pool, names: tuple[str, ...] | None) -> None:
     """ValueError where one group is everything: out of it nothing is left to train on."""
     if names is not None and len(names) == 1:
         raise ValueError(

@@ -97,7 +97,7 @@ def take_in(
     if num_validation is None:
         test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
     private, group_names = groups.without_gaps(natural, source.group_names)
-    groups.check(private, group_names)
+    groups.require_others(private, group_names)
     about = groups.warnings_of(private, group_names, tuple(names))
     if own is not None:
         private, group_names = canaries.join(private, group_names, own)
