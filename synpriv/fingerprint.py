@@ -18,8 +18,11 @@ OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_b
 _UNREAD = {
     "method": OF_THE_TRAINER,
     "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
+    "canary": _PLACES,
     "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
 }
+# Options that leave all as it is where they are null: a cell is called as before there were any.
+_IF_GIVEN = {"canary": {"sha256", "indices"}, "dataset": {"groups"}, "public": {"groups"}}
 # Options of our methods that are read only if another has one value.
 _READ_IF = {
     "never_learned": ("selection", "forgetting"),
@@ -47,7 +50,10 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
     for name, node in nodes.items():
         if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
+            read = _without_null(read, _IF_GIVEN.get(name, set()))
             found[name] = _canonical(read, name)
+    if rows := found.get("canary", {}).get("indices"):
+        found["canary"]["indices"] = sorted(rows)
     if dataset := found.get("dataset"):  # one of the two is what accuracy is measured on
         dataset.pop("num_validation" if dataset.get("num_validation") is None else "num_test", None)
     for constants in {"mean", "std"} & set(found.get("dataset", {})):
@@ -86,6 +92,13 @@ def _reads_public(method: dict[str, Any]) -> bool:
 def _without(node: Any, keys: set[str]) -> Any:
     if isinstance(node, dict):
         return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return node
+
+
+def _without_null(node: Any, keys: set[str]) -> Any:
+    if isinstance(node, dict):
+        kept = {k: v for k, v in node.items() if k not in keys or v is not None}
+        return {key: _without_null(value, keys) for key, value in kept.items()}
     return node
 
 

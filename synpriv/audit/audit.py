@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
+from synpriv.audit import (
+    answers,
+    bounds,
+    crossfit,
+    findings,
+    groups,
+    metrics,
+    nearness,
+    null,
+    one_run,
+)
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.intervals import draws, intervals
 from synpriv.audit.metrics import Bools
@@ -29,16 +39,17 @@ def audit(
     null_rounds: int = null.ROUNDS,
     bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> tuple[dict[str, Any], Floats]:
-    """Attack a cell: the report's statistical part, and the statistic [C,S].
+    """Attack a cell: the report's statistical part, and the statistic [C,S], of groups [G,S].
 
     An attack of several variants is audited as a whole: the choice among them is made again in
     every round of the null and of the bootstrap. Canaries with too few shadow models on a side
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
-    ones of an attack of your own. Epsilon is read at
-    `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
+    ones of an attack of your own. Epsilon is read at `delta`; `proven` is the method's own, and
+    `audit_seed` divides the models for a valid bound.
     """
+    attack = groups.per_group(attack)
     variants = _run(attack, evidence)
-    stacked, member = np.stack(list(variants.values())), evidence.member
+    stacked, member = np.stack(list(variants.values())), evidence.bits
     if not np.isfinite(stacked).any(axis=(1, 2)).all():
         raise ValueError("the attack gave no finite statistic: too few shadow models are there")
     statistic, chosen = crossfit.combine(stacked, member)
@@ -59,6 +70,7 @@ def audit(
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
+        **groups.report(evidence),
         "n_in": int((usable & member).sum()),
         "n_out": n_out,
         "num_undefined": int((~usable).sum()),
@@ -74,11 +86,14 @@ def audit(
         **_of_variants(variants, member, chosen),
         "answers": answers.answers(evidence),
         **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
-        "definitions": _definitions(len(chance.readings), bootstrap_rounds),
+        "definitions": _definitions(len(chance.readings), bootstrap_rounds, evidence),
     }
-    warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
-    warnings += answers.warnings_of(report, evidence)
-    return report | {"warnings": warnings}, statistic
+    return report | {"warnings": _warnings(report, evidence)}, statistic
+
+
+def _warnings(report: dict[str, Any], evidence: Evidence) -> list[str]:
+    found = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
+    return found + answers.warnings_of(report, evidence)
 
 
 def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
@@ -86,8 +101,8 @@ def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
     found = attack(evidence)
     variants = dict(found) if isinstance(found, Mapping) else {"": found}
     for values in variants.values():
-        if values.shape != evidence.member.shape:
-            raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.member.shape}")
+        if values.shape != evidence.bits.shape:
+            raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.bits.shape}")
     return {name: np.where(np.isfinite(v), v, np.nan) for name, v in variants.items()}
 
 
@@ -142,7 +157,7 @@ def _of_variants(
     }
 
 
-def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
+def _definitions(null_rounds: int, bootstrap_rounds: int, evidence: Evidence) -> dict[str, str]:
     """What the report's keys mean, in words."""
     return {
         "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
@@ -167,7 +182,7 @@ def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
         "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         "most_exposed_null": "what the most exposed of so many canaries reads by chance: the 95% "
         "point of the largest effect size over the null's rounds",
-    }
+    } | groups.definitions(evidence)
 
 
 def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from synpriv.data import archive, pixels
 from synpriv.data import folder as folders
 from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
-from synpriv.data.pool import Pool, rank_in_class
+from synpriv.data.groups import grouped, require_others
+from synpriv.data.pool import Pool, share_in_class
 from synpriv.signatures import require
 
 ARRAYS = ("images", "labels", "test_images", "test_labels")  # of an npz archive
@@ -30,6 +31,8 @@ class Source:
     public: Pool | None = None
     class_names: tuple[str, ...] | None = None  # of labels 0, 1, ...; None = they are numbers
     notes: tuple[str, ...] = ()  # what was done to it on reading, and what was left out
+    group_names: tuple[str, ...] | None = None  # of groups 0, 1, ...; None = no pool has groups
+    files: tuple[str, ...] | None = None  # of the private images by row (`Pool.rows`), if they have
 
 
 def digits() -> Source:
@@ -129,16 +132,25 @@ def _from_arrays(dataset: object) -> Pool:
     return labelled(np.asarray(dataset.data), np.asarray(labels))  # type: ignore[attr-defined]
 
 
-def npz(path: str, *, test_rate: float = TEST_RATE, sha256: str | None = None) -> Source:
+def npz(
+    path: str,
+    *,
+    test_rate: float = TEST_RATE,
+    groups: str | None = None,
+    sha256: str | None = None,
+) -> Source:
     """A user's archive with `images` uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] and `labels` int [N].
 
     `test_images` and `test_labels`, if present, are the test set; otherwise a seeded share
-    `test_rate` of each class is held out. `sha256` is the content that the cell was named after.
+    `test_rate` of each class is held out. `groups` names an array [N] that says which images are of
+    one person; `test_` and that name, if present, is that of the test images. `sha256` is the
+    content that the cell was named after.
     """
     file = Path(path).expanduser().absolute()
     if sha256 is not None and sha256 != file_sha256(str(file)):
         raise ValueError(f"{file}: changed while the sweep was running; start the sweep again")
-    found = archive.headers(file, ARRAYS)
+    columns = [] if groups is None else [groups, f"test_{groups}"]
+    found = archive.headers(file, [*ARRAYS, *columns])
     known = {name: header for name, header in found.items() if header is not None}
     given = {"test_images", "test_labels"} & set(known)
     if not {"images", "labels"} <= set(known):
@@ -158,15 +170,18 @@ def npz(path: str, *, test_rate: float = TEST_RATE, sha256: str | None = None) -
     )
     unread = sorted(set(found) - set(known))
     notes = (f"arrays left out: {', '.join(unread)}",) if unread else ()
+    named = None
+    if groups is not None:
+        private, tests, named = grouped(private, tests, arrays, groups, where=str(file))
     if not tests:
-        return hold_out(Source(private, private, notes=notes), test_rate)
+        return hold_out(Source(private, private, notes=notes, group_names=named), test_rate)
     (test,) = tests
     if test.images.shape[1:] != private.images.shape[1:]:
         raise ValueError(
             f"{file}: test images are {tuple(test.images.shape[1:])}, "
             f"images {tuple(private.images.shape[1:])}; they must agree"
         )
-    return Source(private, test, notes=notes)
+    return Source(private, test, notes=notes, group_names=named)
 
 
 def folder(
@@ -208,17 +223,22 @@ def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:
 
 
 def hold_out(source: Source, rate: float) -> Source:
-    """Split off a seeded share `rate` of each class of the private images as the test set."""
+    """Split off a seeded share `rate` of each class of the private images as the test set.
+
+    Groups are not cut: one whose middle lies within the share is held out.
+    """
     if not 0 < rate < 1:
         raise ValueError(f"dataset.test_rate={rate}: must be between 0 and 1")
     data = source.private
+    require_others(data, source.group_names)
+    data = data if data.rows is not None else replace(data, rows=np.arange(len(data)))
     values, place = np.unique(data.labels, return_inverse=True)
-    share = (rank_in_class(place, seed=0) + 0.5) / np.bincount(place)[place]
-    held_out = share < rate
+    held_out = share_in_class(data, seed=0) < rate
     if not held_out.any() or held_out.all():
         raise ValueError(
             f"dataset.test_rate={rate}: holds out {int(held_out.sum())} of {len(data)} images; "
             "choose a rate that leaves some for both sets"
+            f"{'' if data.groups is None else ' (groups are not cut)'}"
         )
     lost = values[np.bincount(place[~held_out], minlength=len(values)) == 0]
     if len(lost):
