@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import fingerprint
-from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
 from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
 from synpriv.signatures import (
     check_arguments,
@@ -56,6 +56,7 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config, provider="synpriv")
     OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
     OmegaConf.register_new_resolver("file_sha256", file_sha256, replace=True)
+    OmegaConf.register_new_resolver("optional_sha256", optional_sha256, replace=True)
     OmegaConf.register_new_resolver("folder_sha256", folder_sha256, replace=True)
 
 

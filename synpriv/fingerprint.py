@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
-_PLACES = {"root", "path", "download"}
+_PLACES = {"root", "path", "test_path", "labels", "download"}
 # What a method says to the trainer's presets; what the trainer makes of it is told by itself.
 OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_benchmark"}
 # Options that nothing reads once the config is resolved.
@@ -47,6 +47,7 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
     for name, node in nodes.items():
         if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
+            read = _without_unused(read) if name in ("dataset", "public") else read
             found[name] = _canonical(read, name)
     if dataset := found.get("dataset"):  # one of the two is what accuracy is measured on
         dataset.pop("num_validation" if dataset.get("num_validation") is None else "num_test", None)
@@ -87,6 +88,20 @@ def _without(node: Any, keys: set[str]) -> Any:
     if isinstance(node, dict):
         return {key: _without(value, keys) for key, value in node.items() if key not in keys}
     return node
+
+
+def _without_unused(dataset: Any) -> Any:
+    """A data set without the options of our readers that are null: they read as if these were not.
+
+    So a reader gains options and names no cell anew.
+    """
+    load = dataset["load"]
+    if not _is_ours(str(load.get("_target_", ""))):
+        return dataset
+    unused = {key for key, value in load.items() if value is None}
+    return {k: v for k, v in dataset.items() if k not in unused} | {
+        "load": {k: v for k, v in load.items() if k not in unused}
+    }
 
 
 def _is_ours(target: str) -> bool:

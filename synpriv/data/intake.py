@@ -62,6 +62,8 @@ def take_in(
     looked at. public: takes the place of the source's own public pool. mean: the constants that
     networks normalise by, compared with the private images' own.
     """
+    height, width = source.private.images.shape[2:]
+    require(height == width, f"images are {height}x{width}", "square: networks take one size")
     values = np.unique(source.private.labels)
     given = source.class_names
     names = [str(value) if given is None else given[value] for value in values]
