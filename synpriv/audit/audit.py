@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
+from synpriv.audit import (
+    answers,
+    bounds,
+    crossfit,
+    findings,
+    groups,
+    metrics,
+    nearness,
+    null,
+    one_run,
+)
 from synpriv.audit.evidence import Evidence
 from synpriv.audit.intervals import draws, intervals
 from synpriv.audit.metrics import Bools
@@ -29,7 +39,7 @@ def audit(
     null_rounds: int = null.ROUNDS,
     bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> tuple[dict[str, Any], Floats]:
-    """Attack a cell: the report's statistical part, and the statistic [C,S].
+    """Attack a cell: the report's statistical part, and the statistic [C,S], of groups [G,S].
 
     An attack of several variants is audited as a whole: the choice among them is made again in
     every round of the null and of the bootstrap. Canaries with too few shadow models on a side
@@ -37,8 +47,9 @@ def audit(
     ones of an attack of your own. Epsilon is read at
     `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
     """
+    attack = groups.per_group(attack)
     variants = _run(attack, evidence)
-    stacked, member = np.stack(list(variants.values())), evidence.member
+    stacked, member = np.stack(list(variants.values())), evidence.bits
     if not np.isfinite(stacked).any(axis=(1, 2)).all():
         raise ValueError("the attack gave no finite statistic: too few shadow models are there")
     statistic, chosen = crossfit.combine(stacked, member)
@@ -59,6 +70,7 @@ def audit(
     report = {
         "num_canaries": statistic.shape[0],
         "num_models": statistic.shape[1],
+        **groups.report(evidence),
         "n_in": int((usable & member).sum()),
         "n_out": n_out,
         "num_undefined": int((~usable).sum()),
@@ -74,7 +86,8 @@ def audit(
         **_of_variants(variants, member, chosen),
         "answers": answers.answers(evidence),
         **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
-        "definitions": _definitions(len(chance.readings), bootstrap_rounds),
+        "definitions": _definitions(len(chance.readings), bootstrap_rounds)
+        | groups.definitions(evidence),
     }
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
     warnings += answers.warnings_of(report, evidence)
@@ -86,8 +99,8 @@ def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
     found = attack(evidence)
     variants = dict(found) if isinstance(found, Mapping) else {"": found}
     for values in variants.values():
-        if values.shape != evidence.member.shape:
-            raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.member.shape}")
+        if values.shape != evidence.bits.shape:
+            raise ValueError(f"attack gave {values.shape}, must be [C,S] {evidence.bits.shape}")
     return {name: np.where(np.isfinite(v), v, np.nan) for name, v in variants.items()}
 
 

@@ -28,6 +28,7 @@ class Evidence:
     nearest: NDArray[np.float32] | None = None  # [C,S] distance to the nearest synthetic image
     design: str = "balanced"  # how `member` was drawn, one of DESIGNS
     seeds: NDArray[np.int64] | None = None  # [S] of the columns, 0..S-1 if it is not given
+    groups: NDArray[np.int64] | None = None  # [C] 0..G-1: canary images that are IN or OUT together
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,12 +40,24 @@ class Evidence:
             assert labels.shape == (num_canaries,)
             assert labels.min() >= 0
             assert labels.max() < num_classes
+        if self.groups is not None:
+            assert self.groups.shape == (num_canaries,)
+            assert np.array_equal(np.unique(self.groups), np.arange(self.groups.max() + 1))
+            if not np.array_equal(self.bits[self.groups], self.member):
+                raise ValueError("images of one group are IN and OUT: groups are members as a whole")
         assert self.design in DESIGNS
         assert self.seeds is None or self.seeds.shape == (num_models,)
         if self.design == "paired":
             first, second = self.partners
             if not (self.member[:, first] != self.member[:, second]).all():
                 raise ValueError("paired models hold a canary both or neither: no paired design")
+
+    @property
+    def bits(self) -> NDArray[np.bool_]:
+        """Who is a member, where one coin decides: `member` of each group [G,S], else of images."""
+        if self.groups is None:
+            return self.member
+        return self.member[np.unique(self.groups, return_index=True)[1]]
 
     @property
     def pair(self) -> NDArray[np.int64]:
@@ -86,8 +99,8 @@ class Evidence:
             self._kept[key] = make()
         return self._kept[key]
 
-    def with_member(self, member: NDArray[np.bool_]) -> Evidence:
-        """The same logits, whose scores need not be computed again, with other membership bits."""
-        twin = replace(self, member=member)
+    def with_member(self, bits: NDArray[np.bool_]) -> Evidence:
+        """The same logits, whose scores need not be computed again, with other `bits` [G,S]."""
+        twin = replace(self, member=bits if self.groups is None else bits[self.groups])
         object.__setattr__(twin, "_kept", self._kept)
         return twin

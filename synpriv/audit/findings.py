@@ -55,12 +55,12 @@ def warnings_of_copies(evidence: Evidence) -> list[str]:
     """Released images that are canaries which the shadow model was not given."""
     if evidence.nearest is None:
         return []
-    outside = ~evidence.member
+    outside, what = ~evidence.member, "canary" if evidence.groups is None else "image"
     copies = int(((evidence.nearest == 0) & outside).sum())
     if not copies:
         return []
     return [
-        f"{copies} of {outside.sum()} non-members (canary x model) lie in the released images bit "
+        f"{copies} of {outside.sum()} non-members ({what} x model) lie in the released images bit "
         "for bit: the generator saw what it was not given (all private data, or one set for all "
         "seeds), or the data hold copies; a copy of everything reads as no evidence of a leak"
     ]
@@ -71,11 +71,12 @@ def _unresolved(report: Report, key: str) -> str:
     rate, n_out = report[key], report["n_out"]
     fpr = float(key.removeprefix("tpr@fpr="))
     canaries, models = report["num_canaries"], report["num_models"]
+    what = "groups" if "groups" in report else "canaries"
     verdict = "evidence of a leak" if rate["above_chance"] else "no evidence of a leak"
     return (
         f"{key} is not resolvable: {fpr:g} of {n_out:,} non-members allows "
         f"{allowed(fpr, n_out)} false positives, {ENOUGH_FALSE_POSITIVES} are needed "
-        f"({canaries:,} canaries x {_models(fpr, canaries):,} models, or "
+        f"({canaries:,} {what} x {_models(fpr, canaries):,} models, or "
         f"{math.ceil(2 * needed(fpr) / models):,} x {models}); the attack finds {rate['tpr']:.1%} "
         f"[{rate['low']:.1%}, {rate['high']:.1%}] of the members at an expected FPR of "
         f"{rate['expected_fpr']:.2%}, p = {rate['p']:.2g}: {verdict}"

@@ -52,14 +52,24 @@ def nearness(evidence: Evidence, *, rounds: int = ROUNDS) -> dict[str, Any]:
     """
     if evidence.nearest is None:
         raise ValueError("no distances: the method releases no images; attack the classifier")
-    found = nearer(evidence.nearest, evidence.member)
+    distance = _of_groups(evidence.nearest, evidence)
+    found = nearer(distance, evidence.bits)
     rng = np.random.default_rng(0)
-    redrawn = [nearer(evidence.nearest, redraw(evidence, rng)) for _ in range(rounds)]
+    redrawn = [nearer(distance, redraw(evidence, rng)) for _ in range(rounds)]
     p = (1 + sum(count >= found for count in redrawn)) / (1 + rounds)
     return {
         "nearer": found,
-        "pairs": int(evidence.member.sum()),
+        "pairs": int(evidence.bits.sum()),
         "chance": float(np.mean(redrawn)),
         "p": p,
         "above_chance": p <= ALPHA,
     }
+
+
+def _of_groups(distance: Floats, evidence: Evidence) -> Floats:
+    """Of each group its image that is nearest to the release, [G,S]; without groups [C,S]."""
+    if evidence.groups is None:
+        return distance
+    order = np.argsort(evidence.groups, kind="stable")
+    starts = np.searchsorted(evidence.groups[order], np.arange(len(evidence.bits)))
+    return np.minimum.reduceat(distance[order], starts)

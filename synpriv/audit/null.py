@@ -37,13 +37,13 @@ class Null:
 
 
 def redraw(evidence: Evidence, rng: np.random.Generator) -> Bools:
-    """Membership bits [C,S] as they could as well have fallen, by the design.
+    """Membership bits [C,S] (of groups: [G,S]) as they could as well have fallen, by the design.
 
     paired: swapped within each pair and canary on its own; a model without partner gets new bits.
     balanced: each canary's row is shuffled. bernoulli: each bit is drawn anew. Under the hypothesis
     that no score depends on membership the true bits are one more such draw.
     """
-    member = evidence.member
+    member = evidence.bits
     if evidence.design == "balanced":
         return rng.permuted(member, axis=1)
     drawn = rng.random(member.shape) < 0.5

@@ -66,10 +66,10 @@ def one_run(
     references, targets = divide(evidence, seed)
     known = _variants(attack, _blanked(evidence, references, targets[:0]))
     found = _statistics(attack, evidence, references, targets)
-    bits, error = targets.size * len(evidence.member), 1 - level
-    plan = _plan(known, evidence.member[:, references], bits, delta=delta, error=error)
+    bits, error = targets.size * len(evidence.bits), 1 - level
+    plan = _plan(known, evidence.bits[:, references], bits, delta=delta, error=error)
     guesses = _guess(found[plan.variant], plan.num_in, plan.num_out)
-    truth = evidence.member[:, targets]
+    truth = evidence.bits[:, targets]
     right = int((guesses == np.where(truth, 1, -1)).sum())
     num = plan.num_in + plan.num_out
     return Bound(refuted(bits, num, right, delta=delta, error=error), bits, num, right)

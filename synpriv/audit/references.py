@@ -56,7 +56,11 @@ class LeftOut:
 
 
 def left_out(
-    member: Bools, partners: tuple[Ints, Ints] | None = None, *, equalise: bool = True
+    member: Bools,
+    partners: tuple[Ints, Ints] | None = None,
+    *,
+    equalise: bool = True,
+    groups: Ints | None = None,
 ) -> LeftOut:
     """What is left out for member [C,S]: pairs if there are any, else as `equalise` says.
 
@@ -64,21 +68,26 @@ def left_out(
     model short, which alone makes an audit without any leak read AUC 0.44 at S=8. True removes one
     seeded random model of the other side too; False gives the published numbers. Rows that are not
     balanced (independent bits, an incomplete cell) are never equalised: there the target's bit
-    does not follow from the others', and equalising would invent a leak (AUC 0.53 at S=12).
+    does not follow from the others', and equalising would invent a leak (AUC 0.53 at S=12). Canaries
+    of one group, int [C], lose the same model: to combine several such draws invents a leak too.
     """
     rows = np.ascontiguousarray(member.T)
     if partners is not None:
         return LeftOut(rows, partners)
     balanced = bool((2 * member.sum(axis=1) == member.shape[1]).all())
-    other = _model_of_other_side(member).T if equalise and balanced else None
+    other = _model_of_other_side(member, groups).T if equalise and balanced else None
     return LeftOut(rows, None, other)
 
 
-def _model_of_other_side(member: Bools) -> Ints:
-    """For each canary and target a seeded random model of the side opposite to the target [C,S]."""
+def _model_of_other_side(member: Bools, groups: Ints | None) -> Ints:
+    """For each canary and target a seeded random model of the side opposite to the target [C,S].
+
+    The same for all canaries of a group.
+    """
     num_in = member.sum(axis=1, keepdims=True)
     size = np.where(member, member.shape[1] - num_in, num_in)
     draw = np.random.default_rng(0).random(member.shape)
+    draw = draw if groups is None else draw[groups]
     place = (draw * size).astype(np.int64) + np.where(member, num_in, 0)
     in_first = np.argsort(~member, axis=1, kind="stable")
     return np.take_along_axis(in_first, place, axis=1)

@@ -29,6 +29,8 @@ class Source:
     public: Pool | None = None
     class_names: tuple[str, ...] | None = None  # of labels 0, 1, ...; None = they are numbers
     notes: tuple[str, ...] = ()  # what was done to it on reading, and what was left out
+    group_names: tuple[str, ...] | None = None  # of groups 0, 1, ...; None = no pool has groups
+    files: tuple[str, ...] | None = None  # of the private images by row (`Pool.rows`), if they have
 
 
 def digits() -> Source:

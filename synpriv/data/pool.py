@@ -18,27 +18,33 @@ class Pool:
 
     images: NDArray[np.uint8]
     labels: Ints
+    groups: Ints | None = None  # [N] number of the person (say) that an image is of; None = no such
+    rows: Ints | None = None  # [N] places in the data as they were read; None = 0..N-1
 
     def __post_init__(self) -> None:
         assert self.images.dtype == np.uint8, self.images.dtype
         assert self.images.ndim == 4, self.images.shape
-        assert self.labels.shape == self.images.shape[:1], self.labels.shape
+        for column in (self.labels, self.groups, self.rows):
+            assert column is None or column.shape == self.images.shape[:1], column.shape
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: NDArray) -> Pool:
         """Rows by an array of indices or a mask, never a single image."""
-        return Pool(self.images[index], self.labels[index])
+        groups, rows = (None if c is None else c[index] for c in (self.groups, self.rows))
+        return Pool(self.images[index], self.labels[index], groups, rows)
 
     def hashes(self) -> list[str]:
         """One content hash per image (labels do not count)."""
         return [hashlib.sha256(image.tobytes()).hexdigest() for image in self.images]
 
     def digest(self) -> str:
-        """One hash of all images and labels in their order."""
+        """One hash of all images and labels, and groups if there are any, in their order."""
         content = hashlib.sha256(np.ascontiguousarray(self.images).data)
         content.update(np.ascontiguousarray(self.labels).data)
+        if self.groups is not None:
+            content.update(np.ascontiguousarray(self.groups).data)
         return content.hexdigest()
 
 

@@ -66,7 +66,7 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     """What leave-one-out leaves out, by the design of the membership."""
     partners = evidence.partners if evidence.design == "paired" else None
     equalise = equalise and evidence.design == "balanced"
-    return left_out(evidence.member, partners, equalise=equalise)
+    return left_out(evidence.member, partners, equalise=equalise, groups=evidence.groups)
 
 
 def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
