@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.data import arrays, listing, pixels
-from synpriv.data.arrays import labelled
+from synpriv.data import folder as folders
+from synpriv.data.arrays import Arrays, labelled
 from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
+from synpriv.data.folder import File
 from synpriv.data.pool import Pool, rank_in_class
 from synpriv.signatures import require
 
@@ -133,6 +136,7 @@ def _from_arrays(dataset: object) -> Pool:
 def npz(
     path: str,
     *,
+    groups: str | None = None,
     test_path: str | None = None,
     size: int | None = None,
     channels: int | None = None,
@@ -144,36 +148,57 @@ def npz(
     """A user's archive, its arrays named in one of the ways of arrays.NAMES.
 
     Its own test arrays, or else those of another archive `test_path`, are the test set; without
-    either a seeded share `test_rate` of each class is held out. size, channels, fit: what images
-    are brought to (pixels.convert), null = as they are stored. The hashes are of the content that
-    the cell was named after.
+    either a seeded share `test_rate` of each class is held out. groups: the array that says of whom
+    an image is. size, channels, fit: what images are brought to (pixels.convert), null = as they
+    are stored. The hashes are of the content that the cell was named after.
     """
     file = Path(path).expanduser().absolute()
-    private, test, notes = _archive(file, sha256)
+    private, test, notes, whose, test_whose = _archive(file, groups, sha256)
     if test_path is not None:
-        require(test is None, f"dataset.test_path={test_path}", f"left out: {file} has a test set")
-        test, none, more = _archive(Path(test_path).expanduser().absolute(), test_sha256)
-        require(none is None, f"dataset.test_path={test_path}: has two sets", "a test set alone")
+        given = f"dataset.test_path={test_path}"
+        require(test is None, given, f"left out: {file} has a test set")
+        other = Path(test_path).expanduser().absolute()
+        test, none, more, test_whose, _ = _archive(other, groups, test_sha256)
+        require(none is None, f"{given}: has two sets", "a test set alone")
         notes = (*notes, *more)
     _refuse_unused(test_rate, file, test is not None)
-    if test is not None and test.images.shape[1:] != private.images.shape[1:]:
-        raise ValueError(
-            f"{file}: test images are {tuple(test.images.shape[1:])}, "
-            f"images {tuple(private.images.shape[1:])}; they must agree"
-        )
     sets = [private] if test is None else [private, test]
     turned = [pixels.convert(one.images, size=size, channels=channels, fit=fit) for one in sets]
     sets = [replace(s, images=images) for s, (images, _) in zip(sets, turned, strict=True)]
+    shapes = [tuple(one.images.shape[1:]) for one in sets]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"{file}: test images are {shapes[1]}, images {shapes[0]}; they must agree"
+        )
     notes = tuple(dict.fromkeys((*notes, *(word for _, words in turned for word in words))))
-    if test is None:
-        return hold_out(Source(sets[0], sets[0], notes=notes), test_rate)
-    return Source(sets[0], sets[1], notes=notes)
+    source = _of_groups(Source(sets[0], sets[-1], notes=notes), whose, test_whose)
+    return hold_out(source, test_rate) if test is None else source
 
 
-def _archive(file: Path, sha256: str | None) -> tuple[Pool, Pool | None, tuple[str, ...]]:
+def _of_groups(
+    source: Source, whose: Sequence[str] | None, of_tests: Sequence[str] | None
+) -> Source:
+    """A source whose images are of these groups, by name; equal names are one group."""
+    if whose is None:
+        return source
+    names = sorted({*whose, *(of_tests or ())})
+    number = {name: group for group, name in enumerate(names)}
+    private, test = (
+        None if each is None else np.array([number[name] for name in each], dtype=np.int64)
+        for each in (whose, of_tests)
+    )
+    return replace(
+        source,
+        private=replace(source.private, groups=private),
+        test=replace(source.test, groups=test),
+        group_names=tuple(names),
+    )
+
+
+def _archive(file: Path, groups: str | None, sha256: str | None) -> Arrays:
     if sha256 is not None and sha256 != file_sha256(str(file)):
         raise ValueError(f"{file}: changed while the sweep was running; start the sweep again")
-    return arrays.read(file)
+    return arrays.read(file, groups=groups)
 
 
 def folder(
@@ -198,20 +223,30 @@ def folder(
     found = listing.find(str(root), table=labels, groups=groups, test_path=test_path)
     if sha256 is not None and sha256 != folder_sha256(str(root), labels, groups, test_path):
         raise ValueError(f"{root}: changed while the sweep was running; start the sweep again")
-    files = [*found.private, *(found.test or [])]
+    tests = found.test or []
+    files = [*found.private, *tests]
     images, notes = pixels.read(files, root=root, size=size, channels=channels, fit=fit)
     names = tuple(found.classes)
     number = {name: label for label, name in enumerate(names)}
     every = np.array([number[file.label] for file in files], dtype=np.int64)
     split = len(found.private)
-    private = labelled(images[:split], every[:split], where=str(root))
     if found.left_out:
         notes = (*notes, f"left out: {', '.join(found.left_out)}")
     _refuse_unused(test_rate, root, found.test is not None)
-    if found.test is None:
-        return hold_out(Source(private, private, class_names=names, notes=notes), test_rate)
-    test = labelled(images[split:], every[split:], where=str(root))
-    return Source(private, test, class_names=names, notes=notes)
+    private = Pool(images[:split], every[:split])
+    source = Source(
+        private,
+        test=Pool(images[split:], every[split:]) if tests else private,
+        class_names=names,
+        notes=notes,
+        files=tuple(folders.below(root, file.path) for file in found.private),
+    )
+    source = _of_groups(source, _whose(found.private), _whose(tests))
+    return source if tests else hold_out(source, test_rate)
+
+
+def _whose(files: Sequence[File]) -> list[str] | None:
+    return [file.group for file in files if file.group is not None] or None
 
 
 def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:

@@ -205,7 +205,8 @@ def _refuse_level(
         if shared and not grouped:
             raise ValueError(
                 f"{root}: its folders {some(sorted(images))} share sub-folders {some(shared)}: "
-                "one level too high, or splits in classes? must be one folder of images per class"
+                "one level too high, or splits in classes? must be one folder of images per class "
+                "(dataset.groups=1 if they are people)"
             )
     if alone:
         raise ValueError(f"{root}: holds one class, {min(images)}; an audit needs two or more")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.data.folder import IMAGES, TEST, TRAIN, VALIDATION, File, Listing, some, walk
+from synpriv.data.folder import IMAGES, TEST, TRAIN, VALIDATION, File, Listing, check_known, some, walk
 from synpriv.signatures import require
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
@@ -119,7 +119,9 @@ def listing(root: Path, file: Path, *, groups: str | None = None) -> Listing:
     require(bool(by_kind["train"]), f"{file}: no row has split=train", "the private images")
     if by_kind["test"] and by_kind["val"]:
         left_out.append(f"{len(by_kind['val'])} rows of split=val")
-    return Listing(by_kind["train"], by_kind["test"] or by_kind["val"] or None, tuple(left_out))
+    held_out = by_kind["test"] or by_kind["val"]
+    check_known(held_out, by_kind["train"], file, Path("train"))
+    return Listing(by_kind["train"], held_out or None, tuple(left_out))
 
 
 def _part(name: str, file: Path) -> str:
