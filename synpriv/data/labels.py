@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.data.folder import IMAGES, TEST, TRAIN, VALIDATION, File, Listing, check_known, some, walk
+from synpriv.data.folder import (
+    IMAGES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    File,
+    Listing,
+    check_known,
+    some,
+    walk,
+)
 from synpriv.signatures import require
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")

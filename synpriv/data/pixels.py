@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,8 @@ def convert(
     if same and channels == own_channels:
         return images, ()
     shape = (num, channels, *((height, width) if size is None else (size, size)))
-    archive.refuse_too_large(images.nbytes + int(np.prod(shape)), "dataset.size: its images take")
+    size_in_words = "" if size is None else f"dataset.size={size}: "
+    archive.refuse_too_large(math.prod(shape), f"{size_in_words}{num} images take")
     turned = np.empty(shape, dtype=np.uint8)
 
     def turn(index: int) -> None:
