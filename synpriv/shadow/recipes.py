@@ -48,7 +48,8 @@ def check_recipes(recipes: Mapping[str, Recipe], facts: Facts) -> None:
 
 def recipe_of(node: DictConfig, where: str) -> Recipe | None:
     """The recipe that a node's `_target_` names, None if it names the heavy thing itself."""
-    require(node is not None, f"{where}=null", "a node with a _target_, or not set")
+    given = "null" if node is None else node
+    require(isinstance(node, DictConfig), f"{where}={given}", "a node with a _target_, or not set")
     target = target_of(node, where)
     _check_kind(target, node, where)
     parts = ("model",) if where.rpartition(".")[2] in TRAININGS else ()
