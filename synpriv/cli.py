@@ -35,7 +35,14 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-_PATHS = {"path", "test_path", "labels", "root", "results", "reports"}  # last component of a key whose value is a path
+_PATHS = {
+    "path",
+    "test_path",
+    "labels",
+    "root",
+    "results",
+    "reports",
+}  # last component of a key whose value is a path
 # The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
 _NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
 _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')

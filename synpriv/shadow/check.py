@@ -1,6 +1,6 @@
 """Whatever can be refused before anything is trained: data, canaries, options, in one line.
 
-Nothing here needs torch, unless a data set is torchvision's or a method is somebody's own.
+Nothing here needs torch, unless a data set is torchvision's, or a method or network somebody's own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from synpriv.recipe import Recipe
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import DESCRIPTION, cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk, sizes_of
-from synpriv.shadow.recipes import check_recipes, recipes_of
+from synpriv.shadow.recipes import check_recipes, own_networks, recipes_of
 from synpriv.signatures import require, target_of
 
 MOST_WRONG = 1 / 15  # of the labels: an eighth of the private images are canaries
@@ -95,6 +95,10 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
             f"which the epsilon of method={cfg.method.name} does not cover; use public "
             "constants, say 'dataset.mean=[0.5]' 'dataset.std=[0.25]'"
         )
+    if own := own_networks(cfg, recipes.get("method")):
+        from synpriv.shadow.networks import check_networks  # torch, which these have imported
+
+        check_networks(own, pools, cfg)
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
     seen, cell = record(pools), cell_of(cfg)
     above = not (cell.results / DESCRIPTION).is_file()

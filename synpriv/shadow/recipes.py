@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -106,6 +106,34 @@ def audited_model(cfg: DictConfig) -> tuple[str, DictConfig]:
     if student is not None and "model" in student:
         return "method.student.model", student.model
     return "model", cfg.model
+
+
+class OwnNetwork(NamedTuple):
+    """A network of somebody's own: where it stands, and what the method needs of it."""
+
+    where: str
+    node: DictConfig
+    needs: tuple[str, ...]
+
+
+def own_networks(cfg: DictConfig, method: Recipe | None) -> list[OwnNetwork]:
+    """The networks of a config that are not ours, each part's with what the method needs of it.
+
+    A teacher's and a proxy's own method needs nothing but logits.
+    """
+    parts = {"model": audited_model(cfg)}
+    for name in ("teacher", "proxy"):
+        if name in prerequisites(cfg.method):
+            where = f"method.{name}.model" if "model" in cfg.method[name] else "model"
+            parts[name] = where, of_prerequisite(cfg, name).model
+    if "embedder" in cfg.method:
+        parts["embedder"] = "method.embedder", cfg.method.embedder
+    needs = {} if method is None else method.needs()
+    return [
+        OwnNetwork(where, node, needs.get(name, ()))
+        for name, (where, node) in parts.items()
+        if not str(node["_target_"]).startswith(f"{Architecture.__module__}.")
+    ]
 
 
 def configured_facts(cfg: DictConfig) -> dict[str, Any]:
