@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from safetensors import safe_open
 
 from synpriv.config import science
+from synpriv.report import names, networks
 from synpriv.results import store
 from synpriv.shadow import runs
 from synpriv.shadow.networks import check_networks
@@ -213,6 +214,21 @@ def test_another_embedder_is_asked_and_another_student_is_released(
     assert shapes["features.0.weight"] == (6, 1, 3, 3)
     assert shapes["head.weight"][0] == 10
     assert sum(name.endswith("weight") for name in shapes) == 3 * 2 + 1  # convnet3's depth
+
+
+def test_a_page_names_the_audited_network_and_the_others(make: Make) -> None:
+    parts = ["model@method.embedder=my_net", "model@method.student.model=convnet3"]
+    said = networks.in_words(names.flat(science(make("method=distill", *parts))))
+    audited = "audited network: convnet3 (width 128, depth 3, norm instance)"
+    assert re.fullmatch(
+        re.escape(audited) + r"; embedder: my_net \(width 32, code_sha256 \w+\)", said
+    )
+    cfg = make("method=dfkd", "model@method.teacher.model=my_net")
+    same = networks.in_words(names.flat(science(cfg)))
+    assert same.startswith("audited network: convnet (width 16, norm batch); teacher: my_net (")
+    del cfg.method.teacher.model
+    same = networks.in_words(names.flat(science(cfg)))
+    assert same == "audited network and teacher: convnet (width 16, norm batch)"
 
 
 @pytest.mark.slow
