@@ -20,6 +20,7 @@ PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may 
 NETWORKS = ("model", "embedder")
 OF_A_NETWORK = ("channels", "size", "num_classes", "mean", "std")
 METHOD = "synpriv.methods.base.Method"
+CLASSIFYING = ("Classifier", "DPSGD", "DFKD")  # methods whose batches a classifier is trained on
 TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
 
 
@@ -134,6 +135,33 @@ def own_networks(cfg: DictConfig, method: Recipe | None) -> list[OwnNetwork]:
         for name, (where, node) in parts.items()
         if not str(node["_target_"]).startswith(f"{Architecture.__module__}.")
     ]
+
+
+class Batch(NamedTuple):
+    """What a training step works on: option, images, and path and node of the network."""
+
+    where: str
+    size: int
+    model: str
+    node: DictConfig
+
+
+def batches(cfg: DictConfig, recipes: Mapping[str, Recipe]) -> list[Batch]:
+    """The batches on which networks are trained to classify, by the recipes that have one."""
+    found = []
+    for where in ("method", "method.student", "method.teacher", "method.proxy"):
+        recipe, part = recipes.get(where), where.rpartition(".")[2]
+        model, node = audited_model(cfg)
+        if part in ("teacher", "proxy"):
+            own = "model" in cfg.method[part] if part in cfg.method else False
+            model, node = (
+                (f"{where}.model", cfg.method[part].model) if own else ("model", cfg.model)
+            )
+        if recipe is not None and recipe.makes.endswith(CLASSIFYING):
+            name = "physical_batch_size" if hasattr(recipe, "physical_batch_size") else "batch_size"
+            number, views = getattr(recipe, name), getattr(recipe, "num_views", 1)
+            found.append(Batch(f"{where}.{name}={number}", number * views, model, node))
+    return found
 
 
 def configured_facts(cfg: DictConfig) -> dict[str, Any]:
