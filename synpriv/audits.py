@@ -191,14 +191,20 @@ def make(request: Request, attack: Attack) -> Report:
         attack,
         evidence,
         delta=proof.get("delta", 0.0),
-        proven=proof.get("epsilon"),
+        proven=proof.get("epsilon_group", proof.get("epsilon")),
         audit_seed=heading["settings"].get("audit_seed", 0),
     )
     report = {
         **heading,
         "partial": len(seeds) < cell.num_models,
         **content.from_runs(runs),
-        **content.accuracy_of(heading["canary"], len(evidence.member), runs, clean),
+        **content.accuracy_of(
+            heading["canary"],
+            len(evidence.labels),
+            runs,
+            clean,
+            num_wrong=int((evidence.labels != evidence.true_labels).sum()),
+        ),
         **proof,
         **statistics,
         "inputs_sha256": _inputs_sha256(request),
@@ -209,8 +215,8 @@ def make(request: Request, attack: Attack) -> Report:
         *content.warnings_of_accuracy(report),
     ]
     usable = np.isfinite(statistic)
-    curve = roc(statistic[usable], evidence.member[usable])
-    arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}
+    curve = roc(statistic[usable], evidence.bits[usable])
+    arrays = {"statistic": statistic, "member": evidence.bits, "seeds": np.array(seeds)}
     arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
     pictures = {request.file.with_suffix(".png").name: figure.png([(report, curve)])}
     if "nearness" in report and (shown := pairs.closest(cell.pairs(seeds), evidence, seeds, 10)):

@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import fingerprint
+from synpriv.data.canaries import count
 from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
 from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
 from synpriv.signatures import (
@@ -34,7 +35,7 @@ PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 STEPS = ("eager", "compile", "graph")
 LOGGERS = ("wandb", "csv", "none")
-CANARIES = ("mislabelled", "clean")
+CANARIES = ("mislabelled", "clean", "path")
 MEMBERSHIPS = ("paired", "balanced", "bernoulli")
 DISTRIBUTIONS = ("logarithmic", "geometric", "poisson", "fixed")  # of the number of trials
 OBJECTIVES = (
@@ -58,6 +59,12 @@ def register() -> None:
     OmegaConf.register_new_resolver("file_sha256", file_sha256, replace=True)
     OmegaConf.register_new_resolver("optional_sha256", optional_sha256, replace=True)
     OmegaConf.register_new_resolver("folder_sha256", folder_sha256, replace=True)
+    OmegaConf.register_new_resolver("num_canaries", _num_canaries, replace=True)
+    OmegaConf.register_new_resolver("own_canaries", count, replace=True)
+
+
+def _num_canaries(indices: list[int] | None, default: int) -> int:
+    return default if indices is None else len(indices)
 
 
 def validate(cfg: DictConfig) -> None:
@@ -84,7 +91,7 @@ def validate(cfg: DictConfig) -> None:
     require(cfg.accuracy_models >= 0, f"accuracy_models={cfg.accuracy_models}", "at least 0")
     require(0 <= (cfg.admission or 0) < 1, f"admission={cfg.admission}", "0 <= . < 1, or null")
     require(bool(cfg.results.strip()), "results=", "a folder")
-    require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
+    _check_canary(canary)
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
     num_trials = cfg.tuning.num_trials
     require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials:g}", "1..1e6")
@@ -108,6 +115,21 @@ def validate(cfg: DictConfig) -> None:
     if raw["cell"] != COMPUTED_NAME:
         right = f"{_name(cfg)}, the name of what is configured; leave it out"
         require(raw["cell"] == _name(cfg), f"cell={raw['cell']}", right)
+
+
+def _check_canary(canary: DictConfig) -> None:
+    """Refuse options of a canary that its kind does not read."""
+    if canary.indices is not None:
+        rows = list(canary.indices)
+        named = f"canary.indices={rows if len(rows) <= 5 else [*rows[:5], '...']}"
+        require(canary.kind != "path", named, "left out: the file names the canaries")
+        distinct = bool(rows) and min(rows) >= 0 and len(set(rows)) == len(rows)
+        require(distinct, named, "rows of the data, each named once")
+    own, right = canary.path is not None, "left out, or of canary=path"
+    require(canary.kind == "path" or not own, f"canary.path={canary.path}", right)
+    right = "an npz archive: write canary=path canary.path=FILE"
+    require(canary.kind != "path" or own, f"canary.path={canary.path}", right)
+    require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
 
 
 def _check_models(cfg: DictConfig) -> None:

@@ -18,8 +18,12 @@ OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_b
 _UNREAD = {
     "method": OF_THE_TRAINER,
     "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
+    "canary": _PLACES,
     "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
 }
+# Options that leave all as it is where they are null: a cell is called as before there were any.
+_OF_READERS = {"groups", "size", "channels", "fit", "test_sha256"}
+_IF_GIVEN = {"canary": {"sha256", "indices"}, "dataset": _OF_READERS, "public": _OF_READERS}
 # Options of our methods that are read only if another has one value.
 _READ_IF = {
     "never_learned": ("selection", "forgetting"),
@@ -47,8 +51,10 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
     for name, node in nodes.items():
         if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
-            read = _without_unused(read) if name in ("dataset", "public") else read
+            read = _without_null(read, _IF_GIVEN.get(name, set()))
             found[name] = _canonical(read, name)
+    if rows := found.get("canary", {}).get("indices"):
+        found["canary"]["indices"] = sorted(rows)
     if dataset := found.get("dataset"):  # one of the two is what accuracy is measured on
         dataset.pop("num_validation" if dataset.get("num_validation") is None else "num_test", None)
     for constants in {"mean", "std"} & set(found.get("dataset", {})):
@@ -90,18 +96,11 @@ def _without(node: Any, keys: set[str]) -> Any:
     return node
 
 
-def _without_unused(dataset: Any) -> Any:
-    """A data set without the options of our readers that are null: they read as if these were not.
-
-    So a reader gains options and names no cell anew.
-    """
-    load = dataset["load"]
-    if not _is_ours(str(load.get("_target_", ""))):
-        return dataset
-    unused = {key for key, value in load.items() if value is None}
-    return {k: v for k, v in dataset.items() if k not in unused} | {
-        "load": {k: v for k, v in load.items() if k not in unused}
-    }
+def _without_null(node: Any, keys: set[str]) -> Any:
+    if isinstance(node, dict):
+        kept = {k: v for k, v in node.items() if k not in keys or v is not None}
+        return {key: _without_null(value, keys) for key, value in kept.items()}
+    return node
 
 
 def _is_ours(target: str) -> bool:

@@ -33,6 +33,59 @@ def _epsilons(order: Floats, divergence: Floats, delta: float) -> Floats:
     return divergence + np.log1p(-1 / order) - np.log(delta * order) / (order - 1)
 
 
+def of_group(orders: ArrayLike, divergences: ArrayLike, delta: float, size: int) -> float:
+    """Epsilon at `delta` of adding or removing a whole group of `size` samples at once.
+
+    The smaller of two proofs: `by_vadhan`, and the group's own Renyi curve, one sample after the
+    other by the weak triangle inequality. Infinite if neither proves anything.
+    """
+    if size < 1:
+        raise ValueError(f"size={size}: must be at least 1")
+    order, divergence = _curve(orders, divergences)
+    order, first = np.unique(order, return_index=True)
+    divergence = divergence[first]
+    whole = divergence
+    for _ in range(size - 1):
+        whole = _both(order, whole, divergence)
+    by_renyi = from_renyi(order, whole, delta)
+    return min(by_renyi, by_vadhan(order, divergence, delta, size))
+
+
+def _both(order: Floats, one: Floats, other: Floats) -> Floats:
+    """Renyi curve between P and Q from those of P and R (`one`) and of R and Q (`other`).
+
+    Weak triangle inequality (Mironov, "Renyi Differential Privacy", CSF 2017, proposition 11): for
+    1/p + 1/q = 1 it is at most (a - 1/p) / (a - 1) D_pa(P, R) + D_q(a - 1/p)(R, Q) at order a. p is
+    chosen so that p a is one of the orders; the other order is rounded up, where D is no smaller.
+    """
+    a, above = order[:, None], order[None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = above / a
+        second = p / (p - 1) * (a - 1 / p)
+        place = np.searchsorted(order, np.where(p > 1, second * (1 - 1e-12), np.inf))
+        rest = np.append(other, np.inf)[place]
+        found = np.where(p > 1, (a - 1 / p) / (a - 1) * one[None, :] + rest, np.inf)
+    return found.min(axis=1, initial=np.inf)
+
+
+def by_vadhan(order: Floats, divergence: Floats, delta: float, size: int) -> float:
+    """What is (e, d)-DP for one sample is (k e, k exp((k - 1) e) d)-DP for k = `size` of them.
+
+    Vadhan, "The Complexity of Differential Privacy" (2017), lemma 2.2. Of each order, whose e falls
+    as d grows, that d is taken at which the group's delta is the given one; the smallest k e is
+    proven. Infinite if no order is above `size`.
+    """
+    divergence, order = divergence[order > size], order[order > size]
+    if not len(order):
+        return math.inf
+    shared = math.log(delta / size)
+    base = divergence + np.log1p(-1 / order) - np.log(order) / (order - 1)
+    # log d = shared - (k - 1) e and e = base - log d / (order - 1), solved for log d.
+    log_delta = (shared - (size - 1) * base) / (1 - (size - 1) / (order - 1))
+    of_one = base - np.minimum(log_delta, shared) / (order - 1)
+    return float(size * max(0.0, of_one.min()))
+
+
 def is_loose(orders: ArrayLike, divergences: ArrayLike, delta: float) -> bool:
     """Whether `from_renyi` would find less if the curve had more orders: its best one is the last.
 

@@ -15,6 +15,9 @@ class Canary:
     kind: str = MISSING
     num_canaries: int = MISSING
     membership: str = "paired"
+    path: str | None = None
+    sha256: str | None = None
+    indices: list[int] | None = None
 
 
 @dataclass

@@ -37,6 +37,8 @@ def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
+    if choice == "canary=path":
+        return [f"canary.path={archive}"]
     if choice != "dataset=folder":
         return []
     for name in ("cat", "dog"):  # to be named, they need not be pictures

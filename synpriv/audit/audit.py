@@ -44,8 +44,8 @@ def audit(
     An attack of several variants is audited as a whole: the choice among them is made again in
     every round of the null and of the bootstrap. Canaries with too few shadow models on a side
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
-    ones of an attack of your own. Epsilon is read at
-    `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
+    ones of an attack of your own. Epsilon is read at `delta`; `proven` is the method's own, and
+    `audit_seed` divides the models for a valid bound.
     """
     attack = groups.per_group(attack)
     variants = _run(attack, evidence)
@@ -86,12 +86,14 @@ def audit(
         **_of_variants(variants, member, chosen),
         "answers": answers.answers(evidence),
         **({} if evidence.nearest is None else {"nearness": nearness.nearness(evidence)}),
-        "definitions": _definitions(len(chance.readings), bootstrap_rounds)
-        | groups.definitions(evidence),
+        "definitions": _definitions(len(chance.readings), bootstrap_rounds, evidence),
     }
-    warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
-    warnings += answers.warnings_of(report, evidence)
-    return report | {"warnings": warnings}, statistic
+    return report | {"warnings": _warnings(report, evidence)}, statistic
+
+
+def _warnings(report: dict[str, Any], evidence: Evidence) -> list[str]:
+    found = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
+    return found + answers.warnings_of(report, evidence)
 
 
 def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
@@ -155,7 +157,7 @@ def _of_variants(
     }
 
 
-def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
+def _definitions(null_rounds: int, bootstrap_rounds: int, evidence: Evidence) -> dict[str, str]:
     """What the report's keys mean, in words."""
     return {
         "tpr": "largest with FPR <= target, no interpolation, all canaries x models pooled",
@@ -180,7 +182,7 @@ def _definitions(null_rounds: int, bootstrap_rounds: int) -> dict[str, str]:
         "most_exposed": "canary and effect size (mean IN - mean OUT) / pooled sd",
         "most_exposed_null": "what the most exposed of so many canaries reads by chance: the 95% "
         "point of the largest effect size over the null's rounds",
-    }
+    } | groups.definitions(evidence)
 
 
 def _ranking(effects: Floats, num: int = 10) -> list[list[float]]:

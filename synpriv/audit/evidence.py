@@ -44,7 +44,7 @@ class Evidence:
             assert self.groups.shape == (num_canaries,)
             assert np.array_equal(np.unique(self.groups), np.arange(self.groups.max() + 1))
             if not np.array_equal(self.bits[self.groups], self.member):
-                raise ValueError("images of one group are IN and OUT: groups are members as a whole")
+                raise ValueError("images of one group are IN and OUT: it is a member as a whole")
         assert self.design in DESIGNS
         assert self.seeds is None or self.seeds.shape == (num_models,)
         if self.design == "paired":

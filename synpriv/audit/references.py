@@ -68,8 +68,9 @@ def left_out(
     model short, which alone makes an audit without any leak read AUC 0.44 at S=8. True removes one
     seeded random model of the other side too; False gives the published numbers. Rows that are not
     balanced (independent bits, an incomplete cell) are never equalised: there the target's bit
-    does not follow from the others', and equalising would invent a leak (AUC 0.53 at S=12). Canaries
-    of one group, int [C], lose the same model: to combine several such draws invents a leak too.
+    does not follow from the others', and equalising would invent a leak (AUC 0.53 at S=12).
+    groups: int [C]; canaries of one group lose the same model, as to combine several such draws
+    invents a leak too.
     """
     rows = np.ascontiguousarray(member.T)
     if partners is not None:
@@ -79,7 +80,7 @@ def left_out(
     return LeftOut(rows, None, other)
 
 
-def _model_of_other_side(member: Bools, groups: Ints | None) -> Ints:
+def _model_of_other_side(member: Bools, groups: Ints | None = None) -> Ints:
     """For each canary and target a seeded random model of the side opposite to the target [C,S].
 
     The same for all canaries of a group.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from synpriv.data import archive
 from synpriv.data.archive import Header
 from synpriv.data.pool import Pool
-from synpriv.signatures import require
 
 
 class Names(NamedTuple):
@@ -32,20 +30,20 @@ NAMES = (
 
 
 class Arrays(NamedTuple):
-    """What an archive holds; of whom its images are, as text, where groups are asked for."""
+    """What an archive holds; and of whom its images are, where groups are asked for and there."""
 
     private: Pool
     test: Pool | None
     notes: tuple[str, ...]  # what was done, in words
-    groups: list[str] | None = None  # [N], of the private images
-    test_groups: list[str] | None = None
+    groups: NDArray | None = None  # of the private images, as stored
+    test_groups: NDArray | None = None
 
 
 def read(file: Path, *, groups: str | None = None) -> Arrays:
     """The sets of an archive; ValueError if its arrays are no images and labels.
 
-    groups: the array that says of whom each private image is, integers or text [N]; that of test
-    images, if there is one, is called `test_` and so.
+    groups: the array that says of whom each private image is; that of test images, if there is one,
+    is called `test_` and so.
     """
     known = {name for pair in NAMES for names in pair for name in names}
     whose = () if groups is None else (groups, f"test_{groups}")
@@ -56,8 +54,6 @@ def read(file: Path, *, groups: str | None = None) -> Arrays:
         _check_numbers(file, names.images, headers[names.images])
         check_layout(headers[names.images], _column(headers[names.labels]), where=str(file))
     headers |= {n: h for n in whose[: len(sets)] if (h := found.get(n)) is not None}
-    if groups is not None:
-        _check_groups(file, groups, found, headers, sets)
     archive.refuse_too_large(sum(h.num_bytes for h in headers.values()), f"{file}: its arrays take")
     content = archive.read(file, headers)
     notes = []
@@ -69,28 +65,8 @@ def read(file: Path, *, groups: str | None = None) -> Arrays:
         labelled(content[names.images], content[names.labels].reshape(-1), where=str(file))
         for names in sets
     )
-    of_whom = [content[n].astype(str).tolist() if n in content else None for n in whose] or [
-        None
-    ] * 2
+    of_whom = (content.get(name) for name in whose or ("", ""))
     return Arrays(private, test[0] if test else None, tuple(notes), *of_whom)
-
-
-def _check_groups(
-    file: Path,
-    groups: str,
-    found: Mapping[str, Header | None],
-    headers: Mapping[str, Header],
-    sets: Sequence[Names],
-) -> None:
-    require(
-        groups in found, f"dataset.groups={groups}", f"one of the arrays {sorted(found)} of {file}"
-    )
-    for name, names in zip((groups, f"test_{groups}"), sets, strict=False):
-        if name in headers:
-            shape, dtype = headers[name]
-            num = headers[names.images].shape[0]
-            fits = shape == (num,) and dtype.kind in "iuU"
-            require(fits, f"{file}: {name} is {dtype} {shape}", f"integers or text [{num}]")
 
 
 def _sets(file: Path, found: dict[str, Header | None]) -> list[Names]:

@@ -17,7 +17,8 @@ from synpriv.data import folder as folders
 from synpriv.data.arrays import Arrays, labelled
 from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
 from synpriv.data.folder import File
-from synpriv.data.pool import Pool, rank_in_class
+from synpriv.data.groups import grouped
+from synpriv.data.pool import Pool, share_in_class
 from synpriv.signatures import require
 
 TEST_RATE = 0.2  # share of each class that is held out where there is no test set
@@ -171,28 +172,20 @@ def npz(
             f"{file}: test images are {shapes[1]}, images {shapes[0]}; they must agree"
         )
     notes = tuple(dict.fromkeys((*notes, *(word for _, words in turned for word in words))))
-    source = _of_groups(Source(sets[0], sets[-1], notes=notes), whose, test_whose)
+    source = Source(sets[0], sets[-1], notes=notes)
+    if groups is not None:
+        source = _of_groups(source, whose, test_whose, groups, where=str(file))
     return hold_out(source, test_rate) if test is None else source
 
 
 def _of_groups(
-    source: Source, whose: Sequence[str] | None, of_tests: Sequence[str] | None
+    source: Source, whose: NDArray | None, tests: NDArray | None, name: str, *, where: str
 ) -> Source:
-    """A source whose images are of these groups, by name; equal names are one group."""
-    if whose is None:
-        return source
-    names = sorted({*whose, *(of_tests or ())})
-    number = {name: group for group, name in enumerate(names)}
-    private, test = (
-        None if each is None else np.array([number[name] for name in each], dtype=np.int64)
-        for each in (whose, of_tests)
-    )
-    return replace(
-        source,
-        private=replace(source.private, groups=private),
-        test=replace(source.test, groups=test),
-        group_names=tuple(names),
-    )
+    """A source whose images are of these people, one name per image; None = of nobody known."""
+    columns = {name: whose, f"test_{name}": tests}
+    given = {key: column for key, column in columns.items() if column is not None}
+    private, (test,), names = grouped(source.private, [source.test], given, name, where=where)
+    return replace(source, private=private, test=test, group_names=names)
 
 
 def _archive(file: Path, groups: str | None, sha256: str | None) -> Arrays:
@@ -241,12 +234,14 @@ def folder(
         notes=notes,
         files=tuple(folders.below(root, file.path) for file in found.private),
     )
-    source = _of_groups(source, _whose(found.private), _whose(tests))
+    if groups is not None:
+        whose, of_tests = _whose(found.private), _whose(tests) if tests else None
+        source = _of_groups(source, whose, of_tests, str(groups), where=str(root))
     return source if tests else hold_out(source, test_rate)
 
 
-def _whose(files: Sequence[File]) -> list[str] | None:
-    return [file.group for file in files if file.group is not None] or None
+def _whose(files: Sequence[File]) -> NDArray:
+    return np.array([file.group for file in files])
 
 
 def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:
@@ -255,13 +250,16 @@ def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:
 
 
 def hold_out(source: Source, rate: float) -> Source:
-    """Split off a seeded share `rate` of each class of the private images as the test set."""
+    """Split off a seeded share `rate` of each class of the private images as the test set.
+
+    Groups are not cut: one whose middle lies within the share is held out.
+    """
     if not 0 < rate < 1:
         raise ValueError(f"dataset.test_rate={rate}: must be between 0 and 1")
     data = source.private
+    data = data if data.rows is not None else replace(data, rows=np.arange(len(data)))
     values, place = np.unique(data.labels, return_inverse=True)
-    share = (rank_in_class(place, seed=0) + 0.5) / np.bincount(place)[place]
-    held_out = share < rate
+    held_out = share_in_class(data, seed=0) < rate
     if not held_out.any() or held_out.all():
         raise ValueError(
             f"dataset.test_rate={rate}: holds out {int(held_out.sum())} of {len(data)} images; "

@@ -8,11 +8,13 @@ so that a cell can grow: the first S columns of a larger matrix are the smaller 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from synpriv.data.chosen import images_of, named_units, own_units, require_num, units
 from synpriv.data.intake import Pools
 from synpriv.data.pool import Bools, Ints
 
@@ -71,7 +73,9 @@ def _coins(num_samples: int, key: tuple[int, int], seed: int) -> Bools:
     return np.random.default_rng(stream).random(num_samples) < 0.5
 
 
-def canary_indices(twins: Bools, num_canaries: int, *, seed: int) -> Ints:
+def canary_indices(
+    twins: Bools, num_canaries: int, *, seed: int, of: str = "private images"
+) -> Ints:
     """Positions of the canaries in the private set, int [C], none of those marked in `twins` [N].
 
     A copy that stays when a canary is taken out would hide what is learnt of it. The protocol draws
@@ -80,7 +84,8 @@ def canary_indices(twins: Bools, num_canaries: int, *, seed: int) -> Ints:
     """
     alone = len(twins) - int(twins.sum())
     if not 1 <= num_canaries <= alone:
-        which = "the private set" if alone == len(twins) else "private images without a copy"
+        all_of_them = "the private set" if of == "private images" else f"all {of}"
+        which = all_of_them if alone == len(twins) else f"{of} without a copy"
         raise ValueError(
             f"canary.num_canaries={num_canaries}: must be 1..{alone} ({which}); "
             f"write, say, canary.num_canaries={max(1, alone // 10)}"
@@ -111,28 +116,31 @@ MEMBERSHIPS = {
     "balanced": membership,
     "bernoulli": bernoulli_membership,
 }
-CANARIES = ("mislabelled", "clean")
-
+CANARIES = ("mislabelled", "clean", "path")
 
 FEW_WRONG = 0.01  # wrong labels that leave the accuracy as it is
 
 
-def wrong_label_share(kind: str, num_canaries: int, num_private: int) -> float:
+def wrong_label_share(
+    kind: str, num_canaries: float, num_private: int, *, num_wrong: int = 0
+) -> float:
     """Expected share of wrong labels among what one shadow model is trained on.
 
-    Half of the canaries are IN; with `num_private` images in all.
+    Half of the canary images are IN; with `num_private` images in all. `num_wrong`: of canaries of
+    one's own, how many have a wrong label.
     """
-    included = num_canaries / 2
-    return included / (num_private - included) if kind == "mislabelled" else 0.0
+    wrong = {"mislabelled": num_canaries, "path": num_wrong}.get(kind, 0)
+    return wrong / 2 / (num_private - num_canaries / 2)
 
 
 @dataclass(frozen=True)
 class Draw:
     """Who is a canary, with which label, and in which shadow models: the same for all of a cell."""
 
-    canaries: Ints  # [C] positions in the private set
+    canaries: Ints  # [C] positions in the private set, groups one after the other
     member: Bools  # [C,S]
     labels: Ints  # [N] what is trained on: wrong for mislabelled canaries
+    groups: Ints | None = None  # [C] 0..G-1 which canaries are of one group; None = no groups
 
     @property
     def expected_size(self) -> int:
@@ -154,14 +162,34 @@ def draw(
     member_draw: str,
     num_models: int,
     audit_seed: int,
+    indices: Sequence[int] | None = None,
 ) -> Draw:
-    """Draw the canaries of a cell and their membership."""
+    """Draw the canaries of a cell and their membership.
+
+    Canaries are groups where the private set has groups, all images of one IN or OUT by one coin.
+    indices: rows of the canaries in the data as they were read, instead of random ones. kind
+    `path`: the canaries of one's own, in the order of their file.
+    """
     if kind not in CANARIES:
         raise ValueError(f"canary.kind={kind}: must be one of {', '.join(CANARIES)}")
-    labels = pools.private.labels
-    chosen = canary_indices(pools.twins, num_canaries, seed=audit_seed)
-    trained = labels.copy()
+    trained = pools.private.labels.copy()
+    grouped = pools.private.groups is not None
+    if kind == "path":
+        picked = own_units(pools)
+        assert pools.own is not None
+        require_num(num_canaries, picked, pools.own.file)
+        trained[len(trained) - pools.num_own :] = pools.own.pool.labels
+    elif indices is not None:
+        picked = named_units(pools, indices)
+        require_num(num_canaries, picked, "canary.indices")
+    else:
+        copied = np.bincount(units(pools), weights=pools.twins) > 0
+        of = "private groups" if grouped else "private images"
+        picked = canary_indices(copied, num_canaries, seed=audit_seed, of=of)
+    num_units = int(units(pools).max()) + 1
+    member = MEMBERSHIPS[member_draw](num_units, num_models, seed=audit_seed)[picked]
+    canaries, groups = images_of(picked, pools) if grouped else (picked, None)
     if kind == "mislabelled":
-        trained[chosen] = wrong_labels(labels, pools.num_classes, seed=audit_seed)[chosen]
-    member = MEMBERSHIPS[member_draw](len(labels), num_models, seed=audit_seed)[chosen]
-    return Draw(chosen, member, trained)
+        wrong = wrong_labels(trained, pools.num_classes, seed=audit_seed)
+        trained[canaries] = wrong[canaries]
+    return Draw(canaries, member if groups is None else member[groups], trained, groups)

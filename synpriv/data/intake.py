@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synpriv.data import canaries, groups
+from synpriv.data.canaries import Own
 from synpriv.data.datasets import Source
-from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, rank_in_class, twins
+from synpriv.data.pool import Bools, Ints, Pool, class_balanced, found_in, twins
+from synpriv.data.subsets import rows_kept, subsets, without_members
 from synpriv.signatures import require
 
 FLAT = 8  # grey levels, of 256, that an image has at least between its darkest and brightest pixel
 DARK = 64  # the brightest pixel of a data set is brighter
-VALIDATION_SEED = 1  # of which images are held out; the subsets num_train and num_test have 0
 FLAT_SHARE = 0.01  # of the images below that: worth a warning
 Record = dict[str, Any]
 
@@ -25,7 +27,7 @@ Record = dict[str, Any]
 class Pools:
     """The private, test and public images of an audit, labels numbered 0..K-1."""
 
-    private: Pool
+    private: Pool  # with rows; its last images are canaries of one's own, if there are any
     test: Pool
     public: Pool | None
     class_names: tuple[str, ...]  # as they were given, by label
@@ -34,6 +36,9 @@ class Pools:
     notes: tuple[str, ...] = ()  # what was done and left out, in words
     warnings: tuple[str, ...] = ()
     evaluated_on: str = "test"  # what `test` is: test images, or held-out "validation" images
+    group_names: tuple[str, ...] | None = None  # of the private groups 0..G-1
+    files: tuple[str, ...] | None = None  # by row, see `Source`
+    own: Own | None = None  # the canaries of one's own, labels numbered
 
     @property
     def num_classes(self) -> int:
@@ -45,6 +50,18 @@ class Pools:
         channels, height, width = self.private.images.shape[1:]
         return channels, height, width
 
+    @property
+    def num_own(self) -> int:
+        """Canaries of one's own: the last private images."""
+        return 0 if self.own is None else len(self.own.pool)
+
+    @property
+    def natural(self) -> Pool:
+        """The private images without canaries of one's own."""
+        if self.own is None:
+            return self.private
+        return self.private[np.arange(len(self.private) - self.num_own)]
+
 
 def take_in(
     source: Source,
@@ -55,58 +72,61 @@ def take_in(
     public: Source | None = None,
     num_public: int | None = None,
     mean: Sequence[float] = (),
+    own: Own | None = None,
 ) -> Pools:
     """Number the labels, take subsets, drop test images that are private ones, check the pools.
 
     num_validation: so many private images are held out in place of the test set, which is then not
     looked at. public: takes the place of the source's own public pool. mean: the constants that
-    networks normalise by, compared with the private images' own.
+    networks normalise by, compared with the private images' own. own: canaries that join the
+    private images.
     """
     height, width = source.private.images.shape[2:]
     require(height == width, f"images are {height}x{width}", "square: networks take one size")
     values = np.unique(source.private.labels)
-    given = source.class_names
-    names = [str(value) if given is None else given[value] for value in values]
-    require(len(names) > 1, f"the private set has one class, {names[0]}", "two or more")
-    everything = Pool(source.private.images, _numbered(source.private.labels, values))
-    enough = num_train is None or num_train >= len(names)
-    least = f"at least {len(names)}, one image per class"
-    require(enough, f"dataset.num_train={num_train}", least)
-    private = class_balanced(everything, num_train, seed=0, name="dataset.num_train")
-    if num_validation is None:
-        test, dropped = _without_members(_known(source.test, values), private)
-        test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
-    else:
-        private, validation = _hold_out(private, num_validation)
-        test, dropped = _without_members(validation, private)
+    names = _names(source, values)
+    everything = rows_kept(_known(source.private, values))
+    natural, held_out = subsets(everything, names, num_train, num_validation)
     pool = None if source.public is None else _known(source.public, values)
     if public is not None:
         pool = class_balanced(_by_name(public, names), num_public, seed=0, name="public.num_train")
+    if own is not None:
+        own = canaries.numbered(own, values)
+        canaries.check(own, natural, pool)
+    # Groups keep their source's numbers until the test images of private groups are dropped.
+    test = _known(source.test, values) if held_out is None else held_out
+    test, about_test = without_members(test, natural, own)
+    if num_validation is None:
+        test = class_balanced(test, num_test, seed=0, name="dataset.num_test")
+    private, group_names = groups.without_gaps(natural, source.group_names)
+    groups.check(private, group_names)
+    about = groups.warnings_of(private, group_names, tuple(names))
+    if own is not None:
+        private, group_names = canaries.join(private, group_names, own)
     if pool is not None:
         _check_public(pool, private, test)
     doubles = twins(private)
     return Pools(
         private=private,
-        test=test,
+        test=replace(test, groups=None),  # nobody looks at them any more
         public=pool,
         class_names=tuple(names),
         twins=doubles,
         own_constants=bool(mean) and is_own_mean(everything.images, mean),
         notes=source.notes,
-        warnings=(*_about_twins(doubles, dropped), *_about_pixels(private.images)),
+        warnings=(*about_test, *_about_twins(doubles), *about, *_about_pixels(natural.images)),
         evaluated_on="test" if num_validation is None else "validation",
+        group_names=group_names,
+        files=source.files,
+        own=own,
     )
 
 
-def _hold_out(private: Pool, num: int) -> tuple[Pool, Pool]:
-    """What remains private, and `num` validation images, classes as equal as the data allow."""
-    name, sizes = f"dataset.num_validation={num}", np.bincount(private.labels)
-    most = len(sizes) * (int(sizes.min()) - 1)  # an image of the smallest class must remain
-    require(1 <= num <= most, name, f"1..{most} for this data set, or null")
-    rank = rank_in_class(private.labels, seed=VALIDATION_SEED)
-    held_out = np.zeros(len(private), dtype=bool)
-    held_out[np.argsort(rank, kind="stable")[:num]] = True
-    return private[~held_out], private[held_out]
+def _names(source: Source, values: Ints) -> list[str]:
+    given = source.class_names
+    names = [str(value) if given is None else given[value] for value in values]
+    require(len(names) > 1, f"the private set has one class, {names[0]}", "two or more")
+    return names
 
 
 def _numbered(labels: Ints, values: Ints) -> Ints:
@@ -122,7 +142,7 @@ def _known(pool: Pool, values: Ints) -> Pool:
             f"label {unknown[0]} of the test or public images has no private image: "
             f"must be one of {', '.join(map(str, values[:10]))}{', ...' * (len(values) > 10)}"
         )
-    return Pool(pool.images, _numbered(pool.labels, values))
+    return replace(pool, labels=_numbered(pool.labels, values))
 
 
 def _by_name(public: Source, names: list[str]) -> Pool:
@@ -137,13 +157,6 @@ def _by_name(public: Source, names: list[str]) -> Pool:
     place = [names.index(name) if known else len(names) + i for i, name in enumerate(own)]
     labels = np.array(place, dtype=np.int64)[_numbered(public.private.labels, values)]
     return Pool(public.private.images, labels)
-
-
-def _without_members(test: Pool, private: Pool) -> tuple[Pool, int]:
-    """The test images that are not private images too, and how many were."""
-    seen = found_in(test, private)
-    require(not seen.all(), f"all {len(test)} test images are private images", "others")
-    return (test[~seen] if seen.any() else test), int(seen.sum())
 
 
 def _check_public(public: Pool, private: Pool, test: Pool) -> None:
@@ -161,16 +174,13 @@ def _check_public(public: Pool, private: Pool, test: Pool) -> None:
             )
 
 
-def _about_twins(doubles: Bools, dropped: int) -> list[str]:
-    found = []
-    if dropped:
-        found.append(f"{dropped} test images are private images too and were dropped")
-    if doubles.any():
-        found.append(
-            f"{doubles.sum()} private images occur more than once: what is learnt of one stays "
-            "when it is taken out, so canaries are drawn from the others; remove the copies"
-        )
-    return found
+def _about_twins(doubles: Bools) -> list[str]:
+    if not doubles.any():
+        return []
+    return [
+        f"{doubles.sum()} private images occur more than once: what is learnt of one stays "
+        "when it is taken out, so canaries are drawn from the others; remove the copies"
+    ]
 
 
 def _about_pixels(images: NDArray[np.uint8]) -> list[str]:
@@ -212,6 +222,8 @@ def record(pools: Pools) -> Record:
         "image_shape": list(pools.image_shape),
         "value_range": [int(images.min()), int(images.max())],
         "num_duplicates": int(pools.twins.sum()),
+        "num_own": pools.num_own,
+        "groups": groups.sizes(pools.private),
         "notes": list(pools.notes),
         "warnings": list(pools.warnings),
         "sha256": content_sha256(pools),
@@ -223,6 +235,7 @@ def record(pools: Pools) -> Record:
 def content_sha256(pools: Pools) -> str:
     """Hash of the private and test images and labels: shadow models of a cell must agree on it."""
     parts = [pools.private.digest(), pools.test.digest(), *pools.class_names]
+    parts += [] if pools.own is None else [pools.own.pool.digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -241,4 +254,7 @@ def in_words(seen: Mapping[str, Any]) -> str:
         f"{shape}, values {seen['value_range'][0]}..{seen['value_range'][1]}; "
         f"{seen['num_test']:,} {seen['evaluated_on']}{public}; {copies}"
     )
-    return "; ".join([line, *seen["notes"]])
+    own = seen["num_own"]
+    about = [f"{own:,} of the private images are canaries of your own"] if own else []
+    about += [groups.in_words(seen["groups"])] if seen["groups"] else []
+    return "; ".join([line, *about, *seen["notes"]])

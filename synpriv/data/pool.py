@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,15 @@ class Pool:
 
 
 def twins(pool: Pool) -> Bools:
-    """Which images occur more than once, whatever their labels: bool [N]."""
-    _, group, size = np.unique(pool.hashes(), return_inverse=True, return_counts=True)
-    return size[group] > 1
+    """Which images occur more than once, whatever their labels: bool [N].
+
+    Copies within one group do not count: they are taken out together.
+    """
+    _, image = np.unique(pool.hashes(), return_inverse=True)
+    if pool.groups is not None:
+        places = np.unique(np.stack([image, pool.groups]), axis=1)  # each group of an image once
+        return np.bincount(places[0])[image] > 1
+    return np.bincount(image)[image] > 1
 
 
 def found_in(pool: Pool, others: Pool) -> Bools:
@@ -70,11 +78,66 @@ def rank_in_class(labels: Ints, *, seed: int) -> Ints:
     return rank
 
 
+def share_in_class(pool: Pool, *, seed: int) -> Floats:
+    """Where each image lies in a random order of its own class, 0 < . < 1: float64 [N].
+
+    Images of a group lie at its middle, in the class that most of them are of.
+    """
+    _, labels = np.unique(pool.labels, return_inverse=True)
+    if pool.groups is None:
+        return (rank_in_class(labels, seed=seed) + 0.5) / np.bincount(labels)[labels]
+    groups = _in_class(pool.groups, labels, seed)
+    total = np.bincount(groups.label, weights=groups.size)[groups.label]
+    return ((groups.before + groups.size / 2) / total)[groups.of_image]
+
+
+class _Groups(NamedTuple):
+    """G groups in a random order within their class."""
+
+    of_image: Ints  # [N] 0..G-1
+    size: Ints  # [G]
+    label: Ints  # [G] the class of most of its images
+    before: Ints  # [G] images of groups before it in its class
+
+
+def _in_class(groups: Ints, labels: Ints, seed: int) -> _Groups:
+    _, of_image, size = np.unique(groups, return_inverse=True, return_counts=True)
+    counts = np.zeros((len(size), labels.max() + 1), dtype=np.int64)
+    np.add.at(counts, (of_image, labels), 1)
+    label = counts.argmax(axis=1)
+    order = np.lexsort((rank_in_class(label, seed=seed), label))
+    before = np.empty(len(size), dtype=np.int64)
+    before[order] = np.cumsum(size[order]) - size[order]
+    of_class = np.bincount(label, weights=size).astype(np.int64)
+    return _Groups(of_image, size, label, before - (np.cumsum(of_class) - of_class)[label])
+
+
+def first_of_classes(pool: Pool, num: int, *, seed: int) -> Bools:
+    """A seeded choice of `num` images, classes as equal as the data allow: bool [N].
+
+    Groups are not cut: those that fit are taken, so it may be fewer.
+    """
+    chosen = np.zeros(len(pool), dtype=bool)
+    if pool.groups is None:
+        rank = rank_in_class(pool.labels, seed=seed)
+        chosen[np.argsort(rank, kind="stable")[:num]] = True
+        return chosen
+    _, labels = np.unique(pool.labels, return_inverse=True)
+    groups, left = _in_class(pool.groups, labels, seed), num
+    taken = np.zeros(len(groups.size), dtype=bool)
+    for group in np.argsort(groups.before, kind="stable"):
+        taken[group] = groups.size[group] <= left
+        left -= groups.size[group] * taken[group]
+    return taken[groups.of_image]
+
+
 def class_balanced(pool: Pool, num: int | None, *, seed: int, name: str) -> Pool:
-    """A seeded subset of `num` images, classes as equal as the data allow, in the given order."""
+    """The images of `first_of_classes`, in the given order; all for None."""
     if num is None:
         return pool
     if not 1 <= num <= len(pool):
         raise ValueError(f"{name}={num}: must be 1..{len(pool)} for this data set")
-    rank = rank_in_class(pool.labels, seed=seed)
-    return pool[np.sort(np.argsort(rank, kind="stable")[:num])]
+    chosen = first_of_classes(pool, num, seed=seed)
+    if not chosen.any():
+        raise ValueError(f"{name}={num}: must be more: no group is so small, and none is cut")
+    return pool[chosen]

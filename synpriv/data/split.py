@@ -25,6 +25,7 @@ class AuditSplit:
     public: LabelledImages | None  # disjoint from private and test
     expected_size: int  # of train, rounded down: public, the same for all seeds
     position: torch.Tensor  # int64 [C], index of a member in train, -1 for a non-member
+    groups: torch.Tensor | None = None  # int64 [C] 0..G-1, canaries that are IN or OUT together
 
 
 def make_split(pools: Pools, drawn: Draw, *, seed: int) -> AuditSplit:
@@ -40,4 +41,5 @@ def make_split(pools: Pools, drawn: Draw, *, seed: int) -> AuditSplit:
         public=None if pools.public is None else LabelledImages.of(pools.public),
         expected_size=drawn.expected_size,
         position=torch.tensor(np.where(member, np.cumsum(included)[chosen] - 1, -1)),
+        groups=None if drawn.groups is None else torch.tensor(drawn.groups),
     )

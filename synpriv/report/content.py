@@ -12,8 +12,10 @@ from synpriv.report import marks
 
 Report = dict[str, Any]
 CLEAN = "clean canaries"  # a source of accuracy
+_WITHOUT = ": a sweep (-m) with accuracy_models=4 measures it without"
 EPSILONS = (
-    *("epsilon", "epsilon_tuned", "epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
+    *("epsilon", "epsilon_tuned", "epsilon_group"),
+    *("epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
     *("epsilon_bound", "epsilon_bound_largest", "epsilon_bound_at_proven"),
 )
 MECHANISM = ("delta", "noise_multiplier", "sample_rate", "steps", "max_grad_norm", "accountant")
@@ -59,8 +61,8 @@ def warnings_of_accuracy(report: Report) -> list[str]:
     accuracy, found = report["accuracy"], []
     if accuracy["source"] != CLEAN and accuracy["wrong_labels"] > FEW_WRONG:
         found.append(
-            f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries': "
-            "a sweep (-m) with accuracy_models=4 measures it without"
+            f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries'"
+            f"{'' if report.get('canary') == 'path' else _WITHOUT}"
         )
     if report["data"].get("evaluated_on") == "validation":
         found.append("accuracy is on validation images; the test set was not looked at")
@@ -103,6 +105,8 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "data": runs[0]["data"],
         "canaries_sha256": runs[0]["canaries_sha256"],
     }
+    if source := runs[0].get("canary_source"):
+        found["canary_source"] = source
     selected = "canary_selection_rate"  # of a coreset
     if rates := [run[selected] for run in runs if run.get(selected) is not None]:
         found[selected] = audit.mean_and_sd(rates)
@@ -112,9 +116,17 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def accuracy_of(
-    canary: str, num_canaries: int, runs: list[dict[str, Any]], clean: list[dict[str, Any]]
+    canary: str,
+    num_canaries: int,
+    runs: list[dict[str, Any]],
+    clean: list[dict[str, Any]],
+    *,
+    num_wrong: int = 0,
 ) -> dict[str, Any]:
-    """Accuracy of the audited models, and that of the method: of clean-canary runs if there are."""
+    """Accuracy of the audited models, and that of the method: of clean-canary runs if there are.
+
+    num_canaries: images; num_wrong: as `wrong_label_share` takes it.
+    """
     num_test, seen = runs[0]["data"]["num_test"], runs[0]["data"]
     if any(run["data"]["sha256"] != seen["sha256"] for run in clean):
         raise ValueError(
@@ -127,7 +139,9 @@ def accuracy_of(
         "accuracy": {
             **{key: good_for[key] for key in ("mean", "se", "half", "n")},
             "source": CLEAN if clean else "audited models",
-            "wrong_labels": wrong_label_share(canary, num_canaries, seen["num_private"]),
+            "wrong_labels": wrong_label_share(
+                canary, num_canaries, seen["num_private"], num_wrong=num_wrong
+            ),
         },
     }
 
@@ -156,8 +170,10 @@ def guarantee_of(
     """Epsilon of the training and of the tuned procedure, for a method that has one.
 
     Nothing in it depends on a seed. `epsilon` null: training adds no noise, there is no guarantee.
-    `epsilon_tuned` null: no tuning was declared. `epsilon_at_most`: more Renyi orders would show a
-    smaller epsilon, which goes for runs of a time when the orders ended at 1.0001.
+    `epsilon_tuned` null: no tuning was declared. `epsilon_group`: of the largest group of images,
+    where the private set has groups; all others are of one image. `epsilon_at_most`: more Renyi
+    orders would show a smaller epsilon, which goes for runs of a time when the orders ended at
+    1.0001.
     """
     if "epsilon" not in runs[0]:
         return {}
@@ -178,11 +194,23 @@ def guarantee_of(
     by_renyi = first["epsilon"] is not None and first["accountant"] == "rdp"
     loose = guarantee.is_loose(curve["orders"], curve["divergences"], first["delta"])
     return {key: first[key] for key in ("epsilon", "epsilon_rdp", *MECHANISM)} | {
+        **_of_largest_group(first),
         "epsilon_at_most": by_renyi and loose,
         "epsilon_tuned": tuned,
         "num_trials": num_trials,
         "trials_distribution": distribution,
     }
+
+
+def _of_largest_group(run: dict[str, Any]) -> dict[str, float | None]:
+    """Epsilon of the largest group of a run's private set, null if infinite; {} without groups."""
+    groups = run.get("data", {}).get("groups")
+    if groups is None:
+        return {}
+    proven, curve, size = run["epsilon"], run["renyi"], groups["largest"]
+    if proven is not None and size > 1:
+        proven = guarantee.of_group(curve["orders"], curve["divergences"], run["delta"], size)
+    return {"epsilon_group": proven if proven is not None and math.isfinite(proven) else None}
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -245,6 +273,7 @@ def flatten(report: Report) -> dict[str, Any]:
     flat |= {key: report[key] for key in EPSILONS if report.get(key) is not None}
     counts = ("n_in", "n_out", "num_models", "num_canaries")
     flat |= {key: report[key] for key in ("balanced_accuracy", *counts)}
+    flat |= {f"groups/{key}": value for key, value in report.get("groups", {}).items()}
     if "admission" in report:
         flat["admitted"] = int(admitted(report))
     return flat | {"partial": int(report["partial"])}

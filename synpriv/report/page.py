@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from synpriv.report import inert, names, networks, table
+from synpriv.report import inert, members, names, networks, table
 
 Report = dict[str, Any]
 
@@ -20,6 +20,8 @@ def markdown(reports: Sequence[Report], *, family: str, pictures: Sequence[str] 
     marked = "\n".join(f"- {mark}: {words}" for mark, words in table.MARKS.items())
     legend = f"{marked.replace('*', chr(92) + '*')}\n- {inert.markdown(family)}"
     explained = "\n".join(f"- {line}" for line in table.LEGEND.splitlines())
+    for words in table.about_groups(reports):
+        explained += f"\n- {inert.markdown(words)}"
     shown = "\n\n".join(f"![{inert.markdown(Path(n).stem)}]({quote(n)})" for n in pictures)
     parts = [_table([table.HEADER, *table.rows_of(reports)]), legend, explained, shown]
     parts += [_cell(*pair) for pair in zip(names.distinct_names(reports), reports, strict=True)]
@@ -42,8 +44,9 @@ def _listed(title: str, lines: Sequence[str]) -> str:
 
 
 def _cell(name: str, report: Report) -> str:
-    """What a report warns of, and what each variant of its attack reads by itself."""
-    parts = ["\n".join(f"- {inert.markdown(warning)}" for warning in report["warnings"])]
+    """What a report warns of, its most exposed canaries, what each variant of its attack reads."""
+    lines = [*report["warnings"], *filter(None, [members.most_exposed(report)])]
+    parts = ["\n".join(f"- {inert.markdown(line)}" for line in lines)]
     if variants := report.get("variants"):
         keys = list(next(iter(variants.values())))
         chosen = report.get("variants_chosen", {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from synpriv import terminal
 from synpriv.audit import quality
-from synpriv.report import content, inert, marks, names
+from synpriv.report import content, inert, marks, members, names
 
 Report = dict[str, Any]
 
@@ -79,7 +79,7 @@ def row(report: Report, name: str) -> list[str]:
     return [
         name + (" (partial)" if report["partial"] else ""),
         report["dataset"],
-        report["canary"],
+        members.kind(report),
         report["attack"],
         _accuracy(report),
         _rate(report["tpr@fpr=0.01"]),
@@ -152,7 +152,16 @@ def _epsilon(report: Report) -> str:
     words += f"{proven:.3g}" + (", vacuous" if proven > VACUOUS else "")
     if report["epsilon_tuned"] is not None:
         words += f", tuned {report['epsilon_tuned']:.3g}"
-    return f"{words} (delta {report['delta']:g})"
+    return f"{words}{_of_group(report)} (delta {report['delta']:g})"
+
+
+def _of_group(report: Report) -> str:
+    """What is proven of the largest group, where what is proven of one image is not the matter."""
+    if "epsilon_group" not in report:
+        return ""
+    proven, size = report["epsilon_group"], report["data"]["groups"]["largest"]
+    whole = "none" if proven is None else f"{proven:.3g}" + ", vacuous" * (proven > VACUOUS)
+    return f" per image; {whole} per group of {size}"
 
 
 def _number(value: float | None) -> str:
@@ -195,8 +204,17 @@ def text(reports: Sequence[Report], *, family: str, rest: str) -> str:
             lines = _aligned(columns)
     printed = "".join(word for column in columns for word in column[1:] if column[0] in _MARKED)
     explained = [f"{mark} {words}" for mark, words in MARKS.items() if mark in printed]
-    below = [IN_SHORT, *explained, family, *_first_notes(reports, rest)]
+    below = [IN_SHORT, *about_groups(reports), *explained, family, *_first_notes(reports, rest)]
     return "\n".join([*(line.rstrip() for line in lines), *map(terminal.shown, below)])
+
+
+def about_groups(reports: Sequence[Report]) -> list[str]:
+    """That rows speak of groups of images, each sentence once with the rows that it is of."""
+    rows: dict[str, list[str]] = {}
+    for name, report in zip(names.distinct_methods(reports), reports, strict=True):
+        if words := members.in_words(report):
+            rows.setdefault(words, []).append(name)
+    return [f"{_of(rows[words], len(reports))}: {words}" for words in rows]
 
 
 def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:

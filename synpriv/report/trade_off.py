@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.report import content, inert, marks, names
+from synpriv.report import content, inert, marks, members, names
 from synpriv.results import store, vouched
 
 Report = dict[str, Any]
@@ -176,7 +176,7 @@ def _shared(report: Report) -> str:
     options = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
     return (
         f"{report['dataset']} ({report['data']['num_private']:,} private images), "
-        f"{report['num_canaries']} {report['canary']} canaries, {report['num_models']} "
+        f"{members.canaries(report)}, {report['num_models']} "
         f"{report['membership']} shadow models ({called}{', ' if options else ''}{options}), "
         f"{report['attack']}"
     )

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 import numpy as np
-from annotated_types import Ge, Len
+from annotated_types import Len
 from numpy.typing import NDArray
 from typing_extensions import TypedDict  # typing's own is too old for pydantic
 
 from synpriv.data.content import sha256
 from synpriv.results import store, vouched
+from synpriv.results.members import Count, Groups, OfData, Source
 
 FORMAT = 4  # a report of another one is made again
 NOT_MADE = "not made yet"
 CLOSEST = "visual_privacy.png"  # beside the reports of a cell whose method releases images
 Report = dict[str, Any]
 Band = Annotated[list[float], Len(2, 2)]
-Count = Annotated[int, Ge(1)]
 
 
 class Moments(TypedDict):
@@ -105,6 +105,7 @@ class Data(TypedDict):
     in_words: str
     sha256: str
     num_private: Count
+    groups: NotRequired[OfData | None]
 
 
 class Heading(TypedDict):
@@ -138,6 +139,10 @@ class Shape(Rates, Heading):
     n_in: Count
     n_out: Count
     canaries_sha256: str
+    canary_source: NotRequired[Source]
+    groups: NotRequired[Groups]
+    most_exposed: NotRequired[list[list[float]]]
+    most_exposed_null: NotRequired[float | None]
     auc: float
     auc_low: float
     auc_high: float
@@ -171,6 +176,7 @@ class Shape(Rates, Heading):
     files: dict[str, str]
     epsilon: NotRequired[float | None]
     epsilon_tuned: NotRequired[float | None]
+    epsilon_group: NotRequired[float | None]
     epsilon_at_most: NotRequired[bool]
 
 

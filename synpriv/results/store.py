@@ -153,6 +153,7 @@ class Cell:
             same = all(np.array_equal(arrays[k], first[k]) for k in ("labels", "true_labels"))
             same = same and arrays["logits"].shape == first["logits"].shape
             same = same and arrays.keys() == first.keys()
+            same = same and np.array_equal(arrays.get("groups", 0), first.get("groups", 0))
             if not same or self.metrics(seed)["canaries_sha256"] != origin:
                 raise ValueError(
                     f"seed {seed} of {self.folder} saw other canaries than seed {seeds[0]}: the "
@@ -170,6 +171,7 @@ class Cell:
             ),
             design=about.get("membership", "balanced"),  # all there was before it was recorded
             seeds=np.array(seeds, dtype=np.int64),
+            groups=first.get("groups"),
         )
 
 
@@ -198,16 +200,19 @@ def save_run(
     true_labels: NDArray[np.int64],
     metrics: dict[str, Any],
     nearest: NDArray[np.float32] | None = None,
+    groups: NDArray[np.int64] | None = None,
 ) -> None:
     """Write evidence, then the metrics with its checksum: metrics.json marks the run as done.
 
-    logits [C,Q,K], member bool [C], labels, true_labels and nearest [C].
+    logits [C,Q,K], member bool [C], labels, true_labels, nearest and groups [C].
     """
     if not np.isfinite(logits).all():
         raise ValueError("logits are not finite: training diverged; lower the learning rate")
     arrays = {"logits": logits, "member": member, "labels": labels, "true_labels": true_labels}
     if nearest is not None:
         arrays["nearest"] = nearest
+    if groups is not None:
+        arrays["groups"] = groups
     content = npz_bytes(**arrays)
     write_bytes(folder / EVIDENCE, content)
     save_metrics(folder, metrics | {"evidence_sha256": hashlib.sha256(content).hexdigest()})

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from synpriv import config
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
+from synpriv.data.groups import expected_images, sizes
 from synpriv.results import store
 from synpriv.shadow.cells import cell_of
 from synpriv.shadow.pools import load_pools
@@ -50,8 +51,10 @@ def _wrong_labels(cfg: DictConfig) -> float:
     cell = cell_of(cfg)
     for seed in cell.trained():
         if cell.problem(seed) is None:
-            num_private = cell.metrics(seed)["data"]["num_private"]
+            seen = cell.metrics(seed)["data"]
             break
     else:
-        num_private = len(load_pools(cfg).private)
-    return wrong_label_share(cfg.canary.kind, cfg.canary.num_canaries, num_private)
+        private = load_pools(cfg).private
+        seen = {"num_private": len(private), "groups": sizes(private)}
+    num = expected_images(cfg.canary.num_canaries, seen)
+    return wrong_label_share(cfg.canary.kind, num, seen["num_private"])

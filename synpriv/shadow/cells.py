@@ -23,7 +23,7 @@ def cell_of(cfg: DictConfig) -> store.Cell:
 def public_science(cfg: DictConfig) -> dict[str, Any]:
     """What decides a model that is trained on the public pool alone."""
     every = config.science(cfg)
-    private = ("num_train", "num_test", "num_validation")
+    private = ("num_train", "num_test", "num_validation", "groups")
     dataset = {key: value for key, value in every["dataset"].items() if key not in private}
     others = ("public", "method", "precision")
     return {"dataset": dataset, **{name: every[name] for name in others if name in every}}

@@ -14,6 +14,7 @@ from synpriv import config, hardware, terminal, tracking
 from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES
 from synpriv.data import archive
 from synpriv.data.draws import Draw, wrong_label_share
+from synpriv.data.groups import expected_images
 from synpriv.data.intake import Pools, Record, content_sha256, record
 from synpriv.fingerprint import code_sha256
 from synpriv.recipe import Recipe
@@ -160,11 +161,13 @@ def _about_memory(cfg: DictConfig, recipes: dict[str, Recipe], pools: Pools) -> 
 def _about_canaries(cfg: DictConfig, seen: Record) -> list[str]:
     """Many wrong labels disturb what is audited."""
     canary = cfg.canary
-    wrong = wrong_label_share(canary.kind, canary.num_canaries, seen["num_private"])
+    num = expected_images(canary.num_canaries, seen)
+    wrong = wrong_label_share(canary.kind, num, seen["num_private"])
     if wrong <= MOST_WRONG:
         return []
+    what = "canaries" if seen["groups"] is None else "canary groups"
     return [
-        f"{canary.num_canaries} mislabelled canaries of {seen['num_private']:,} private images "
+        f"{canary.num_canaries} mislabelled {what} of {seen['num_private']:,} private images "
         f"make {wrong:.0%} of the labels wrong: what is audited is a training so disturbed"
     ]
 
@@ -174,11 +177,12 @@ def in_words(cfg: DictConfig) -> str:
     canary, non_members = cfg.canary, cfg.canary.num_canaries * cfg.num_models // 2
     validation = cfg.dataset.get("num_validation") is not None
     clean = clean_runs(cfg)
+    what = "canaries" if cfg.dataset.get("groups") is None else "canary groups"
     measured = "; accuracy" * (validation or clean is not None)
     measured += f" of {len(clean.seeds)} runs with clean canaries" if clean else ""
     measured += " on validation images" * validation
     smallest = f"resolves an FPR of {ENOUGH_FALSE_POSITIVES / non_members:.2g} and above"
     return (
         f"{cfg.cell}: {cfg.num_models} shadow models, {canary.num_canaries} {canary.kind} "
-        f"canaries, attack={cfg.attack.name}; {smallest}{measured}"
+        f"{what}, attack={cfg.attack.name}; {smallest}{measured}"
     )

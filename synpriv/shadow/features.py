@@ -65,7 +65,7 @@ def image_quality(synthetic: Tensor, pools: Pools, cfg: DictConfig) -> dict[str,
 
 @functools.lru_cache(maxsize=1)  # for all shadow models that a worker trains
 def _judge(kept: _Kept) -> Judge:
-    private, test = kept.pools.private, kept.pools.test
+    private, test = kept.pools.natural, kept.pools.test
     order = _drawn(len(test), len(test))
     learnt, judged = order[::2][:TRAINED_ON], order[1::2][:COMPARED]
     network = _trained(test[learnt], kept)

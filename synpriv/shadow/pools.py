@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv.config import build, plain
+from synpriv.data import canaries
 from synpriv.data.content import FileVersion
 from synpriv.data.datasets import Source, from_torchvision, torchvision_files
 from synpriv.data.draws import Draw, draw
@@ -26,8 +27,10 @@ def load_pools(cfg: DictConfig) -> Pools:
 
     Read again where another data set was read in between, or where the files have changed.
     """
-    dataset, public = plain(cfg.dataset), plain(cfg.public)
-    return _load(json.dumps(dataset), json.dumps(public), _files(dataset), _files(public))
+    dataset, public, canary = plain(cfg.dataset), plain(cfg.public), plain(cfg.canary)
+    own = {"path": canary["path"], "sha256": canary["sha256"]}
+    nodes = map(json.dumps, (dataset, public, own))
+    return _load(*nodes, _files(dataset), _files(public))
 
 
 def _files(node: dict[str, Any] | None) -> tuple[FileVersion, ...]:
@@ -48,9 +51,12 @@ def load_pools_on_disk(cfg: DictConfig) -> Pools:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(dataset_json: str, public_json: str, *files: tuple[FileVersion, ...]) -> Pools:
+def _load(
+    dataset_json: str, public_json: str, own_json: str, *files: tuple[FileVersion, ...]
+) -> Pools:
     dataset: dict[str, Any] = json.loads(dataset_json)
     public: dict[str, Any] | None = json.loads(public_json)
+    own: dict[str, Any] = json.loads(own_json)
     source = _read(dataset, "dataset")
     _check_constants(source.private.images.shape[1], dataset)
     pools = take_in(
@@ -61,6 +67,7 @@ def _load(dataset_json: str, public_json: str, *files: tuple[FileVersion, ...]) 
         public=None if public is None else _read(public, "public"),
         num_public=None if public is None else public["num_train"],
         mean=dataset["mean"],
+        own=None if own["path"] is None else canaries.read(**own),
     )
     for pool in (pools.private, pools.test, pools.public):
         if pool is not None:
@@ -100,6 +107,7 @@ def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:
         member_draw=cfg.canary.membership,
         num_models=cfg.num_models,
         audit_seed=cfg.audit_seed,
+        indices=None if cfg.canary.indices is None else list(cfg.canary.indices),
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from synpriv.audit import released
+from synpriv.data.chosen import source_of
 from synpriv.data.draws import run_seed
 from synpriv.data.intake import Pools, record
 from synpriv.data.split import AuditSplit
@@ -161,6 +162,7 @@ def train_run(
         "arithmetic": arithmetic(cfg.trainer),
         "data": record(pools),
         "canaries_sha256": split.canaries.digest(),
+        "canary_source": _source(cfg, pools),
         "versions": versions(),
         "artefacts": artefacts,
         **method.metrics(),
@@ -176,9 +178,15 @@ def train_run(
         labels=split.canaries.labels.numpy(),
         true_labels=split.true_labels.numpy(),
         nearest=near,
+        groups=None if split.groups is None else split.groups.numpy(),
         metrics=metrics,
     )
     return metrics
+
+
+def _source(cfg: DictConfig, pools: Pools) -> Facts:
+    drawn = draw_canaries(cfg, pools)
+    return source_of(pools, drawn.canaries, drawn.groups)
 
 
 def _visual(

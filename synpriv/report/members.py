@@ -1,0 +1,54 @@
+"""Who the members of an audit are, images or groups of them, and where the canaries come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Report = dict[str, Any]
+
+
+def kind(report: Report) -> str:
+    """What a table calls the canaries: their kind, and that they are groups."""
+    return f"{report['canary']} groups" if "groups" in report else str(report["canary"])
+
+
+def canaries(report: Report) -> str:
+    """How many canaries of which kind there are."""
+    what = "canary groups" if "groups" in report else "canaries"
+    return f"{report['num_canaries']} {report['canary']} {what}"
+
+
+def in_words(report: Report) -> str | None:
+    """That an audit speaks of groups; None where it is of images, as if not said otherwise."""
+    if "groups" not in report:
+        return None
+    found, every = report["groups"], report["data"]["groups"]["num"]
+    low, high = found["smallest"], found["largest"]
+    each = f"{low}" if low == high else f"{low} to {high}"
+    return (
+        f"members are groups of {each} image{'s' * (high > 1)}, not images: "
+        f"{report['num_canaries']:,} of {every:,} groups are canaries, IN or OUT as a whole"
+    )
+
+
+def most_exposed(report: Report, num: int = 5) -> str | None:
+    """The canaries of largest effect by their place in the data; None where it is not known."""
+    source = report.get("canary_source")
+    first = report.get("most_exposed", [])[:num]
+    if source is None or not first:
+        return None
+    named = "; ".join(f"{_place(source, int(i))} ({effect:.1f})" for i, effect in first)
+    chance = report.get("most_exposed_null")
+    beside = "" if chance is None else f", the largest by chance up to {chance:.1f}"
+    return f"most exposed (effect size in sd{beside}), of {source['of']}: {named}"
+
+
+def _place(source: dict[str, Any], canary: int, num: int = 3) -> str:
+    """A canary's file or row, or a group's name with its first rows."""
+    if "groups" not in source:
+        return (
+            str(source["files"][canary]) if "files" in source else f"row {source['rows'][canary]}"
+        )
+    rows = [row for row, of in zip(source["rows"], source["group"], strict=True) if of == canary]
+    some = ", ".join(map(str, rows[:num])) + ", ..." * (len(rows) > num)
+    return f"group {source['groups'][canary]} (row{'s' * (len(rows) > 1)} {some})"
