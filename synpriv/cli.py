@@ -35,7 +35,16 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-_PATHS = {"path", "root", "results", "reports"}  # last component of a key whose value is a path
+_PATHS = {
+    "path",
+    "test_path",
+    "labels",
+    "root",
+    "results",
+    "reports",
+}  # last component of a key whose value is a path
+# The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
+_NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
 _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
 # Groups that are no key of the config.
 _OTHER_GROUPS = ("experiment", "hydra/launcher", "hydra/sweeper")
@@ -76,7 +85,8 @@ def errors_in_one_line() -> Iterator[None]:
 def normalise(argv: list[str]) -> list[str]:
     """Flags first, then overrides in Hydra's grammar: ranges expanded, paths quoted.
 
-    Hydra 1.3 accepts overrides on one side of `-m` only and reads `0..63` as a string.
+    Hydra 1.3 accepts overrides on one side of `-m` only and reads `0..63` as a string. The network
+    of a part of a method is chosen as that of the method: method.teacher.model=resnet18.
     """
     flags: list[str] = []
     overrides: list[str] = []
@@ -97,7 +107,7 @@ def normalise(argv: list[str]) -> list[str]:
         elif "=" not in word and not word.startswith("~"):
             raise ValueError(f"missing '=' in {word!r}: write {word}=VALUE")
         else:
-            parsed = _in_hydra_s_grammar(word)
+            parsed = _in_hydra_s_grammar(_NETWORK.sub(r"model@method.\1=", word))
             overrides.append(str(parsed.input_line))
             sweeps += [word] * parsed.is_sweep_override()
     keys = [override.split("=", 1)[0] for override in overrides]

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import fingerprint
 from synpriv.data.canaries import count
-from synpriv.data.content import file_sha256, folder_sha256
+from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
 from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
 from synpriv.signatures import (
     check_arguments,
@@ -57,6 +57,7 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config, provider="synpriv")
     OmegaConf.register_new_resolver("cell_name", cell_name, replace=True)
     OmegaConf.register_new_resolver("file_sha256", file_sha256, replace=True)
+    OmegaConf.register_new_resolver("optional_sha256", optional_sha256, replace=True)
     OmegaConf.register_new_resolver("folder_sha256", folder_sha256, replace=True)
     OmegaConf.register_new_resolver("num_canaries", _num_canaries, replace=True)
     OmegaConf.register_new_resolver("own_canaries", count, replace=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
-_PLACES = {"root", "path", "download"}
+_PLACES = {"root", "path", "test_path", "labels", "download"}
 # What a method says to the trainer's presets; what the trainer makes of it is told by itself.
 OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_benchmark"}
 # Options that nothing reads once the config is resolved.
@@ -22,7 +22,8 @@ _UNREAD = {
     "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
 }
 # Options that leave all as it is where they are null: a cell is called as before there were any.
-_IF_GIVEN = {"canary": {"sha256", "indices"}, "dataset": {"groups"}, "public": {"groups"}}
+_OF_READERS = {"groups", "size", "channels", "fit", "test_sha256"}
+_IF_GIVEN = {"canary": {"sha256", "indices"}, "dataset": _OF_READERS, "public": _OF_READERS}
 # Options of our methods that are read only if another has one value.
 _READ_IF = {
     "never_learned": ("selection", "forgetting"),

@@ -19,14 +19,15 @@ class Network(nn.Module):
     """Normalisation by public constants, features, linear head.
 
     Normalisation sits inside so that augmentation, query views and released images all live in
-    pixel space, and padding is black before it is normalised.
+    pixel space, and padding is black before it is normalised. features: normalised images
+    [B,ch,H,W] -> [B,D]; head: -> logits [B,K], an nn.Linear for methods that look at the features.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, features: nn.Module, head: nn.Linear, mean: Sequence[float], std: Sequence[float]
+        self, features: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
         self.features, self.head = features, head

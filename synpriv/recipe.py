@@ -45,6 +45,13 @@ class Recipe:
     def check(self, facts: Facts) -> None:
         """Raise ValueError where these options cannot work on such data."""
 
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """What networks need beyond logits, by the part whose they are; `model` is the audited one.
+
+        `features` before a linear head, `batch_norm` statistics, `sample_gradients`.
+        """
+        return {}
+
     def make(self) -> Callable[..., Any]:
         """The heavy thing with its options, still to be given what it works on."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -120,7 +120,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("terminal", "guarantee", "data", "audit", "results"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
-        *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
+        *("recipe", "architectures", "fingerprint", "terminal", "hardware", "errors"),
     ),
     "audits": ("audit", "fingerprint", "report", "results", "signatures"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),

@@ -449,3 +449,12 @@ def test_a_reader_that_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SystemExit) as stop, cli.errors_in_one_line():  # of `| head`
         raise BrokenPipeError(32, "Broken pipe")
     assert stop.value.code == 141
+
+
+@pytest.mark.parametrize("typed", ["", "model@", "+model@"])
+@pytest.mark.parametrize("part", ["teacher.model", "proxy.model", "student.model", "embedder"])
+def test_a_part_s_network_is_chosen_by_name(typed: str, part: str) -> None:
+    word = f"{typed}method.{part}=resnet18,convnet"
+    assert cli.normalise(["-m", word]) == ["-m", f"model@method.{part}=resnet18,convnet"]
+    option = f"method.{part}.width=8"
+    assert cli.normalise([option]) == [option]

@@ -176,7 +176,7 @@ def test_npz_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 WRONG = {
-    "float images": ({"images": np.zeros((4, 8, 8))}, r"images are float64 \(4, 8, 8\); must be"),
+    "float images": ({"images": np.zeros((4, 8, 8))}, r"float64 \(4, 8, 8\), values 0\.\.0; must"),
     "flat images": (
         {"images": np.zeros((4, 64), np.uint8)},
         r"images are uint8 \(4, 64\); must be uint8 \[N,H,W\]",

@@ -125,8 +125,8 @@ def test_markdown_of_a_foreign_report_holds_no_markup_of_it(text: str) -> None:
     links = re.findall(r"(?<!\\)\]\(", written)
     assert len(links) == 1  # our own picture
     ours = len(table.MARKS) + 1 + len(table.LEGEND.splitlines())  # marks, family, columns
-    told = 2 + 1 + 1  # warnings, data, definitions
-    headings = 2 + 2
+    told = 2 + 2 + 1 + 1  # warnings, networks, data, definitions
+    headings = 2 + 3
     special = [line for line in lines if line.startswith(("- ", "#", "1.", "=", ">"))]
     assert len(special) == ours + told + headings
     written.encode()  # halves of characters, as of a damaged file name, cannot be

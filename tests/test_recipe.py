@@ -168,9 +168,9 @@ def test_what_the_config_decides_of_the_facts(compose: Compose) -> None:
     assert facts("method=dpsgd") == {"norm": "group"}
     assert facts("method=coreset_el2n") == {"norm": "batch", "proxy_epochs": 20}
     assert facts("method=coreset_random") == {"norm": "batch"}
-    own = ["method=dfkd", "+model@method.teacher.model=wrn16_4", "method.teacher.model.norm=group"]
+    own = ["method=dfkd", "model@method.teacher.model=wrn16_4", "method.teacher.model.norm=group"]
     assert facts(*own) == {"norm": "batch", "teacher_norm": "group"}
-    student = ["+model@method.student.model=convnet3", "method.student.model.norm=group"]
+    student = ["model@method.student.model=convnet3", "method.student.model.norm=group"]
     assert facts("method=distill", *student) == {"norm": "group"}
     known = {field.name for field in fields(Facts)}
     assert set(facts(*own)) | {"proxy_epochs"} <= known
@@ -234,7 +234,7 @@ def test_a_method_without_a_recipe_is_its_own_target(compose: Compose) -> None:
 
 
 def test_a_part_of_its_own_architecture_leaves_the_others(compose: Compose) -> None:
-    cfg = compose("method=dfkd", "+model@method.teacher.model=resnet18")
+    cfg = compose("method=dfkd", "model@method.teacher.model=resnet18")
     own = config.of_prerequisite(cfg, "teacher")
     assert own.cell == compose("method=undefended", "model=resnet18").cell
     recipes = recipes_of(cfg)

@@ -75,7 +75,7 @@ def test_a_teacher_is_the_undefended_run_of_the_same_seed(make: Make, tmp_path: 
 
 def test_a_teacher_may_have_an_architecture_of_its_own(make: Make, tmp_path: Path) -> None:
     # Not width 4: on 8x8 images torch 2.15 crashes in its backward pass, on a CPU.
-    own = ["+model@method.teacher.model=resnet18", "method.teacher.model.width=8"]
+    own = ["model@method.teacher.model=resnet18", "method.teacher.model.width=8"]
     same, other = (runs.ensure(make(*DFKD, *changes)) for changes in ([], own))
     assert len(list(tmp_path.glob("undefended-*"))) == 2
     before = files(tmp_path, "*")
@@ -91,7 +91,7 @@ def test_a_teacher_may_have_an_architecture_of_its_own(make: Make, tmp_path: Pat
 
 def test_so_may_a_proxy_and_a_student(make: Make) -> None:
     for part in ("proxy", "student"):
-        own = [f"+model@method.{part}.model=resnet18", f"method.{part}.model.width=8"]
+        own = [f"model@method.{part}.model=resnet18", f"method.{part}.model.width=8"]
         folder = runs.ensure(make("method=coreset_el2n", *CORESET, *own))
         proxy = next(folder.parents[1].glob(f"proxy-*/0/{store.CLASSIFIER}"))
         kept = {"proxy": proxy, "student": folder / store.CLASSIFIER}
@@ -352,15 +352,15 @@ def test_random_is_one_cell_however_it_is_typed(make: Make, tmp_path: Path) -> N
         ([*DIFFUSION, "method.public_model.lr=0"], r"^method\.public_model\.lr=0"),
         ([*UNDEFENDED, "model.norm=layer"], r"^model\.norm=layer"),
         (
-            [*DFKD, "+model@method.teacher.model=wrn16_4", "method.teacher.model.norm=instance"],
+            [*DFKD, "model@method.teacher.model=wrn16_4", "method.teacher.model.norm=instance"],
             r"^method\.teacher\.model\.norm=instance: must be batch or group for wrn16_4",
         ),
         (
-            [*DFKD, "+model@method.teacher.modle=resnet18"],
+            [*DFKD, "model@method.teacher.modle=resnet18"],
             r"^method\.teacher\.modle: no such option; did you mean model\?",
         ),
-        ([*DFKD, "+model@method.techer=resnet18"], r"^method\.techer: .* did you mean teacher\?"),
-        ([*DFKD, "+model@method.model=resnet18"], r"^method\.model: no such option"),
+        ([*DFKD, "model@method.techer=resnet18"], r"^method\.techer: .* did you mean teacher\?"),
+        ([*DFKD, "model@method.model=resnet18"], r"^method\.model: no such option"),
         ([*DFKD, "+method@method.student=undefended"], r"^method\.student: no such option"),
         ([*DIFFUSION, "method.guidance=-1"], r"^method\.guidance=-1"),
     ],

@@ -123,7 +123,7 @@ def test_what_is_built_on_is_of_the_same_scale(methods: Methods) -> None:
 
 
 def test_a_part_with_a_network_of_its_own_keeps_its_sizes(compose: Compose) -> None:
-    cfg = compose("method=dfkd", "+model@method.teacher.model=resnet18")
+    cfg = compose("method=dfkd", "model@method.teacher.model=resnet18")
     cfg.scale = sizes("small")
     own = config.of_prerequisite(cfg, "teacher")
     assert (own.model.name, own.method.num_epochs) == ("resnet18", 40)

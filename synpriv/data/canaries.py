@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from synpriv.data import archive, groups
+from synpriv.data.arrays import check_layout, labelled
 from synpriv.data.content import file_sha256
-from synpriv.data.datasets import check_layout, labelled
 from synpriv.data.pool import Bools, Ints, Pool, found_in
 from synpriv.signatures import require
 

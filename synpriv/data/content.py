@@ -7,7 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from synpriv.data.folder import File, listing
+from synpriv.data import listing
+from synpriv.data.folder import File, below
 from synpriv.signatures import require
 
 FileVersion = tuple[str, int, int, int]
@@ -22,6 +23,11 @@ def file_sha256(path: str) -> str:
     if not file.is_file():
         raise ValueError(f"{file.absolute()}: no such file; `path` must name an npz archive")
     return sha256(file)
+
+
+def optional_sha256(path: str | None) -> str | None:
+    """`file_sha256` of a file that there may be; None if there is none."""
+    return None if path is None else file_sha256(path)
 
 
 def sha256(file: Path) -> str:
@@ -44,14 +50,19 @@ def versions(folder: Path) -> tuple[FileVersion, ...]:
     return tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in status)
 
 
-def folder_sha256(path: str) -> str:
+def folder_sha256(
+    path: str,
+    table: str | None = None,
+    groups: str | int | None = None,
+    test_path: str | None = None,
+) -> str:
     """Hash of the images that are read below a user's folder, in their order, with their classes.
 
-    What is left out does not count, nor does where an image lies or what its file is called.
+    And with their groups, if these are asked for (listing.find has the options). What is left out
+    does not count, nor does where an image lies or what its file is called.
     """
-    require(isinstance(path, str), f"path={path}", "the name of a folder")
+    found = listing.find(path, table=table, groups=groups, test_path=test_path)
     root = Path(path).expanduser()
-    found = listing(root)
     _refuse_unreadable(root, [*found.private, *(found.test or [])])
     lines = _lines("train", found.private)
     if found.test is not None:
@@ -60,12 +71,14 @@ def folder_sha256(path: str) -> str:
 
 
 def _lines(part: str, files: list[File]) -> list[str]:
-    return [f"{part} {sha256(file.path)} {file.label}" for file in files]
+    whose = ["" if file.group is None else f"\0{file.group}" for file in files]
+    every = zip(files, whose, strict=True)
+    return [f"{part} {sha256(file.path)} {file.label}{group}" for file, group in every]
 
 
 def _refuse_unreadable(root: Path, files: list[File]) -> None:
     """Name all files that cannot be opened at once: broken links, no permission."""
-    bad = [str(file.path.relative_to(root)) for file in files if not os.access(file.path, os.R_OK)]
+    bad = [below(root, file.path) for file in files if not os.access(file.path, os.R_OK)]
     if bad:
         listed = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
         raise ValueError(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.data import archive, pixels
+from synpriv.data import arrays, listing, pixels
 from synpriv.data import folder as folders
+from synpriv.data.arrays import Arrays, labelled
 from synpriv.data.content import FileVersion, file_sha256, folder_sha256, versions
+from synpriv.data.folder import File
 from synpriv.data.groups import grouped, require_others
 from synpriv.data.pool import Pool, share_in_class
 from synpriv.signatures import require
 
-ARRAYS = ("images", "labels", "test_images", "test_labels")  # of an npz archive
 TEST_RATE = 0.2  # share of each class that is held out where there is no test set
 
 
@@ -135,86 +137,111 @@ def _from_arrays(dataset: object) -> Pool:
 def npz(
     path: str,
     *,
-    test_rate: float = TEST_RATE,
     groups: str | None = None,
+    test_path: str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    fit: str | None = None,
+    test_rate: float = TEST_RATE,
     sha256: str | None = None,
+    test_sha256: str | None = None,
 ) -> Source:
-    """A user's archive with `images` uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] and `labels` int [N].
+    """A user's archive, its arrays named in one of the ways of arrays.NAMES.
 
-    `test_images` and `test_labels`, if present, are the test set; otherwise a seeded share
-    `test_rate` of each class is held out. `groups` names an array [N] that says which images are of
-    one person; `test_` and that name, if present, is that of the test images. `sha256` is the
-    content that the cell was named after.
+    Its own test arrays, or else those of another archive `test_path`, are the test set; without
+    either a seeded share `test_rate` of each class is held out. groups: the array that says of whom
+    an image is. size, channels, fit: what images are brought to (pixels.convert), null = as they
+    are stored. The hashes are of the content that the cell was named after.
     """
     file = Path(path).expanduser().absolute()
+    private, test, notes, whose, test_whose = _archive(file, groups, sha256)
+    if test_path is not None:
+        given = f"dataset.test_path={test_path}"
+        require(test is None, given, f"left out: {file} has a test set")
+        other = Path(test_path).expanduser().absolute()
+        test, none, more, test_whose, _ = _archive(other, groups, test_sha256)
+        require(none is None, f"{given}: has two sets", "a test set alone")
+        notes = (*notes, *more)
+    _refuse_unused(test_rate, file, test is not None)
+    sets = [private] if test is None else [private, test]
+    turned = [pixels.convert(one.images, size=size, channels=channels, fit=fit) for one in sets]
+    sets = [replace(s, images=images) for s, (images, _) in zip(sets, turned, strict=True)]
+    shapes = [tuple(one.images.shape[1:]) for one in sets]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"{file}: test images are {shapes[1]}, images {shapes[0]}; they must agree"
+        )
+    notes = tuple(dict.fromkeys((*notes, *(word for _, words in turned for word in words))))
+    source = Source(sets[0], sets[-1], notes=notes)
+    if groups is not None:
+        source = _of_groups(source, whose, test_whose, groups, where=str(file))
+    return hold_out(source, test_rate) if test is None else source
+
+
+def _of_groups(
+    source: Source, whose: NDArray | None, tests: NDArray | None, name: str, *, where: str
+) -> Source:
+    """A source whose images are of these people, one name per image; None = of nobody known."""
+    columns = {name: whose, f"test_{name}": tests}
+    given = {key: column for key, column in columns.items() if column is not None}
+    private, (test,), names = grouped(source.private, [source.test], given, name, where=where)
+    return replace(source, private=private, test=test, group_names=names)
+
+
+def _archive(file: Path, groups: str | None, sha256: str | None) -> Arrays:
     if sha256 is not None and sha256 != file_sha256(str(file)):
         raise ValueError(f"{file}: changed while the sweep was running; start the sweep again")
-    columns = [] if groups is None else [groups, f"test_{groups}"]
-    found = archive.headers(file, [*ARRAYS, *columns])
-    known = {name: header for name, header in found.items() if header is not None}
-    given = {"test_images", "test_labels"} & set(known)
-    if not {"images", "labels"} <= set(known):
-        raise ValueError(f"{file}: has arrays {sorted(found)}; needs 'images' and 'labels'")
-    if len(given) == 1:
-        raise ValueError(f"{file}: has {given.pop()} alone; needs test_images and test_labels")
-    parts = ("", "test_") if given else ("",)
-    for part in parts:
-        check_layout(known[f"{part}images"], known[f"{part}labels"], where=str(file))
-    _refuse_unused(test_rate, file, bool(given))
-    size = sum(header.num_bytes for header in known.values())
-    archive.refuse_too_large(size, f"{file}: its arrays take")
-    arrays = archive.read(file, known)
-    private, *tests = (
-        labelled(arrays[f"{part}images"], arrays[f"{part}labels"], where=str(file))
-        for part in parts
-    )
-    unread = sorted(set(found) - set(known))
-    notes = (f"arrays left out: {', '.join(unread)}",) if unread else ()
-    named = None
-    if groups is not None:
-        private, tests, named = grouped(private, tests, arrays, groups, where=str(file))
-    if not tests:
-        return hold_out(Source(private, private, notes=notes, group_names=named), test_rate)
-    (test,) = tests
-    if test.images.shape[1:] != private.images.shape[1:]:
-        raise ValueError(
-            f"{file}: test images are {tuple(test.images.shape[1:])}, "
-            f"images {tuple(private.images.shape[1:])}; they must agree"
-        )
-    return Source(private, test, notes=notes, group_names=named)
+    return arrays.read(file, groups=groups)
 
 
 def folder(
     path: str,
     *,
+    labels: str | None = None,
+    groups: str | int | None = None,
+    test_path: str | None = None,
     size: int = 32,
     channels: int = 3,
     fit: str = "stretch",
     test_rate: float = TEST_RATE,
     sha256: str | None = None,
 ) -> Source:
-    """A user's images, one sub-folder per class, scaled to `size` x `size` (pixels.read).
+    """A user's images, scaled to `size` x `size` (pixels.read).
 
-    With sub-folders `train` and `test` (or `val`) these are the two sets; otherwise a seeded share
-    `test_rate` of each class is held out.
+    Which they are, of which class and whom, `listing.find` says: one sub-folder per class, or a
+    table `labels`. Without a test set there or in `test_path` a seeded share `test_rate` of each
+    class is held out.
     """
     root = Path(path).expanduser().absolute()
-    found = folders.listing(root)
-    if sha256 is not None and sha256 != folder_sha256(path):
+    found = listing.find(str(root), table=labels, groups=groups, test_path=test_path)
+    if sha256 is not None and sha256 != folder_sha256(str(root), labels, groups, test_path):
         raise ValueError(f"{root}: changed while the sweep was running; start the sweep again")
-    files = [*found.private, *(found.test or [])]
+    tests = found.test or []
+    files = [*found.private, *tests]
     images, notes = pixels.read(files, root=root, size=size, channels=channels, fit=fit)
     names = tuple(found.classes)
-    labels = np.array([names.index(file.label) for file in files], dtype=np.int64)
+    number = {name: label for label, name in enumerate(names)}
+    every = np.array([number[file.label] for file in files], dtype=np.int64)
     split = len(found.private)
-    private = labelled(images[:split], labels[:split], where=str(root))
     if found.left_out:
         notes = (*notes, f"left out: {', '.join(found.left_out)}")
     _refuse_unused(test_rate, root, found.test is not None)
-    if found.test is None:
-        return hold_out(Source(private, private, class_names=names, notes=notes), test_rate)
-    test = labelled(images[split:], labels[split:], where=str(root))
-    return Source(private, test, class_names=names, notes=notes)
+    private = Pool(images[:split], every[:split])
+    source = Source(
+        private,
+        test=Pool(images[split:], every[split:]) if tests else private,
+        class_names=names,
+        notes=notes,
+        files=tuple(folders.below(root, file.path) for file in found.private),
+    )
+    if groups is not None:
+        whose, of_tests = _whose(found.private), _whose(tests) if tests else None
+        source = _of_groups(source, whose, of_tests, str(groups), where=str(root))
+    return source if tests else hold_out(source, test_rate)
+
+
+def _whose(files: Sequence[File]) -> NDArray:
+    return np.array([file.group for file in files])
 
 
 def _refuse_unused(test_rate: float, where: Path, has_test_set: bool) -> None:
@@ -247,51 +274,3 @@ def hold_out(source: Source, rate: float) -> Source:
             "choose a lower rate"
         )
     return replace(source, private=data[~held_out], test=data[held_out])
-
-
-def labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Pool:
-    """Images in any of the usual layouts, as a pool uint8 [N,ch,H,W]."""
-    check_layout(images, labels, where)
-    if labels.min() < 0:
-        raise ValueError(f"{where}: label {labels.min()} is negative; labels are 0 or more")
-    if images.ndim == 3:
-        images = images[:, None]
-    elif _channels_last(images.shape):
-        images = images.transpose(0, 3, 1, 2)
-    return Pool(np.ascontiguousarray(images), labels.astype(np.int64))
-
-
-class Array(Protocol):
-    """An array, or what its header says of it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype: ...
-
-
-def check_layout(images: Array, labels: Array, where: str) -> None:
-    """Raise ValueError where these cannot be images and their labels, by shape and type alone."""
-    shape = images.shape
-    channels = len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
-    known = (len(shape) == 3 or channels) and 0 not in shape
-    if images.dtype != np.uint8 or not known:
-        raise ValueError(
-            f"{where}: images are {images.dtype} {shape}; "
-            "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] with 1 or 3 channels"
-        )
-    if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{shape[0]}]"
-        )
-    height, width = shape[1:3] if len(shape) == 3 or _channels_last(shape) else shape[2:]
-    if height != width:
-        raise ValueError(
-            f"{where}: images are {height}x{width}; must be square: resize them, "
-            "or use an image folder (dataset.fit)"
-        )
-
-
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    return shape[1] not in (1, 3) and shape[3] in (1, 3)

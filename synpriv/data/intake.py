@@ -81,6 +81,8 @@ def take_in(
     networks normalise by, compared with the private images' own. own: canaries that join the
     private images.
     """
+    height, width = source.private.images.shape[2:]
+    require(height == width, f"images are {height}x{width}", "square: networks take one size")
     values = np.unique(source.private.labels)
     names = _names(source, values)
     everything = rows_kept(_known(source.private, values))

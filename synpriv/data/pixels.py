@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.data.folder import File, some
+from synpriv.data import archive
+from synpriv.data.folder import File, below, some
 from synpriv.hardware import usable_cores
 from synpriv.signatures import require
 
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FITS = ("stretch", "crop", "pad")
+
+
+class AsStored(NamedTuple):
+    """What an image was before it was scaled."""
+
+    size: tuple[int, int]  # width and height, once upright
+    grey: bool
 
 
 def read(
@@ -29,16 +38,17 @@ def read(
     All files that cannot be used are named at once. fit: `stretch` to a square, `crop` its middle,
     or `pad` with black; the last two keep the aspect.
     """
-    require(channels in (1, 3), f"dataset.channels={channels}", "1 or 3")
-    require(size >= 1, f"dataset.size={size}", "at least 1")
-    require(fit in FITS, f"dataset.fit={fit}", f"one of {', '.join(FITS)}")
+    check_options(size=size, channels=channels, fit=fit)
+    archive.refuse_too_large(
+        len(files) * channels * size**2, f"{root}: {len(files)} images of {size}x{size} take"
+    )
 
-    def try_one(file: File) -> tuple[NDArray[np.uint8], tuple[int, int]] | str:
+    def try_one(file: File) -> tuple[NDArray[np.uint8], AsStored] | str:
         try:
             return _read_one(file.path, size=size, channels=channels, fit=fit)
         except Exception as error:  # noqa: BLE001 - decoders raise anything; all are named below
             why = str(error).partition(": ")[0].removesuffix(f" {str(file.path)!r}")
-            return f"{file.path.relative_to(root)} ({why or type(error).__name__})"
+            return f"{below(root, file.path)} ({why or type(error).__name__})"
 
     # Of an image that Pillow only warns of; it is refused below.
     warnings.filterwarnings("ignore", message=".*could be decompression bomb")
@@ -50,7 +60,59 @@ def read(
         raise ValueError(f"{total}; mend or remove them")
     good = [one for one in every if not isinstance(one, str)]
     images = np.stack([pixels for pixels, _ in good])
-    return images, _about_sizes({shape for _, shape in good}, size, fit)
+    stored = [about for _, about in good]
+    colours = _about_colours(sum(about.grey for about in stored), len(stored), channels)
+    return images, (*_about_sizes({about.size for about in stored}, size, fit), *colours)
+
+
+def check_options(*, size: int | None, channels: int | None, fit: str | None) -> None:
+    """Refuse values that no image can be brought to; None leaves it as it is stored."""
+    require(channels in (None, 1, 3), f"dataset.channels={channels}", "1 or 3")
+    require(size is None or size >= 1, f"dataset.size={size}", "at least 1")
+    require(fit is None or fit in FITS, f"dataset.fit={fit}", f"one of {', '.join(FITS)}")
+
+
+def convert(
+    images: NDArray[np.uint8], *, size: int | None, channels: int | None, fit: str | None
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Arrays uint8 [N,ch,H,W] as a folder's images are brought to one size, and in words how.
+
+    None = as stored; but images that are no square need a fit, whose size is their longer side with
+    `pad` and the shorter one with `crop` if there is no other.
+    """
+    from PIL import Image
+
+    check_options(size=size, channels=channels, fit=fit)
+    num, own_channels, height, width = images.shape
+    if height != width:
+        given = f"images are {height}x{width}: dataset.fit={'null' if fit is None else fit}"
+        right = "pad (with black), crop (the middle), or stretch with dataset.size=SIDE"
+        require(fit in ("pad", "crop") or (fit is not None and size is not None), given, right)
+        size = size or (max(height, width) if fit == "pad" else min(height, width))
+    same = size is None or (height, width) == (size, size)
+    channels = channels or own_channels
+    if same and channels == own_channels:
+        return images, ()
+    shape = (num, channels, *((height, width) if size is None else (size, size)))
+    size_in_words = "" if size is None else f"dataset.size={size}: "
+    archive.refuse_too_large(math.prod(shape), f"{size_in_words}{num} images take")
+    turned = np.empty(shape, dtype=np.uint8)
+
+    def turn(index: int) -> None:
+        array = images[index, 0] if own_channels == 1 else images[index].transpose(1, 2, 0)
+        image = Image.fromarray(np.ascontiguousarray(array))
+        turned[index] = _fitted(image, size=size, channels=channels, fit=fit or "stretch")
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(turn, range(num)))
+    scaled = () if size is None else _about_sizes({(width, height)}, size, fit or "stretch")
+    return turned, (*scaled, *_about_colours(num * (own_channels == 1), num, channels))
+
+
+def _about_colours(num_grey: int, num: int, channels: int) -> tuple[str, ...]:
+    turned = num_grey if channels == 3 else num - num_grey
+    how = "grey made colour" if channels == 3 else "colour made grey"
+    return (f"{turned} of {num} images {how}",) if turned else ()
 
 
 def _about_sizes(shapes: set[tuple[int, int]], size: int, fit: str) -> tuple[str, ...]:
@@ -65,19 +127,26 @@ def _about_sizes(shapes: set[tuple[int, int]], size: int, fit: str) -> tuple[str
 
 def _read_one(
     path: Path, *, size: int, channels: int, fit: str
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Pixels uint8 [ch,size,size], and width and height as stored, once upright."""
+) -> tuple[NDArray[np.uint8], AsStored]:
+    """Pixels uint8 [ch,size,size], and what they were."""
     from PIL import Image, ImageOps
 
     with Image.open(path) as stored:
+        grey = stored.mode in ("1", "L", "LA", "La") or stored.mode.startswith("I")
         pixels, most = stored.width * stored.height, Image.MAX_IMAGE_PIXELS
         require(most is None or pixels <= most, f"{pixels} pixels, more than {most}", "fewer")
         frames = getattr(stored, "n_frames", 1)
         require(frames == 1, f"{frames} frames", "one")
         image = to_8_bit(ImageOps.exif_transpose(stored), stored.format)
-    shape = image.size
+    return _fitted(image, size=size, channels=channels, fit=fit), AsStored(image.size, grey)
+
+
+def _fitted(image: Image, *, size: int | None, channels: int, fit: str) -> NDArray[np.uint8]:
+    """Pixels uint8 [ch,size,size] of an image of 8 bits; without a size as large as it is."""
+    from PIL import Image, ImageOps
+
     image = image.convert("L" if channels == 1 else "RGB")
-    if shape != (size, size):
+    if size is not None and image.size != (size, size):
         if fit == "crop":
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
         elif fit == "pad":
@@ -85,7 +154,7 @@ def _read_one(
         else:
             image = image.resize((size, size), Image.Resampling.BICUBIC)
     array = np.asarray(image)
-    return (array[None] if channels == 1 else array.transpose(2, 0, 1)), shape
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
 def to_8_bit(image: Image, stored_as: str | None) -> Image:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from synpriv.report import inert, members, names, table
+from synpriv.report import inert, members, names, networks, table
 
 Report = dict[str, Any]
 
@@ -25,7 +25,8 @@ def markdown(reports: Sequence[Report], *, family: str, pictures: Sequence[str] 
     shown = "\n\n".join(f"![{inert.markdown(Path(n).stem)}]({quote(n)})" for n in pictures)
     parts = [_table([table.HEADER, *table.rows_of(reports)]), legend, explained, shown]
     parts += [_cell(*pair) for pair in zip(names.distinct_names(reports), reports, strict=True)]
-    parts += [_listed("Data", _about_data(reports)), _listed("Definitions", _definitions(reports))]
+    parts += [_listed("Networks", _about_networks(reports)), _listed("Data", _about_data(reports))]
+    parts += [_listed("Definitions", _definitions(reports))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -57,6 +58,12 @@ def _cell(name: str, report: Report) -> str:
         parts.append(_table(rows))
     body = "\n\n".join(part for part in parts if part)
     return f"## {inert.markdown(name)}\n\n{body}" if body else ""
+
+
+def _about_networks(reports: Sequence[Report]) -> list[str]:
+    """Which network each cell audits, and which others its method works with."""
+    every = zip(names.distinct_names(reports), reports, strict=True)
+    return [f"{name}: {networks.in_words(report['settings'])}" for name, report in every]
 
 
 def _about_data(reports: Sequence[Report]) -> list[str]:

@@ -1,6 +1,6 @@
 """Whatever can be refused before anything is trained: data, canaries, options, in one line.
 
-Nothing here needs torch, unless a data set is torchvision's or a method is somebody's own.
+Nothing here needs torch, unless a data set is torchvision's, or a method or network somebody's own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from synpriv import config, hardware, terminal, tracking
 from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES
+from synpriv.data import archive
 from synpriv.data.draws import Draw, wrong_label_share
 from synpriv.data.groups import expected_images
 from synpriv.data.intake import Pools, Record, content_sha256, record
@@ -20,9 +21,11 @@ from synpriv.recipe import Recipe
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import DESCRIPTION, cell_of
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools, load_pools_on_disk, sizes_of
-from synpriv.shadow.recipes import check_recipes, recipes_of
+from synpriv.shadow.recipes import batches, check_recipes, own_networks, recipes_of
 from synpriv.signatures import require, target_of
 
+LARGE = 64  # pixels a side, above which a step's memory is counted
+COPIES = 3  # of the images in a run: those that were read, its own, and as tensors
 MOST_WRONG = 1 / 15  # of the labels: an eighth of the private images are canaries
 
 
@@ -96,8 +99,13 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
             f"which the epsilon of method={cfg.method.name} does not cover; use public "
             "constants, say 'dataset.mean=[0.5]' 'dataset.std=[0.25]'"
         )
+    if own := own_networks(cfg, recipes.get("method")):
+        from synpriv.shadow.networks import check_networks  # torch, which these have imported
+
+        check_networks(own, pools, cfg)
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
     seen, cell = record(pools), cell_of(cfg)
+    seen["warnings"] = [*seen["warnings"], *_about_memory(cfg, recipes, pools)]
     above = not (cell.results / DESCRIPTION).is_file()
     require(
         above, f"results={cfg.results}: is a cell", f"the folder above it, {cell.results.parent}"
@@ -134,6 +142,20 @@ def _check_every_model(
     raise ValueError(
         f"{reason} (in {many} shadow models, seeds {seeds}: the cell stays incomplete)"
     )
+
+
+def _about_memory(cfg: DictConfig, recipes: dict[str, Recipe], pools: Pools) -> list[str]:
+    """Large images are held, and their steps keep activations: said or refused before they are."""
+    held = COPIES * (pools.private.images.nbytes + pools.test.images.nbytes)
+    most, found = archive.memory(), []
+    if held > most:
+        many = f"a run holds the images about {COPIES} times, {archive.readable(held)}"
+        found.append(f"{many} of {archive.readable(most)} of memory: smaller images need less")
+    if max(pools.image_shape[1:]) <= LARGE:
+        return found
+    from synpriv.shadow.memory import check_steps  # torch, which only large images need here
+
+    return [*found, *check_steps(batches(cfg, recipes), pools, cfg)]
 
 
 def _about_canaries(cfg: DictConfig, seen: Record) -> list[str]:

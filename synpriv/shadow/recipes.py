@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -20,6 +20,7 @@ PARTS = (*STAGES, "student", "embedder")  # what a method that is no recipe may 
 NETWORKS = ("model", "embedder")
 OF_A_NETWORK = ("channels", "size", "num_classes", "mean", "std")
 METHOD = "synpriv.methods.base.Method"
+CLASSIFYING = ("Classifier", "DPSGD", "DFKD")  # methods whose batches a classifier is trained on
 TRAININGS = ("teacher", "proxy", "student")  # parts that may have an architecture of their own
 
 
@@ -48,7 +49,8 @@ def check_recipes(recipes: Mapping[str, Recipe], facts: Facts) -> None:
 
 def recipe_of(node: DictConfig, where: str) -> Recipe | None:
     """The recipe that a node's `_target_` names, None if it names the heavy thing itself."""
-    require(node is not None, f"{where}=null", "a node with a _target_, or not set")
+    given = "null" if node is None else node
+    require(isinstance(node, DictConfig), f"{where}={given}", "a node with a _target_, or not set")
     target = target_of(node, where)
     _check_kind(target, node, where)
     parts = ("model",) if where.rpartition(".")[2] in TRAININGS else ()
@@ -105,6 +107,61 @@ def audited_model(cfg: DictConfig) -> tuple[str, DictConfig]:
     if student is not None and "model" in student:
         return "method.student.model", student.model
     return "model", cfg.model
+
+
+class OwnNetwork(NamedTuple):
+    """A network of somebody's own: where it stands, and what the method needs of it."""
+
+    where: str
+    node: DictConfig
+    needs: tuple[str, ...]
+
+
+def own_networks(cfg: DictConfig, method: Recipe | None) -> list[OwnNetwork]:
+    """The networks of a config that are not ours, each part's with what the method needs of it.
+
+    A teacher's and a proxy's own method needs nothing but logits.
+    """
+    parts = {"model": audited_model(cfg)}
+    for name in ("teacher", "proxy"):
+        if name in prerequisites(cfg.method):
+            where = f"method.{name}.model" if "model" in cfg.method[name] else "model"
+            parts[name] = where, of_prerequisite(cfg, name).model
+    if "embedder" in cfg.method:
+        parts["embedder"] = "method.embedder", cfg.method.embedder
+    needs = {} if method is None else method.needs()
+    return [
+        OwnNetwork(where, node, needs.get(name, ()))
+        for name, (where, node) in parts.items()
+        if not str(node["_target_"]).startswith(f"{Architecture.__module__}.")
+    ]
+
+
+class Batch(NamedTuple):
+    """What a training step works on: option, images, and path and node of the network."""
+
+    where: str
+    size: int
+    model: str
+    node: DictConfig
+
+
+def batches(cfg: DictConfig, recipes: Mapping[str, Recipe]) -> list[Batch]:
+    """The batches on which networks are trained to classify, by the recipes that have one."""
+    found = []
+    for where in ("method", "method.student", "method.teacher", "method.proxy"):
+        recipe, part = recipes.get(where), where.rpartition(".")[2]
+        model, node = audited_model(cfg)
+        if part in ("teacher", "proxy"):
+            own = "model" in cfg.method[part] if part in cfg.method else False
+            model, node = (
+                (f"{where}.model", cfg.method[part].model) if own else ("model", cfg.model)
+            )
+        if recipe is not None and recipe.makes.endswith(CLASSIFYING):
+            name = "physical_batch_size" if hasattr(recipe, "physical_batch_size") else "batch_size"
+            number, views = getattr(recipe, name), getattr(recipe, "num_views", 1)
+            found.append(Batch(f"{where}.{name}={number}", number * views, model, node))
+    return found
 
 
 def configured_facts(cfg: DictConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from synpriv.recipe import Facts, Recipe
 from synpriv.signatures import require
 
 SELECTIONS = ("random", "herding", "k_center", "el2n", "forgetting")
+BY_FEATURES = ("herding", "k_center")  # the others look at logits
 # The forgetting events of a sample that is wrong in every record.
 NEVER_LEARNED: dict[str, float] = {"first": math.inf, "never": 0.0}
 
@@ -36,6 +37,9 @@ class Coreset(Recipe):
         epochs = self.el2n_epochs
         counted = epochs is None or (len(epochs) > 0 and min(epochs) >= 1)
         require(counted, f"el2n_epochs={epochs}", "epochs of the proxy, from 1, or null")
+
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        return {"proxy": ("features",)} if self.selection in BY_FEATURES else {}
 
     def check(self, facts: Facts) -> None:
         self.check_proxy(facts.proxy_epochs)

@@ -72,6 +72,9 @@ class DFKD(Recipe):
         some = any(self.losses.values())
         require(some, f"losses={dict(self.losses)}", "positive for at least one term")
 
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        return {"teacher": ("batch_norm",)}
+
     def check(self, facts: Facts) -> None:
-        if facts.teacher_norm != "batch":
+        if facts.teacher_norm not in ("batch", "unknown"):  # of somebody's own network: see `needs`
             raise ValueError(NO_STATISTICS)

@@ -48,6 +48,9 @@ class DistributionMatching(Recipe):
         check_momentum(self.momentum, 0)
         check_strategies(self.augment)
 
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        return {"embedder": ("features",)}
+
     def check(self, facts: Facts) -> None:
         own, smallest, public = self.images_per_class, facts.smallest_class, facts.num_public
         if self.init in ("real", "average") and smallest < own:

@@ -77,6 +77,9 @@ class DPSGD(Recipe):
         within = epsilon is None or LEAST <= epsilon <= MOST
         require(within, f"target_epsilon={epsilon}", f"{LEAST:g} to {MOST:g}, or null")
 
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        return {"model": ("sample_gradients",)}
+
     def check(self, facts: Facts) -> None:
         size = facts.expected_size
         fits = self.batch_size <= size
