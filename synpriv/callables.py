@@ -46,7 +46,7 @@ def named(generate: str) -> Name:
         return Name(None, place, function)
     file = Path(place).expanduser().absolute()
     if not file.is_file():
-        raise ValueError(f"generate={generate}: no such file, {file}; must be {RIGHT}")
+        raise ValueError(f"generate={generate} (no file {file}): must be {RIGHT}")
     return Name(file, file.stem, function)
 
 
@@ -57,9 +57,12 @@ def code_sha256(generate: str | None, command: str | None, code: Sequence[str] |
     with files by content. `code`: files and folders that count besides; of what a generator
     imports nothing does.
     """
-    parts: list[Any] = [] if generate is None else _of_function(generate)
-    parts += [] if command is None else [_of_word(word) for word in words(command)]
-    parts += [_of_path(Path(path).expanduser()) for path in code or ()]
+    try:
+        parts: list[Any] = [] if generate is None else _of_function(generate)
+        parts += [] if command is None else [_of_word(word) for word in words(command)]
+        parts += [_of_path(Path(path).expanduser()) for path in code or ()]
+    except ValueError as error:
+        raise ValueError(f"method.{error}") from error
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -78,7 +81,7 @@ def _of_function(generate: str) -> list[str]:
     if name.file is not None:
         return [name.function, sha256(name.file)]
     file = fingerprint.module_file(name.module)
-    require(file is not None, f"generate={generate}: no module {name.module}", RIGHT)
+    require(file is not None, f"generate={generate} (no module {name.module})", RIGHT)
     assert file is not None
     version = fingerprint.own_sha256(name.module, "method")
     return [name.module, name.function, version, sha256(file)]

@@ -126,6 +126,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
     ),
+    "split": ("cli", "config", "interrupts", "terminal", "shadow"),
     "audits": ("audit", "fingerprint", "report", "results", "signatures"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
