@@ -35,6 +35,12 @@ def write_archive(file: Path, seed: int) -> None:
 
 def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
+    if choice == "method=external":
+        return [f"method.generate={ROOT / 'tests' / 'generators' / 'means.py'}:make"]
+    if choice == "method=precomputed":
+        for seed in range(64):  # to be named, they need not be sets
+            (archive.parent / f"{seed}.npz").write_bytes(b"set")
+        return [f"method.path='{archive.parent}/{{seed}}.npz'"]
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
     if choice != "dataset=folder":

@@ -49,10 +49,8 @@ def check_archive(file: Path, wanted: Wanted, where: str) -> None:
         found = archive.headers(file, ARRAYS)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix(f'{file}: ')}") from error
-    if lacking := [name for name in ARRAYS if found.get(name) is None]:
-        raise ValueError(
-            f"{where}: has arrays {sorted(found)}; {' and '.join(lacking)} must be too"
-        )
+    if any(found.get(name) is None for name in ARRAYS):
+        raise ValueError(f"{where}: has arrays {sorted(found)}; must have images and labels")
     images, labels = (found[name] for name in ARRAYS)
     assert images is not None
     assert labels is not None

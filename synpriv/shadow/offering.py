@@ -39,13 +39,12 @@ def offer_private(split: AuditSplit) -> dict[str, Any]:
 
 
 def offer(cfg: DictConfig, pools: Pools) -> dict[str, Any]:
-    """What a method may ask for that no member changes; seed: which shadow model it is."""
+    """What a method may ask for that no member changes."""
     offered: dict[str, Any] = {
         "public": None if pools.public is None else LabelledImages.of(pools.public),
         "num_classes": pools.num_classes,
         "class_names": pools.class_names,
         "image_shape": pools.image_shape,
-        "seed": cfg.seed,
         "public_model": None,
     }
     if "embedder" in cfg.method:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +24,9 @@ from synpriv.methods.external import watch
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 WHERE = "method.command"
-HEAD, TAIL = 2**16, 2**14  # bytes of what a program says that are kept
-LINE = 2**10  # characters of one line
+HEAD, TAIL = 2**16, 2**13  # bytes of what a program says that are kept
+LINE = 2**10  # of one line
+_RECORD = 64  # that the log adds to a line
 _CHUNK = 2**16
 
 
@@ -116,40 +116,35 @@ class Output:
 
     def __init__(self) -> None:
         self.last = ""  # line that says anything
-        self._rest = b""  # of a line that goes on
-        self._logged = self._left_out = self._kept = 0
-        self._tail: deque[bytes] = deque()
+        self._rest = b""  # of a line that goes on, then the end of all that is not logged yet
+        self._logged = self._left_out = 0
 
     def hear(self, chunk: bytes) -> None:
         """The next bytes; a line may be in several chunks, and is cut where it is long."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        for line in lines:
-            if self._logged < HEAD:
-                self._log(line)
-            else:
-                self._left_out += max(0, len(line) - LINE)
-                self._keep(line[:LINE])
+        self._rest += chunk
+        while self._logged < HEAD and (line := self._next_line()) is not None:
+            self._log(line)
+        if self._logged >= HEAD:  # a gigabyte is not looked at line by line
+            self._left_out += max(0, len(self._rest) - TAIL)
+            self._rest = self._rest[-TAIL:]
 
     def finish(self) -> None:
         """Log what was held back."""
-        if self._rest:
-            self.hear(b"\n")
         if self._left_out:
             log.info("... %s bytes left out ...", f"{self._left_out:,}")
-        for line in self._tail:
+        for line in self._rest.splitlines():
             self._log(line)
 
-    def _keep(self, line: bytes) -> None:
-        self._tail.append(line)
-        self._kept += len(line) + 1
-        while self._kept > TAIL:
-            gone = len(self._tail.popleft()) + 1
-            self._kept, self._left_out = self._kept - gone, self._left_out + gone
+    def _next_line(self) -> bytes | None:
+        """The first line that is whole, or a long one's beginning; None if there is none yet."""
+        line, end, rest = self._rest.partition(b"\n")
+        if not end and len(line) < LINE:
+            return None
+        self._rest = rest if end else b""
+        return line
 
     def _log(self, line: bytes) -> None:
-        text = terminal.one_line(line.decode("utf-8", "replace"))[:LINE]
-        self._logged += len(line) + 1
+        text = terminal.one_line(line[:LINE].decode("utf-8", "replace"))
+        self._logged += len(line) + _RECORD
         self.last = text or self.last
         log.info("%s", text)

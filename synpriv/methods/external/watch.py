@@ -28,15 +28,20 @@ def main(folder: str, command: list[str]) -> int:
     except OSError as error:
         os.write(1, f"{command[0]}: {error.strerror}\n".encode())
         return CANNOT_START
-    threading.Thread(target=_end_when_alone, args=(program, folder), daemon=True).start()
+    alone = threading.Event()
+    tidying = threading.Thread(target=_end_when_alone, args=(program, folder, alone), daemon=True)
+    tidying.start()
     code = program.wait()
     _signal(program.pid, signal.SIGKILL)  # what it has left running
+    if alone.is_set():
+        tidying.join()
     return code if code >= 0 else 128 - code
 
 
-def _end_when_alone(program: subprocess.Popen[bytes], folder: str) -> None:
+def _end_when_alone(program: subprocess.Popen[bytes], folder: str, alone: threading.Event) -> None:
     while os.read(0, 1):
         pass
+    alone.set()
     _signal(program.pid, signal.SIGTERM)
     last = time.monotonic() + GRACE_S
     while program.returncode is None and time.monotonic() < last:
