@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
-from conftest import ROOT, Compose
+from conftest import OUTSIDE, ROOT, Compose
 from omegaconf import OmegaConf
 
 from synpriv import config, fingerprint
@@ -35,12 +35,8 @@ def write_archive(file: Path, seed: int) -> None:
 
 def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
-    if choice == "method=external":
-        return [f"method.generate={ROOT / 'tests' / 'generators' / 'means.py'}:make"]
-    if choice == "method=precomputed":
-        for seed in range(64):  # to be named, they need not be sets
-            (archive.parent / f"{seed}.npz").write_bytes(b"set")
-        return [f"method.path='{archive.parent}/{{seed}}.npz'"]
+    if choice in OUTSIDE:
+        return OUTSIDE[choice]
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
     if choice != "dataset=folder":
