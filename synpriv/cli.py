@@ -35,14 +35,10 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-_PATHS = {
-    "path",
-    "test_path",
-    "labels",
-    "root",
-    "results",
-    "reports",
-}  # last component of a key whose value is a path
+# Last component of a key whose value is a path.
+_PATHS = {"path", "test_path", "labels", "root", "results", "reports"}
+_TEXTS = {"command"}  # and of one whose value is taken as it is typed
+_FREE = ("method.options.",)  # what keys begin with that a user's own code names
 # The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
 _NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
 _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
@@ -123,8 +119,13 @@ def normalise(argv: list[str]) -> list[str]:
 def _in_hydra_s_grammar(override: str) -> Override:
     """What Hydra reads as it was meant, or an error that says how to quote it."""
     key, equals, value = override.partition("=")
-    is_path = equals and key.rpartition(".")[2].lstrip("+") in _PATHS
-    parsed = _parse(f"{key}={path(value, key)}" if is_path else expand_override(override))
+    if key.startswith(_FREE):
+        key = f"++{key}"
+    last = key.rpartition(".")[2].lstrip("+") if equals else ""
+    if last in _PATHS or last in _TEXTS:
+        parsed = _parse(f"{key}={path(value, key) if last in _PATHS else text(value)}")
+    else:
+        parsed = _parse(expand_override(f"{key}{equals}{value}"))
     if parsed is not None:
         return parsed
     if not equals or _parse(f"{key}=''") is None:
@@ -151,6 +152,12 @@ def path(value: str, key: str) -> str:
     if not (swept and len(parts) > 1 and all(map(os.path.exists, parts))):
         parts = [whole]
     return ",".join(part if _reads_as_it_is(part) else quoted(part) for part in parts)
+
+
+def text(value: str) -> str:
+    """A line with any characters, quoted for Hydra unless it is already or is an interpolation."""
+    as_it_is = value in ("", "null") or value[0] in "'\"" or "${" in value
+    return value if as_it_is else quoted(value)
 
 
 def _reads_as_it_is(text: str) -> bool:

@@ -18,9 +18,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import fingerprint
+from synpriv import callables, fingerprint
 from synpriv.data.canaries import count
 from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
+from synpriv.data.sets import sets_sha256
 from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
 from synpriv.signatures import (
     check_arguments,
@@ -61,6 +62,8 @@ def register() -> None:
     OmegaConf.register_new_resolver("folder_sha256", folder_sha256, replace=True)
     OmegaConf.register_new_resolver("num_canaries", _num_canaries, replace=True)
     OmegaConf.register_new_resolver("own_canaries", count, replace=True)
+    OmegaConf.register_new_resolver("code_sha256", callables.code_sha256, replace=True)
+    OmegaConf.register_new_resolver("sets_sha256", sets_sha256, replace=True)
 
 
 def _num_canaries(indices: list[int] | None, default: int) -> int:

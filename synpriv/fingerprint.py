@@ -32,10 +32,16 @@ _READ_IF = {
     "gamma": ("schedule", "step"),
     "padding": ("crop", True),
 }
+# Of recipes of somebody's own generator or sets: what `sha256` beside it says by content, and what
+# changes no set.
+_BY_CONTENT = {
+    "External": ("generate", "command", "code", "timeout_s", "check_repeats"),
+    "Precomputed": ("path",),
+}
 _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.
 _SHARED = (
-    *("recipe.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
+    *("recipe.py", "callables.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
     *("shadow/*.py", "guarantee.py", "results/artefacts.py", "audit/quality.py"),
 )
 
@@ -74,9 +80,11 @@ def _canonical(node: Any, where: str) -> Any:
                 if other in node and node[other] != value:
                     found.pop(option, None)
         elif target:
-            found["code_sha256"] = _own_sha256(target, where)
+            found["code_sha256"] = own_sha256(target, where)
         if _is_ours(target):  # where our code lies does not decide what it does
             found["_target_"] = target.rpartition(".")[2]
+            for option in _BY_CONTENT.get(found["_target_"], ()):
+                found.pop(option, None)
         return found
     if isinstance(node, list):
         return [_canonical(value, where) for value in node]
@@ -107,18 +115,27 @@ def _is_ours(target: str) -> bool:
     return target.startswith("synpriv.")
 
 
-def _own_sha256(target: str, where: str) -> str:
+def own_sha256(target: str, where: str) -> str:
     """Version of an installed package, else the content of a user's package or module."""
-    file, first = _module_file(target), target.partition(".")[0]
+    file, first = module_file(target), target.partition(".")[0]
     if file is not None and "site-packages" not in file.parts:
         package = next((p for p in file.parents if p.name == first), None)
         files = sorted(package.rglob("*.py")) if package is not None else [file]
         return hashlib.sha256(" ".join(map(_sha256, files)).encode()).hexdigest()
     try:
-        return importlib.metadata.version(first)
+        return importlib.metadata.version(_distribution(first))
     except (importlib.metadata.PackageNotFoundError, ValueError) as error:  # no name at all
         right = "module.Class, the module a file on the Python path"
         raise ValueError(f"{where}._target_={target}: must be {right}") from error
+
+
+def _distribution(package: str) -> str:
+    """What is installed under another name: sklearn is scikit-learn's."""
+    try:
+        importlib.metadata.version(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return next(iter(importlib.metadata.packages_distributions().get(package, [])), package)
+    return package
 
 
 def code_sha256(target: str) -> str:
@@ -127,7 +144,7 @@ def code_sha256(target: str) -> str:
     That is what all methods share, and the method's folder (of a user's method: its module).
     """
     files = {file for pattern in _SHARED for file in _PACKAGE.glob(pattern)}
-    own = _module_file(target)
+    own = module_file(target)
     if own is not None:
         family = own.parent.parent == _PACKAGE / "methods"
         files |= set(own.parent.glob("*.py")) if family else {own}
@@ -140,7 +157,7 @@ def audit_sha256(target: str) -> str:
     own_parts = ("audits.py", "guarantee.py", "report/content.py")
     files = [*_PACKAGE.glob("audit/**/*.py"), *(_PACKAGE / part for part in own_parts)]
     names = {_name(file): _sha256(file) for file in files}
-    own = None if _is_ours(target) else _own_sha256(target, "attack")
+    own = None if _is_ours(target) else own_sha256(target, "attack")
     return hashlib.sha256(repr([*sorted(names.items()), own]).encode()).hexdigest()
 
 
@@ -153,7 +170,7 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _module_file(target: str) -> Path | None:
+def module_file(target: str) -> Path | None:
     """The file of the innermost module of a dotted name; nothing is imported."""
     first, *rest = target.split(".")
     try:

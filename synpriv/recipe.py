@@ -18,7 +18,7 @@ from synpriv.signatures import require
 
 @dataclass(frozen=True)
 class Facts:
-    """What a recipe may know of one shadow model before anything is trained: sizes only."""
+    """What a recipe may know of one shadow model before anything is trained: sizes, no image."""
 
     num_classes: int
     image_shape: tuple[int, int, int]
@@ -30,6 +30,8 @@ class Facts:
     norm: str  # of the audited network
     teacher_norm: str | None = None
     proxy_epochs: int | None = None
+    seed: int = 0  # of the shadow model
+    split_sha256: Callable[[int], str] | None = None  # of a seed: which private set it has
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Recipe:
     # Of methods, see `Method`.
     releases_images: ClassVar[bool] = True
     promises_privacy: ClassVar[bool] = False
+    can_be_made_anew: ClassVar[bool] = True  # from any private set: sets made elsewhere cannot
 
     def check(self, facts: Facts) -> None:
         """Raise ValueError where these options cannot work on such data."""

@@ -40,6 +40,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # close pytest's own stderr with it. The interpreter's it leaves open.
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 sys.path.insert(0, str(ROOT))  # as `python run.py` does: Hydra looks for hydra_plugins there
+# What methods that have no generator or sets of their own cannot do without.
+MEANS = f"{ROOT}/tests/generators/means.py"
+OUTSIDE = {
+    "method=external": [f"method.generate={MEANS}:make"],
+    "method=precomputed": ["method.path='sets/{seed}.npz'", "method.sha256=not_looked_at"],
+}
 Compose = Callable[..., DictConfig]
 RunPy = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -458,3 +458,21 @@ def test_a_part_s_network_is_chosen_by_name(typed: str, part: str) -> None:
     assert cli.normalise(["-m", word]) == ["-m", f"model@method.{part}=resnet18,convnet"]
     option = f"method.{part}.width=8"
     assert cli.normalise([option]) == [option]
+
+
+@pytest.mark.parametrize(
+    ("typed", "hydra_s"),
+    [
+        ("julia g.jl {input} {seed}", "'julia g.jl {input} {seed}'"),
+        ("sh -c 'a, b' {seed}", r"'sh -c \'a, b\' {seed}'"),
+        ("'a {seed}','b {seed}'", "'a {seed}','b {seed}'"),
+        ("null", "null"),
+    ],
+)
+def test_a_command_is_taken_as_it_is_typed(typed: str, hydra_s: str) -> None:
+    flags = ["-m"] if "','" in typed else []
+    assert cli.normalise([*flags, f"method.command={typed}"])[-1] == f"method.command={hydra_s}"
+
+
+def test_options_of_a_user_s_own_code_need_no_plus() -> None:
+    assert cli.normalise(["method.options.size=3"]) == ["++method.options.size=3"]

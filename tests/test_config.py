@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
-from conftest import ROOT, Compose
+from conftest import OUTSIDE, ROOT, Compose
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
@@ -38,6 +38,8 @@ def write_archive(file: Path, seed: int) -> None:
 
 def extra_for(choice: str, archive: Path) -> list[str]:
     """What a choice cannot do without."""
+    if choice in OUTSIDE:
+        return OUTSIDE[choice]
     if choice == "dataset=npz":
         return [f"dataset.path={archive}"]
     if choice == "canary=path":

@@ -126,7 +126,7 @@ def test_changed_code_of_a_method_is_seen(
     shutil.copytree(Path(fingerprint.__file__).parent, package)
     monkeypatch.setattr(fingerprint, "_PACKAGE", package)
     found = {module: package / "methods" / f"{module}.py" for module in ("distill/dm", "dfkd/fast")}
-    monkeypatch.setattr(fingerprint, "_module_file", lambda target: found[target])
+    monkeypatch.setattr(fingerprint, "module_file", lambda target: found[target])
     distill, dfkd = map(fingerprint.code_sha256, found)
     assert distill != dfkd
     (package / "methods" / "coreset" / "selection.py").write_text("# changed\n")

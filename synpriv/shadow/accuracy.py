@@ -17,6 +17,7 @@ from synpriv.data.groups import expected_images, sizes
 from synpriv.results import store
 from synpriv.shadow.cells import cell_of
 from synpriv.shadow.pools import load_pools
+from synpriv.signatures import target_of
 
 
 class CleanRuns(NamedTuple):
@@ -41,6 +42,8 @@ def clean_runs(cfg: DictConfig) -> CleanRuns | None:
     wrong = cfg.canary.kind == "mislabelled"
     if not wrong or cfg.accuracy_models == 0 or _wrong_labels(cfg) <= FEW_WRONG:
         return None
+    if not getattr(target_of(cfg.method, "method"), "can_be_made_anew", True):
+        return None  # what is there was made from the private sets with wrong labels
     own = cfg.copy()
     own.canary.kind, own.seed, own.cell = "clean", 0, config.COMPUTED_NAME
     return CleanRuns(own, cell_of(own), list(range(min(cfg.accuracy_models, cfg.num_models - 1))))

@@ -129,7 +129,8 @@ def _check_every_model(
     for seed in range(cfg.num_models):
         size, smallest = sizes_of(pools, drawn, seed)
         try:
-            check_recipes(recipes, replace(facts, num_train=size, smallest_class=smallest))
+            own = replace(facts, seed=seed, num_train=size, smallest_class=smallest)
+            check_recipes(recipes, own)
         except ValueError as error:
             wrong[seed] = str(error)
     if not wrong:

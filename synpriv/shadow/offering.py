@@ -43,6 +43,7 @@ def offer(cfg: DictConfig, pools: Pools) -> dict[str, Any]:
     offered: dict[str, Any] = {
         "public": None if pools.public is None else LabelledImages.of(pools.public),
         "num_classes": pools.num_classes,
+        "class_names": pools.class_names,
         "image_shape": pools.image_shape,
         "public_model": None,
     }

@@ -17,6 +17,7 @@ from synpriv.data.content import FileVersion
 from synpriv.data.datasets import Source, from_torchvision, torchvision_files
 from synpriv.data.draws import Draw, draw
 from synpriv.data.intake import Pools, take_in
+from synpriv.data.sets import Splits
 from synpriv.recipe import Facts
 from synpriv.shadow.recipes import configured_facts
 from synpriv.signatures import require, target_of
@@ -122,6 +123,8 @@ def facts_of(cfg: DictConfig, pools: Pools, drawn: Draw, seed: int) -> Facts:
         smallest_class=smallest_class,
         num_public=None if public is None else len(public),
         largest_public_label=None if public is None else int(public.labels.max()),
+        seed=seed,
+        split_sha256=Splits(pools.private, drawn).sha256,
         **configured_facts(cfg),
     )
 

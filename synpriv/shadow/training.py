@@ -73,7 +73,7 @@ def obtain(
     )
     where, node = audited_model(cfg)
     model = network_factory(node, where, pools, cfg)
-    offered = offer_private(split) | {"model": model, **offer(cfg, pools)}
+    offered = offer_private(split) | {"model": model, "seed": cfg.seed, **offer(cfg, pools)}
     if "teacher" in basis:
         offered["teacher"] = untrained_teacher(cfg, pools)
         offered["teacher"].load_state_dict(read_weights(basis["teacher"]))

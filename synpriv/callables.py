@@ -1,0 +1,181 @@
+"""A function that a user names, `package.module:function` or `path/to/file.py:function`.
+
+What of it counts in a cell's name, and importing it. A program's command line counts here too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import operator
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from synpriv import fingerprint
+from synpriv.data.content import sha256
+from synpriv.signatures import require
+
+RIGHT = "package.module:function or path/to/file.py:function"
+Function = Callable[..., Any]
+
+
+class Name(NamedTuple):
+    """Where a function is: in a file or in a module on the Python path."""
+
+    file: Path | None
+    module: str
+    function: str
+
+
+def named(generate: str) -> Name:
+    """The parts of a function's name; ValueError, beginning with `generate=`, where it is none."""
+    place, _, function = generate.rpartition(":")
+    dotted = all(part.isidentifier() for part in function.split("."))
+    require(bool(place) and dotted, f"generate={generate}", RIGHT)
+    if not (place.endswith(".py") or "/" in place):
+        fits = all(part.isidentifier() for part in place.split("."))
+        require(fits, f"generate={generate}", RIGHT)
+        return Name(None, place, function)
+    file = Path(place).expanduser().absolute()
+    if not file.is_file():
+        raise ValueError(f"generate={generate} (no file {file}): must be {RIGHT}")
+    return Name(file, file.stem, function)
+
+
+def code_sha256(generate: str | None, command: str | None, code: Sequence[str] | None) -> str:
+    """What names the cell of somebody's generator: content, not places.
+
+    Of a file its content, of a module also the version of its distribution, of a command its words
+    with files by content. `code`: files and folders that count besides; of what a generator
+    imports nothing does.
+    """
+    try:
+        parts: list[Any] = [] if generate is None else _of_function(generate)
+        parts += [] if command is None else [_of_word(word) for word in words(command)]
+        parts += [_of_path(Path(path).expanduser()) for path in code or ()]
+    except ValueError as error:
+        raise ValueError(f"method.{error}") from error
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def words(command: str) -> list[str]:
+    """A command line as a shell would split it; no shell is asked."""
+    try:
+        found = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"command={command}: {str(error).lower()}; close it") from error
+    require(bool(found), f"command={command!r}", "a program and its arguments")
+    return found
+
+
+def _of_function(generate: str) -> list[str]:
+    name = named(generate)
+    if name.file is not None:
+        return [name.function, sha256(name.file)]
+    file = fingerprint.module_file(name.module)
+    require(file is not None, f"generate={generate} (no module {name.module})", RIGHT)
+    assert file is not None
+    version = fingerprint.own_sha256(name.module, "method")
+    return [name.module, name.function, version, sha256(file)]
+
+
+def _of_word(word: str) -> str:
+    """A file by its content, a folder by its name alone, all else as it is."""
+    path = Path(word).expanduser()
+    if path.is_file():
+        return sha256(path)
+    return path.name if path.is_dir() else word
+
+
+def _of_path(path: Path) -> Any:
+    """Content of a file, or of the files below a folder with their names in it."""
+    if path.is_file():
+        return sha256(path)
+    if not path.is_dir():
+        raise ValueError(f"code=[{path}]: no such file or folder; must be what counts besides")
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    counted = [(file.relative_to(path), file) for file in files]
+    return [
+        (name.as_posix(), sha256(file))
+        for name, file in counted
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    ]
+
+
+_loaded: dict[str, tuple[str, Function]] = {}  # by name, with the hash it had
+_home: list[Path] = []  # the folder of a user's file that is on the path now, at most one
+
+
+def load(generate: str, code: str) -> Function:
+    """The function, imported once; its file's folder is first on the path, as a script's is.
+
+    code: its `code_sha256`, by which a change after the import is noticed. Called before every use:
+    modules of another file's folder are forgotten, so that equal names are not confused.
+    """
+    name = named(generate)
+    if name.file is not None:
+        _move_to(name.file.parent)
+    if generate not in _loaded:
+        _loaded[generate] = code, _imported(name, generate, code)
+    before, function = _loaded[generate]
+    if before != code:
+        raise ValueError(f"generate={generate}: changed while it was in use; start again")
+    return function
+
+
+def _move_to(folder: Path) -> None:
+    """Put a folder first on the path in place of the last one, whose modules are forgotten."""
+    if _home == [folder]:
+        return
+    for old in _home:
+        if str(old) in sys.path:
+            sys.path.remove(str(old))
+        _forget(old)
+    _home[:] = [folder]
+    sys.path.insert(0, str(folder))
+
+
+def _forget(folder: Path) -> None:
+    """Drop modules that only this folder has, so that another's of the same name are imported."""
+    for name, module in list(sys.modules.items()):
+        file, package = getattr(module, "__file__", None), name.partition(".")[0]
+        if file is not None and Path(file).is_relative_to(folder):
+            elsewhere = PathFinder.find_spec(package)
+            origin = getattr(sys.modules.get(package), "__file__", None)
+            if elsewhere is None or (origin is not None and elsewhere.origin != origin):
+                del sys.modules[name]
+
+
+def _imported(name: Name, generate: str, code: str) -> Function:
+    try:
+        module = _from_file(name.file, code) if name.file else importlib.import_module(name.module)
+        function = operator.attrgetter(name.function)(module)
+    except (Exception, SystemExit) as error:  # importing a module runs whatever is in it
+        why = next(iter(str(error).splitlines()), "")
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if name.file and frame.filename == str(name.file)]
+        where = f", {own[-1].filename}:{own[-1].lineno}" if own else ""
+        raise ValueError(
+            f"generate={generate}: must be {RIGHT} ({type(error).__name__}: {why}{where})"
+        ) from error
+    require(callable(function), f"generate={generate}", "a function")
+    return function
+
+
+def _from_file(file: Path, code: str) -> ModuleType:
+    """A module of its own name: a user's random.py is not Python's."""
+    spec = importlib.util.spec_from_file_location(f"{file.stem}_{code[:8]}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

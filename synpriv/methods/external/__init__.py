@@ -1,0 +1,1 @@
+"""Synthetic sets that somebody else's code makes, or has made."""

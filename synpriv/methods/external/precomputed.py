@@ -1,0 +1,55 @@
+"""Sets that somebody else's pipeline made from exported private sets: a student learns each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from synpriv.data import sets
+from synpriv.data.images import LabelledImages, StepChunks
+from synpriv.data.returned import Wanted
+from synpriv.methods.base import Method, Release
+from synpriv.methods.external import recipe
+from synpriv.methods.external.release import synthetic_set
+from synpriv.models import Network
+
+
+class Precomputed(Method):
+    """Release the set that lies there for this shadow model.
+
+    That it was made from this shadow model's private set is checked before (`Precomputed.check` of
+    the recipe), by what the set or the manifest of the export says.
+    """
+
+    max_epochs = 1
+
+    def __init__(
+        self,
+        *,
+        model: Callable[[], Network],
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+        class_names: tuple[str, ...],
+        seed: int,
+        **options: Any,
+    ) -> None:
+        super().__init__(private=None, model=model)
+        self.recipe = own = recipe.Precomputed(**options)
+        self.provenance = own.channels
+        images, labels = sets.read(own.path, seed, Wanted(image_shape, num_classes), class_names)
+        where = str(sets.place(own.path, seed))
+        self.made: LabelledImages = synthetic_set(
+            images, labels, num_classes=num_classes, where=where
+        )
+
+    def train_dataloader(self) -> StepChunks:
+        return StepChunks(1)
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def training_step(self, chunk: list[int], batch_idx: int) -> None:
+        """The set is there; a Trainer wants a step all the same."""
+
+    def release(self) -> Release:
+        return Release(synthetic=self.made)
