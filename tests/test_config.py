@@ -101,7 +101,7 @@ def test_every_yaml_begins_with_a_comment_and_is_named_after_its_file(yaml: str)
     "words",
     [
         ("method=distill", "~method.lr", "+method.x={y: [1]}", "seed=3", "seed=4", "results=''"),
-        ("+model@method.teacher.model=resnet18", "method=dfkd", "method.teacher.lr=${seed}"),
+        ("model@method.teacher.model=resnet18", "method=dfkd", "method.teacher.lr=${seed}"),
     ],
 )
 def test_a_config_of_the_tests_is_hydra_s(words: tuple[str, ...], compose: Compose) -> None:
