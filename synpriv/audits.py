@@ -6,9 +6,10 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from synpriv import __version__
 from synpriv.audit import audit
 from synpriv.audit.audit import Attack
-from synpriv.audit.metrics import roc
+from synpriv.audit.metrics import Bools, Floats, roc
 from synpriv.fingerprint import audit_sha256
 from synpriv.report import content, figure, pairs
 from synpriv.results import reports, store, vouched
@@ -121,6 +122,10 @@ def on_disk(file: Path) -> Shown:
     request = Request(cell, cell, heading)
     problems = request.problems()
     target = heading["attack_options"].get("_target_")
+    if "evidence_file" in heading:
+        if report is None:
+            raise ValueError(f"{why}; python -m synpriv.audit {heading['evidence_file']} makes it")
+        return Shown(report)
     if report is not None:
         if problems:
             return Shown(report, not_compared=f"its shadow models ({_lack(request, problems)})")
@@ -208,11 +213,23 @@ def make(request: Request, attack: Attack) -> Report:
         *content.warnings_of(cell.num_models, runs, report),
         *content.warnings_of_accuracy(report),
     ]
-    usable = np.isfinite(statistic)
-    curve = roc(statistic[usable], evidence.member[usable])
-    arrays = {"statistic": statistic, "member": evidence.member, "seeds": np.array(seeds)}
-    arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
-    pictures = {request.file.with_suffix(".png").name: figure.png([(report, curve)])}
+    pictures = {}
     if "nearness" in report and (shown := pairs.closest(cell.pairs(seeds), evidence, seeds, 10)):
         pictures[reports.CLOSEST] = pairs.png(shown, report["nearness"], title=cell.name)
-    return reports.save(request.file, report, arrays, pictures)
+    return save(request.file, report, statistic, evidence.member, pictures)
+
+
+def save(
+    file: Path,
+    report: Report,
+    statistic: Floats,
+    member: Bools,
+    pictures: Mapping[str, bytes] = MappingProxyType({}),
+) -> Report:
+    """Write a report with its statistic [C,S], ROC and picture, and with other `pictures`."""
+    usable = np.isfinite(statistic)
+    curve = roc(statistic[usable], member[usable])
+    arrays = {"statistic": statistic, "member": member, "seeds": np.array(report["seeds"])}
+    arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
+    drawn = {file.with_suffix(".png").name: figure.png([(report, curve)])}
+    return reports.save(file, report, arrays, drawn | dict(pictures))

@@ -111,7 +111,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "data": ("signatures", "hardware"),
     "methods": ("signatures", "recipe", "guarantee", "models", "data"),
     "audit": (),
-    "results": ("methods", "audit", "data", "terminal"),
+    "results": ("methods", "audit", "data", "terminal", "signatures"),
     "schema": (),
     "config": ("schema", "signatures", "fingerprint", "data", "audit"),
     "probe": (),
@@ -123,6 +123,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
     ),
     "audits": ("audit", "fingerprint", "report", "results", "signatures"),
+    "elsewhere": ("audits", "audit", "fingerprint", "report", "results", "signatures"),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
 }

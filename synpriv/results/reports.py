@@ -104,7 +104,7 @@ class Data(TypedDict):
 
     in_words: str
     sha256: str
-    num_private: Count
+    num_private: Count | None
 
 
 class Heading(TypedDict):
@@ -123,13 +123,17 @@ class Heading(TypedDict):
     accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
     accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
+    evidence_file: NotRequired[str]  # of models trained elsewhere; there is no cell then
 
 
 Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})
 
 
 class Shape(Rates, Heading):
-    """What every report holds that tables and figures read; a proven guarantee may be beside it."""
+    """What every report holds that tables and figures read; a proven guarantee may be beside it.
+
+    None is what is not known of models that were trained elsewhere.
+    """
 
     partial: bool
     inputs_sha256: str
@@ -147,7 +151,7 @@ class Shape(Rates, Heading):
     null_rounds: Count
     variants: NotRequired[dict[str, dict[str, float]]]
     variants_chosen: NotRequired[dict[str, float]]
-    answers: Answers
+    answers: Answers | None
     nearness: NotRequired[Nearness]
     definitions: dict[str, str]
     balanced_accuracy: float
@@ -159,9 +163,9 @@ class Shape(Rates, Heading):
     epsilon_bound_none: NotRequired[str]
     epsilon_bound_largest: NotRequired[float]
     epsilon_bound_at_proven: NotRequired[float]
-    test_accuracy: Measured
-    accuracy: Accuracy
-    train_s: Moments
+    test_accuracy: Measured | None
+    accuracy: Accuracy | None
+    train_s: Moments | None
     canary_selection_rate: NotRequired[Moments]
     quality: NotRequired[Quality]
     admission: NotRequired[float]  # of the table it stands in, never on disk: accuracy asked for

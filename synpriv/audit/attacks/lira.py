@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -35,10 +34,10 @@ def lira(
 ) -> dict[str, Floats]:
     """Log-likelihood ratios: a statistic [C,S] for each view set, score and label, by name.
 
-    Names are `<views>/<score>/<label>`. views: `all` is the mean over the views of their log
-    ratios, `view0` the ratio of the unmodified image. labels: the `trained_label` (wrong) or the
-    `true_label` of a canary; variants on the latter are left out where all labels are true.
-    shrinkage: as in `log_ratios`.
+    Names are `<views>/<score>/<label>`, or `<views>/given` where scores are all there is. views:
+    `all` is the mean over the views of their log ratios, `view0` the ratio of the unmodified image.
+    labels: the `trained_label` (wrong) or the `true_label` of a canary; variants on the latter are
+    left out where all labels are true. shrinkage: as in `log_ratios`.
     """
     for option, given, allowed in (
         ("views", views, VIEWS),
@@ -49,15 +48,15 @@ def lira(
             raise ValueError(
                 f"attack.{option}={list(given)}: must be one or more of {', '.join(allowed)}"
             )
-    if np.array_equal(evidence.labels, evidence.true_labels):
-        labels = ("trained_label",)  # they are the true ones
-    kinds = list(product(scores, labels))
+    if evidence.num_views == 1:
+        views = views[:1]  # one view is all of them
+    kinds = evidence.kinds(scores, labels)
     values = evidence.kept(f"aligned {kinds}", lambda: _aligned(evidence, kinds))
     found = log_ratios(values, references_of(evidence), shrinkage=shrinkage)
     statistics = dict(zip(("all", "view0"), found, strict=True))
     return {
-        f"{which}/{score}/{label}": statistics[which][i]
-        for i, (score, label) in enumerate(kinds)
+        "/".join((which, *kind)): statistics[which][i]
+        for i, kind in enumerate(kinds)
         for which in views
     }
 
@@ -69,7 +68,7 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     return left_out(evidence.member, partners, equalise=equalise)
 
 
-def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
+def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, ...]]) -> ByView:
     """Kinds of scores without the shift that all canaries of a model share."""
     return by_view(*(aligned(_finite(evidence.scores(*kind))) for kind in kinds))
 
