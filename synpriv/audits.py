@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from synpriv import __version__
+from synpriv import __version__, hardware
 from synpriv.audit import audit
 from synpriv.audit.audit import Attack
 from synpriv.audit.metrics import Bools, Floats, roc
@@ -198,6 +198,7 @@ def make(request: Request, attack: Attack) -> Report:
         delta=proof.get("delta", 0.0),
         proven=proof.get("epsilon"),
         audit_seed=heading["settings"].get("audit_seed", 0),
+        workers=hardware.usable_cores(),
     )
     report = {
         **heading,

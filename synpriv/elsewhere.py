@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from synpriv import __version__, audits
+from synpriv import __version__, audits, hardware
 from synpriv.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.fingerprint import audit_sha256
@@ -91,7 +91,9 @@ def of_evidence(
     file = None if out is None else out / f"{attack}.json"
     if file and (there := reports.read(file)) and there["inputs_sha256"] == inputs:
         return there
-    statistics, statistic = audit.audit(_call(given), evidence, delta=delta)
+    statistics, statistic = audit.audit(
+        _call(given), evidence, delta=delta, workers=hardware.usable_cores()
+    )
     report = {
         **heading,
         **_about(evidence, sha256),

@@ -123,8 +123,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware"),
     ),
-    "audits": ("audit", "fingerprint", "report", "results", "signatures"),
-    "elsewhere": ("audits", "audit", "fingerprint", "report", "results", "signatures"),
+    "audits": ("hardware", "audit", "fingerprint", "report", "results", "signatures"),
+    "elsewhere": (
+        *("hardware", "audits", "audit", "fingerprint", "report", "results", "signatures"),
+    ),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
 }

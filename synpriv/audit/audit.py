@@ -9,7 +9,7 @@ import numpy as np
 
 from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.intervals import draws, intervals
+from synpriv.audit.intervals import Ints, draws, intervals
 from synpriv.audit.metrics import Bools
 from synpriv.audit.reselection import reselected
 from synpriv.audit.scores import Floats
@@ -28,6 +28,7 @@ def audit(
     audit_seed: int = 0,
     null_rounds: int = null.ROUNDS,
     bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
+    workers: int = 1,
 ) -> tuple[dict[str, Any], Floats]:
     """Attack a cell: the report's statistical part, and the statistic [C,S].
 
@@ -36,6 +37,7 @@ def audit(
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
     ones of an attack of your own. Epsilon is read at
     `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
+    workers: threads for the rounds of the null, of which nothing in the report depends.
     """
     variants = _run(attack, evidence)
     stacked, member = np.stack(list(variants.values())), evidence.member
@@ -44,17 +46,15 @@ def audit(
     statistic, chosen = crossfit.combine(stacked, member)
     usable = np.isfinite(statistic)
     n_out = int((usable & ~member).sum())
-    asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
     cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
-    drawn = draws(len(member), cluster, rounds=bootstrap_rounds)
-    sampled = reselected(stacked, member, asked, drawn)
-    sure = intervals(statistic, member, cluster, asked, sampled)
+    sure = _intervals(stacked, statistic, member, cluster, bootstrap_rounds)
     chance = null.randomisation(
         lambda bits: crossfit.statistic_of(_run(attack, evidence.with_member(bits)), bits),
         evidence,
         metrics.readings(statistic, member, FPRS),
         FPRS,
         rounds=null_rounds,
+        workers=workers,
     )
     report = {
         "num_canaries": statistic.shape[0],
@@ -79,6 +79,20 @@ def audit(
     warnings = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
     warnings += answers.warnings_of(report, evidence)
     return report | {"warnings": warnings}, statistic
+
+
+def _intervals(
+    variants: Floats, statistic: Floats, member: Bools, cluster: Ints, rounds: int
+) -> Floats:
+    """Of the TPR at each FPR, or at the one to be expected where that is too strict, and the AUC.
+
+    Float64 [F+1,2]. The statistic [C,S] is the choice among variants [V,C,S]; cluster int [S].
+    """
+    n_out = int((np.isfinite(statistic) & ~member).sum())
+    asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
+    drawn = draws(len(member), cluster, rounds=rounds)
+    sampled = reselected(variants, member, asked, drawn)
+    return intervals(statistic, member, cluster, asked, sampled)
 
 
 def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:
