@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from synpriv.audit.attacks import whole_pairs
+from synpriv.audit.attacks.whole_pairs import FARTHEST, MOST
 from synpriv.audit.evidence import LABELS, Evidence
 from synpriv.audit.references import LeftOut, Side, comparisons, left_out
 from synpriv.audit.scores import SCORES, Floats, aligned
 
 VIEWS = ("all", "view0")
 _BLOCK = 1 << 17  # scores handled at once
-_FARTHEST, _MOST = 1e15, 20  # largest factor; a product of so many is still a float64
 _TINY = 1e-30
 
 
@@ -119,6 +120,8 @@ def log_ratios(
     num_views, num_kinds = scores.values.shape[:2]
     found = np.empty((2, num_kinds, *without.member.shape))
     with np.errstate(all="ignore"):
+        if sooner := whole_pairs.sums(scores.values, scores.floor, without, shrinkage):
+            return readable(sooner[0] / num_views), readable(sooner[1])
         step = max(1, _BLOCK // without.member.size)
         for start in range(0, num_kinds, step):
             some = slice(start, start + step)
@@ -132,7 +135,7 @@ def _sums(scores: ByView, without: LeftOut, shrinkage: float) -> tuple[Floats, F
     num_views, *shape = scores.values.shape
     total, first, ratios = np.zeros(shape), None, _Ratios(shape)
     for block in _blocks(num_views, math.prod(shape)):
-        if ratios.num_views + block.stop - block.start > _MOST:
+        if ratios.num_views + block.stop - block.start > MOST:
             total += ratios.log()
             ratios = _Ratios(shape)
         ratios.take(scores.values[block], scores.floor[block], without, shrinkage)
@@ -145,7 +148,7 @@ def _sums(scores: ByView, without: LeftOut, shrinkage: float) -> tuple[Floats, F
 def _blocks(num_views: int, size: int) -> Iterator[slice]:
     """View 0, then as many views of `size` scores at once as fit the cache."""
     yield slice(0, 1)
-    step = min(max(1, _BLOCK // size), _MOST)
+    step = min(max(1, _BLOCK // size), MOST)
     for start in range(1, num_views, step):
         yield slice(start, min(start + step, num_views))
 
@@ -221,7 +224,7 @@ def _far(scores: Floats, mean: Floats, w: Floats) -> Floats:
 
 def _product(factors: Floats) -> Floats:
     """The product over views of factors [q,A,T,C], which are cut in place."""
-    np.clip(factors, 1 / _FARTHEST, _FARTHEST, out=factors)
+    np.clip(factors, 1 / FARTHEST, FARTHEST, out=factors)
     return factors.prod(axis=0) if len(factors) > 1 else factors[0]
 
 
