@@ -9,7 +9,7 @@ import numpy as np
 
 from synpriv.audit import answers, bounds, crossfit, findings, metrics, nearness, null, one_run
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.intervals import Ints, draws, intervals
+from synpriv.audit.intervals import draws, intervals
 from synpriv.audit.metrics import Bools
 from synpriv.audit.reselection import reselected
 from synpriv.audit.scores import Floats
@@ -37,7 +37,7 @@ def audit(
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
     ones of an attack of your own. Epsilon is read at
     `delta`; `proven` is the method's own, and `audit_seed` divides the models for a valid bound.
-    workers: threads for the rounds of the null, of which nothing in the report depends.
+    workers: threads for the rounds of null and bootstrap, of which no number depends.
     """
     variants = _run(attack, evidence)
     stacked, member = np.stack(list(variants.values())), evidence.member
@@ -46,8 +46,7 @@ def audit(
     statistic, chosen = crossfit.combine(stacked, member)
     usable = np.isfinite(statistic)
     n_out = int((usable & ~member).sum())
-    cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
-    sure = _intervals(stacked, statistic, member, cluster, bootstrap_rounds)
+    sure = _intervals(stacked, statistic, evidence, rounds=bootstrap_rounds, workers=workers)
     chance = null.randomisation(
         lambda bits: crossfit.statistic_of(_run(attack, evidence.with_member(bits)), bits),
         evidence,
@@ -82,16 +81,18 @@ def audit(
 
 
 def _intervals(
-    variants: Floats, statistic: Floats, member: Bools, cluster: Ints, rounds: int
+    variants: Floats, statistic: Floats, evidence: Evidence, *, rounds: int, workers: int
 ) -> Floats:
     """Of the TPR at each FPR, or at the one to be expected where that is too strict, and the AUC.
 
-    Float64 [F+1,2]. The statistic [C,S] is the choice among variants [V,C,S]; cluster int [S].
+    Float64 [F+1,2]. The statistic [C,S] is the choice among variants [V,C,S].
     """
+    member = evidence.member
+    cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
     n_out = int((np.isfinite(statistic) & ~member).sum())
     asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
     drawn = draws(len(member), cluster, rounds=rounds)
-    sampled = reselected(variants, member, asked, drawn)
+    sampled = reselected(variants, member, asked, drawn, workers=workers)
     return intervals(statistic, member, cluster, asked, sampled)
 
 
