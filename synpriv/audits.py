@@ -6,21 +6,23 @@ Nothing here needs a config: what is asked of an audit is plain data, which its 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from synpriv import __version__
+from synpriv import __version__, hardware
 from synpriv.audit import audit
 from synpriv.audit.audit import Attack
-from synpriv.audit.metrics import roc
+from synpriv.audit.metrics import Bools, Floats, roc
 from synpriv.fingerprint import audit_sha256
 from synpriv.report import content, figure, pairs
 from synpriv.results import reports, store, vouched
-from synpriv.results.reports import Heading, Report
+from synpriv.results.reports import Report
+from synpriv.results.shape import Heading
 from synpriv.signatures import check_arguments, target_of
 
 # What a file alone may call.
@@ -121,6 +123,10 @@ def on_disk(file: Path) -> Shown:
     request = Request(cell, cell, heading)
     problems = request.problems()
     target = heading["attack_options"].get("_target_")
+    if "evidence_file" in heading:
+        if report is None:
+            raise ValueError(f"{why}; python -m synpriv.audit {heading['evidence_file']} makes it")
+        return Shown(report)
     if report is not None:
         if problems:
             return Shown(report, not_compared=f"its shadow models ({_lack(request, problems)})")
@@ -193,6 +199,7 @@ def make(request: Request, attack: Attack) -> Report:
         delta=proof.get("delta", 0.0),
         proven=proof.get("epsilon_group", proof.get("epsilon")),
         audit_seed=heading["settings"].get("audit_seed", 0),
+        workers=hardware.usable_cores(),
     )
     report = {
         **heading,
@@ -214,12 +221,24 @@ def make(request: Request, attack: Attack) -> Report:
         *content.warnings_of(cell.num_models, runs, report),
         *content.warnings_of_accuracy(report),
     ]
-    usable = np.isfinite(statistic)
-    curve = roc(statistic[usable], evidence.bits[usable])
-    arrays = {"statistic": statistic, "member": evidence.bits, "seeds": np.array(seeds)}
-    arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
-    pictures = {request.file.with_suffix(".png").name: figure.png([(report, curve)])}
+    pictures = {}
     if "nearness" in report and (shown := pairs.closest(cell.pairs(seeds), evidence, seeds, 10)):
         near = reports.closest(request.file)
         pictures[near.name] = pairs.png(shown, report["nearness"], title=cell.name)
-    return reports.save(request.file, report, arrays, pictures)
+    return save(request.file, report, statistic, evidence.bits, pictures)
+
+
+def save(
+    file: Path,
+    report: Report,
+    statistic: Floats,
+    member: Bools,
+    pictures: Mapping[str, bytes] = MappingProxyType({}),
+) -> Report:
+    """Write a report with its statistic [C,S], ROC and picture, and with other `pictures`."""
+    usable = np.isfinite(statistic)
+    curve = roc(statistic[usable], member[usable])
+    arrays = {"statistic": statistic, "member": member, "seeds": np.array(report["seeds"])}
+    arrays |= {"roc_fpr": curve.fpr, "roc_tpr": curve.tpr}
+    drawn = {file.with_suffix(".png").name: figure.png([(report, curve)])}
+    return reports.save(file, report, arrays, drawn | dict(pictures))

@@ -12,7 +12,8 @@ from synpriv import audits, config, tracking
 from synpriv.audits import Request
 from synpriv.report import content, names
 from synpriv.results import reports, store
-from synpriv.results.reports import Heading, Report
+from synpriv.results.reports import Report
+from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import cell_of

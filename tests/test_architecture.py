@@ -115,19 +115,23 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("callables", "errors", "terminal"),  # of somebody's own generator
     ),
     "audit": (),
-    "results": ("methods", "audit", "data", "terminal"),
+    "results": ("methods", "audit", "data", "terminal", "signatures"),
     "schema": (),
     "config": ("schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
     "tracking": ("schema", "config", "results", "wandb_session"),
     "report": ("terminal", "guarantee", "data", "audit", "results"),
+    "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware", "errors"),
     ),
     "split": ("cli", "config", "interrupts", "terminal", "shadow"),
-    "audits": ("audit", "fingerprint", "report", "results", "signatures"),
+    "audits": ("hardware", "audit", "fingerprint", "report", "results", "signatures"),
+    "elsewhere": (
+        *("hardware", "audits", "audit", "fingerprint", "report", "results", "signatures"),
+    ),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
 }

@@ -10,7 +10,9 @@ from scipy.stats import rankdata
 from synpriv.audit.attacks.lira import lira
 from synpriv.audit.crossfit import LARGEST_FPR, Ranked, combine, fold_of, statistic_of
 from synpriv.audit.evidence import DESIGNS, Evidence
+from synpriv.audit.intervals import draws
 from synpriv.audit.metrics import auc, tpr_at_fpr
+from synpriv.audit.reselection import reselected
 from synpriv.data.draws import bernoulli_membership, membership
 
 Floats = NDArray[np.float64]
@@ -207,3 +209,10 @@ def test_the_bits_of_a_round_give_what_new_evidence_gives() -> None:
         statistic_of(lira(given.with_member(other)), other),
         statistic_of(lira(dataclasses.replace(given, member=other)), other),
     )
+
+
+def test_the_number_of_threads_changes_no_interval() -> None:
+    variants, member = np.random.default_rng(0).normal(size=(3, 24, 8)), membership(24, 8, seed=0)
+    drawn = draws(24, np.arange(8), rounds=60)
+    alone, many = (reselected(variants, member, [0.1], drawn, workers=w) for w in (1, 3))
+    np.testing.assert_array_equal(alone, many)

@@ -11,6 +11,7 @@ from scipy.stats import t
 
 from synpriv.audit import references
 from synpriv.audit.attacks import lira as module
+from synpriv.audit.attacks import whole_pairs
 from synpriv.audit.attacks.lira import by_view, lira, log_ratios, references_of
 from synpriv.audit.attacks.lira_parent import VARIANCES, lira_parent
 from synpriv.audit.attacks.nearest import nearest
@@ -336,3 +337,30 @@ def test_other_bits_on_the_same_logits_are_computed_as_new_evidence_is(design: s
     fresh = dataclasses.replace(given, member=other)
     for name, statistic in lira(given.with_member(other)).items():
         np.testing.assert_array_equal(statistic, lira(fresh)[name])
+
+
+@pytest.mark.parametrize("num_views", [1, 3, 43])
+def test_whole_pairs_give_the_sums_of_the_sides_looked_at_one_by_one(num_views: int) -> None:
+    given = evidence("paired", 20, 10, num_views)
+    values = by_view(given.scores("hinge"), 50 + 3 * given.scores("logit"))
+    without = references_of(given)
+    sooner = whole_pairs.sums(values.values, values.floor, without, 4.0)
+    assert sooner is not None
+    for found, expected in zip(sooner, module._sums(values, without, 4.0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_whole_pairs_leave_what_they_cannot_do_to_the_sides() -> None:
+    given, lone = (
+        evidence("paired", 20, 10),
+        evidence("paired", 20, 10, seeds=[0, 1, 2, 3, 4, 5, 8]),
+    )
+    values, ties = by_view(given.scores("hinge")), by_view(np.ones((20, 10, 2)))
+    without = references_of(given)
+    assert whole_pairs.sums(values.values, values.floor, without, 0.0) is None
+    assert whole_pairs.sums(ties.values, ties.floor, without, 4.0) is None
+    far = values.values.copy()
+    far[:, :, 2:4] += [[1e6], [-1e6]]  # without that pair there is no square left that is known
+    assert whole_pairs.sums(far, values.floor, without, 4.0) is None
+    some = by_view(lone.scores("hinge"))
+    assert whole_pairs.sums(some.values, some.floor, references_of(lone), 4.0) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synpriv.audit import null
+from synpriv.audit import metrics, null
 from synpriv.audit.attacks.lira import lira
 from synpriv.audit.audit import FPRS, audit
 from synpriv.audit.crossfit import statistic_of
@@ -199,3 +199,20 @@ def test_a_whole_audit_reports_the_procedure() -> None:
     assert report["most_exposed"][0][1] > 0
     alone, _ = audit(lambda e: e.scores("hinge")[:, :, 0], evidence, null_rounds=5)
     assert (alone["variants"], alone["variants_chosen"]) == ({}, {})
+
+
+@pytest.mark.parametrize("leak", [0.0, 3.0])
+def test_the_number_of_threads_changes_nothing(leak: float) -> None:
+    member = drawn("paired", 30, 8, 0)
+    statistic = np.random.default_rng(0).normal(size=member.shape) + leak * member
+    evidence, fprs = given(member, "paired"), (0.01, 0.1)
+    observed = metrics.readings(statistic, member, fprs)
+    alone, many = (
+        null.randomisation(
+            lambda bits: statistic * bits, evidence, observed, fprs, rounds=250, workers=workers
+        )
+        for workers in (1, 3)
+    )
+    np.testing.assert_array_equal(alone.readings, many.readings)
+    np.testing.assert_array_equal(alone.p, many.p)
+    np.testing.assert_array_equal(alone.largest_effect, many.largest_effect)

@@ -21,7 +21,7 @@ from synpriv import audits
 from synpriv.audit.attacks.threshold import threshold
 from synpriv.report.__main__ import main
 from synpriv.results import reports, store, vouched
-from synpriv.results.reports import Heading
+from synpriv.results.shape import Heading
 
 pytestmark = pytest.mark.usefixtures("few_rounds")
 C, S = 12, 6

@@ -16,12 +16,14 @@ Shares = dict[str, float]
 RARELY = 0.02  # of the members; about what a classifier's mistakes give anyway
 
 
-def answers(evidence: Evidence) -> dict[str, Shares]:
+def answers(evidence: Evidence) -> dict[str, Shares] | None:
     """Shares of the members ("in") and of the non-members ("out") that get their label.
 
     Keys `trained_label`, the one that the canary is trained on, and `true_label`. The answer is the
-    largest logit of the canary itself (view 0), the first of equal ones.
+    largest logit of the canary itself (view 0), the first of equal ones. None without logits.
     """
+    if evidence.logits is None:
+        return None
     said = evidence.logits[:, :, 0].argmax(-1)  # [C,S]
     found = {}
     for name, labels in (("trained_label", evidence.labels), ("true_label", evidence.true_labels)):
@@ -36,6 +38,8 @@ def warnings_of(report: dict[str, Any], evidence: Evidence) -> list[str]:
 
     Said where no rate is above chance and members hardly ever get a label that is not their own.
     """
+    if report["answers"] is None:
+        return []
     shares = report["answers"]["trained_label"]
     wrong = (evidence.labels != evidence.true_labels).any()
     found = any(report[key]["above_chance"] for key in report if key.startswith("tpr@"))

@@ -38,6 +38,7 @@ def audit(
     audit_seed: int = 0,
     null_rounds: int = null.ROUNDS,
     bootstrap_rounds: int = BOOTSTRAP_ROUNDS,
+    workers: int = 1,
 ) -> tuple[dict[str, Any], Floats]:
     """Attack a cell: the report's statistical part, and the statistic [C,S], of groups [G,S].
 
@@ -45,7 +46,8 @@ def audit(
     every round of the null and of the bootstrap. Canaries with too few shadow models on a side
     have no statistic (NaN); they are counted in the report, never dropped silently. So are infinite
     ones of an attack of your own. Epsilon is read at `delta`; `proven` is the method's own, and
-    `audit_seed` divides the models for a valid bound.
+    `audit_seed` divides the models for a valid bound. workers: threads for the rounds of null and
+    bootstrap, of which no number depends.
     """
     attack = groups.per_group(attack)
     variants = _run(attack, evidence)
@@ -55,17 +57,14 @@ def audit(
     statistic, chosen = crossfit.combine(stacked, member)
     usable = np.isfinite(statistic)
     n_out = int((usable & ~member).sum())
-    asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
-    cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
-    drawn = draws(len(member), cluster, rounds=bootstrap_rounds)
-    sampled = reselected(stacked, member, asked, drawn)
-    sure = intervals(statistic, member, cluster, asked, sampled)
+    sure = _intervals(stacked, statistic, evidence, rounds=bootstrap_rounds, workers=workers)
     chance = null.randomisation(
         lambda bits: crossfit.statistic_of(_run(attack, evidence.with_member(bits)), bits),
         evidence,
         metrics.readings(statistic, member, FPRS),
         FPRS,
         rounds=null_rounds,
+        workers=workers,
     )
     report = {
         "num_canaries": statistic.shape[0],
@@ -94,6 +93,22 @@ def audit(
 def _warnings(report: dict[str, Any], evidence: Evidence) -> list[str]:
     found = [*findings.warnings_of_copies(evidence), *findings.warnings_of(report)]
     return found + answers.warnings_of(report, evidence)
+
+
+def _intervals(
+    variants: Floats, statistic: Floats, evidence: Evidence, *, rounds: int, workers: int
+) -> Floats:
+    """Of the TPR at each FPR, or at the one to be expected where that is too strict, and the AUC.
+
+    Float64 [F+1,2]. The statistic [C,S] (of groups [G,S]) is the choice among variants [V,C,S].
+    """
+    member = evidence.bits
+    cluster = evidence.pair if evidence.design == "paired" else np.arange(member.shape[1])
+    n_out = int((np.isfinite(statistic) & ~member).sum())
+    asked = [f if metrics.resolvable(f, n_out) else metrics.expected_fpr(f, n_out) for f in FPRS]
+    drawn = draws(len(member), cluster, rounds=rounds)
+    sampled = reselected(variants, member, asked, drawn, workers=workers)
+    return intervals(statistic, member, cluster, asked, sampled)
 
 
 def _run(attack: Attack, evidence: Evidence) -> dict[str, Floats]:

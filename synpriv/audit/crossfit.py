@@ -86,10 +86,14 @@ class Ranked:
             merged[chosen == index] = self._ranks_of(index)[chosen == index]
         return merged
 
-    @functools.cached_property
-    def _order(self) -> Ints:
-        """The pairs from the highest value to the lowest, undefined ones last, [V,N]."""
-        return np.argsort(-self._values, axis=1)
+    def _highest(self, places: int) -> Ints:
+        """The pairs of the highest values in their order, undefined ones last, [V,places]."""
+        negative = -self._values
+        if places >= negative.shape[1]:
+            return np.argsort(negative, axis=1)
+        some = np.argpartition(negative, places - 1, axis=1)[:, :places]
+        order = np.argsort(np.take_along_axis(negative, some, axis=1), axis=1)
+        return np.take_along_axis(some, order, axis=1)
 
     @functools.cached_property
     def _usable(self) -> Bools:
@@ -105,7 +109,8 @@ class Ranked:
         rest = self._outside_folds(both)
         allowed = LARGEST_FPR * rest[0]  # [V or 1,folds]
         each = np.arange(len(self._values))[:, None]
-        top = self._order[:, :places]
+        highest = self._highest(places + 1)
+        top = highest[:, :places]
         counted = both[:, top]  # [2,V,places]
         if not self._usable.all():
             counted = np.where(self._usable[each, top], counted, 0)
@@ -113,7 +118,7 @@ class Ranked:
         counts[:, self._of_pair[top], each, np.arange(places)] = counted
         np.cumsum(counts, axis=3, out=counts)
         np.subtract(counts.sum(axis=1, keepdims=True), counts, out=counts)
-        ends = self._ends(places)
+        ends = self._ends(highest, places)
         if not ends.all():  # a place within a group of ties counts as the end of the one before
             np.multiply(counts, ends, out=counts)
             np.maximum.accumulate(counts, axis=3, out=counts)
@@ -137,10 +142,9 @@ class Ranked:
         sizes = every @ of_fold
         return sizes.sum(axis=2, keepdims=True) - sizes
 
-    def _ends(self, places: int) -> Bools:
+    def _ends(self, highest: Ints, places: int) -> Bools:
         """Whether a group of ties ends at each of the highest places, [V,places]."""
-        order = self._order[:, : places + 1]
-        values = np.take_along_axis(self._values, order, axis=1)
+        values = np.take_along_axis(self._values, highest, axis=1)
         ends = values[:, 1:] != values[:, :-1]
         return (
             ends
@@ -151,7 +155,7 @@ class Ranked:
     def _ranks_of(self, index: int) -> Floats:
         """Mid-ranks of a variant among all finite pairs [C,S], the highest last; else NaN."""
         if index not in self._ranks:
-            order = self._order[index][: self._usable[index].sum()]
+            order = np.argsort(-self._values[index])[: self._usable[index].sum()]
             values = self._values[index][order]
             last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
             size = np.diff(last, prepend=-1)

@@ -50,7 +50,7 @@ def resampled(statistic: Floats, member: Bools, fprs: Sequence[float], drawn: Dr
     The threshold is found anew in each round. Values that are not finite are left out.
     """
     canary, model = np.nonzero(np.isfinite(statistic))
-    order = np.argsort(-statistic[canary, model], kind="stable")
+    order = np.argsort(-statistic[canary, model])  # in any order where values tie
     canary, model = canary[order], model[order]
     values, is_in = statistic[canary, model], member[canary, model]
     cluster = drawn.of_model[model]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +18,7 @@ ALPHA = 0.025  # one-sided: `above_chance` is p <= ALPHA
 ROUNDS = 1000
 ENOUGH = 25  # exceedances after which, but in the very last round, p > ALPHA is certain
 FEWEST = 200  # rounds at least, for the band
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,29 +66,53 @@ def randomisation(
     *,
     rounds: int = ROUNDS,
     seed: int = 0,
+    workers: int = 1,
 ) -> Null:
     """Randomisation test of the `observed` [F+1] readings, `procedure(member) -> statistic [C,S]`.
 
     Readings no smaller than the observed one are exceedances, ties included. Sampling is sequential
     (Besag and Clifford, Biometrika 1991): where the ENOUGH-th exceedance comes at round l,
     p = ENOUGH / l, else p = (1 + exceedances) / (1 + rounds); both are valid. The loop ends when
-    every p is decided, not before FEWEST rounds.
+    every p is decided, not before FEWEST rounds. workers: threads that run rounds, of which the
+    result does not depend; `procedure` is then called by several at once.
     """
-    rng = np.random.default_rng(seed)
     read: list[Floats] = []
     largest: list[float] = []
     exceedances = np.zeros(len(observed), dtype=np.int64)
     p = np.full(len(observed), np.nan)
-    while len(read) < rounds and (np.isnan(p).any() or len(read) < FEWEST):
-        drawn = redraw(evidence, rng)
+
+    def one(drawn: Bools) -> tuple[Floats, float]:
         statistic = procedure(drawn)
-        read.append(readings(statistic, drawn, fprs))
-        largest.append(_largest(effect_size(statistic, drawn)))
+        return readings(statistic, drawn, fprs), _largest(effect_size(statistic, drawn))
+
+    rng = np.random.default_rng(seed)
+    every = (redraw(evidence, rng) for _ in range(rounds))
+    for reading, effect in _in_order(one, every, workers):
+        read.append(reading)
+        largest.append(effect)
         # The same area may be summed in another order: what differs by rounding alone is a tie.
-        exceedances += read[-1] >= observed - 1e-12
+        exceedances += reading >= observed - 1e-12
         p[(exceedances == ENOUGH) & np.isnan(p)] = ENOUGH / len(read)
+        if not np.isnan(p).any() and len(read) >= FEWEST:
+            break
     p = np.where(np.isnan(p), (1 + exceedances) / (1 + len(read)), p)
     return Null(np.array(read), p, np.array(largest))
+
+
+def _in_order(one: Callable[[Bools], T], every: Iterator[Bools], workers: int) -> Iterator[T]:
+    """`one` of each, in their order, by so many threads that are no more than a few ahead."""
+    if workers == 1:
+        yield from map(one, every)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(one, drawn) for drawn in islice(every, 2 * workers))
+        try:
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(one, drawn) for drawn in islice(every, 1))
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 def _largest(effects: Floats) -> float:

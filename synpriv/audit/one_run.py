@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,18 +116,9 @@ def _statistics(attack: Attack, evidence: Evidence, references: Ints, targets: I
 
 
 def _blanked(evidence: Evidence, references: Ints, targets: Ints) -> Evidence:
-    columns = np.concatenate([references, targets])
-    member = evidence.member[:, columns]
-    member[:, len(references) :] = False
-    seeds = np.arange(evidence.member.shape[1]) if evidence.seeds is None else evidence.seeds
-    distances = None if evidence.nearest is None else evidence.nearest[:, columns]
-    return replace(
-        evidence,
-        logits=evidence.logits[:, columns],
-        member=member,
-        nearest=distances,
-        seeds=seeds[columns],
-    )
+    some = evidence.of_models(np.concatenate([references, targets]))
+    some.member[:, len(references) :] = False
+    return some
 
 
 def _variants(attack: Attack, evidence: Evidence) -> Floats:

@@ -127,7 +127,7 @@ def comparisons(scores: Floats, without: LeftOut) -> Iterator[Comparison]:
         everyone = Target(slice(None), scores)
         yield Comparison((everyone,), *_of_targets(scores, without))
         return
-    first, second = map(_columns, without.partners)
+    first, second = map(columns_of, without.partners)
     held = without.member[first]
     one, two = scores[..., first, :], scores[..., second, :]
     sides = np.where(held, one, two), np.where(held, two, one)
@@ -140,7 +140,7 @@ def comparisons(scores: Floats, without: LeftOut) -> Iterator[Comparison]:
         yield Comparison(targets, *map(_without_each, sides))
 
 
-def _columns(index: Ints) -> Ints | slice:
+def columns_of(index: Ints) -> Ints | slice:
     """As a slice, which copies nothing, where the models lie evenly."""
     steps = np.unique(np.diff(index))
     if len(steps) != 1 or steps[0] < 1:

@@ -8,6 +8,7 @@ matrix products.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ _GRID = 0.15 * np.linspace(0, 1, 17)[1:] ** 2  # FPRs in the data; a round's may
 _BLOCK = 1 << 22  # float32 handled at once
 
 
-def reselected(variants: Floats, member: Bools, fprs: Sequence[float], drawn: Draws) -> Floats:
+def reselected(
+    variants: Floats, member: Bools, fprs: Sequence[float], drawn: Draws, *, workers: int = 1
+) -> Floats:
     """TPR at each population FPR, then AUC, of the chosen variants in each round: [R,F+1].
 
-    variants [V,C,S], fixed; folds as in `crossfit.combine`.
+    variants [V,C,S], fixed; folds as in `crossfit.combine`. workers: threads, of which the result
+    does not depend.
     """
     if len(variants) == 1:
         return resampled(variants[0], member, fprs, drawn)
@@ -31,10 +35,14 @@ def reselected(variants: Floats, member: Bools, fprs: Sequence[float], drawn: Dr
     chosen, ranked = choices(variants, member, drawn), Ranked(variants)
     found = np.empty((len(chosen), len(fprs) + 1))
     patterns, which = np.unique(chosen, axis=0, return_inverse=True)
-    for index, pattern in enumerate(patterns):
+
+    def fill_in(index: int) -> None:
         rounds = np.flatnonzero(which == index)
         some = Draws(drawn.canary[rounds], drawn.cluster[rounds], drawn.of_model)
-        found[rounds] = resampled(ranked.merge(pattern[fold]), member, fprs, some)
+        found[rounds] = resampled(ranked.merge(patterns[index][fold]), member, fprs, some)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(fill_in, range(len(patterns))))  # raises what they raise
     return found
 
 

@@ -232,12 +232,15 @@ def under_rule(report: Report, admission: float | None) -> Report:
 
 def admitted(report: Report) -> bool:
     """Whether its accuracy is what its study asks for; of a study that asks for none it is."""
-    return report["accuracy"]["mean"] >= report.get("admission", 0.0)
+    asked = report.get("admission")
+    return asked is None or (report["accuracy"] is not None and report["accuracy"]["mean"] >= asked)
 
 
 def wrong_labels(report: Report) -> float | None:
     """The share of wrong labels that its accuracy suffers from, None below one in a hundred."""
     accuracy = report["accuracy"]
+    if accuracy is None:
+        return None
     share = 0.0 if accuracy["source"] == CLEAN else accuracy["wrong_labels"]
     return share if share > FEW_WRONG else None
 
@@ -255,15 +258,14 @@ def flatten(report: Report) -> dict[str, Any]:
     flat |= {"auc/above_chance": int(marks.auc_above_chance(report))}
     for key in (name for name in report if name.startswith("tpr@")):
         flat |= _flat_rate(key, report[key])
-    accuracy = report["accuracy"]
-    flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
-    flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
-    flat |= {"test_accuracy": report["test_accuracy"]["mean"]}
-    flat |= {
-        "test_accuracy/sd": report["test_accuracy"]["sd"],
-        "train_s": report["train_s"]["mean"],
-    }
-    for label, sides in report["answers"].items():
+    if accuracy := report["accuracy"]:
+        flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
+        flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
+    if reached := report["test_accuracy"]:
+        flat |= {"test_accuracy": reached["mean"], "test_accuracy/sd": reached["sd"]}
+    if seconds := report["train_s"]:
+        flat |= {"train_s": seconds["mean"]}
+    for label, sides in (report["answers"] or {}).items():
         flat |= {f"answers/{label}/{side}": share for side, share in sides.items()}
     if near := report.get("nearness"):
         flat |= {f"nearness/{key}": float(value) for key, value in near.items()}

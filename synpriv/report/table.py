@@ -85,14 +85,14 @@ def row(report: Report, name: str) -> list[str]:
         _rate(report["tpr@fpr=0.01"]),
         _rate(report["tpr@fpr=0.001"]),
         _auc(report),
-        "-" if clean else _answers(report["answers"]["trained_label"]),
-        _answers(report["answers"]["true_label"]),
+        "-" if clean else _answers(report, "trained_label"),
+        _answers(report, "true_label"),
         _epsilon(report),
         f"{report['epsilon_audited']:.2f} of {report['epsilon_audited_largest']:.2f}",
         _number(report.get("epsilon_gdp")),
         _bound(report),
         f"{report['n_in']}/{report['n_out']}",
-        f"{report['train_s']['mean']:.1f}",
+        "-" if report["train_s"] is None else f"{report['train_s']['mean']:.1f}",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
         quality.in_words(report["quality"]) if "quality" in report else "-",
         report["membership"],
@@ -108,6 +108,8 @@ def _is_coreset(report: Report) -> bool:
 
 def _accuracy(report: Report) -> str:
     """Mean and half of its 95% interval; where wrong labels are in it that is said."""
+    if report["accuracy"] is None:
+        return "-"
     mean, half = content.accuracy_95(report)
     wrong = content.wrong_labels(report)
     under = "" if wrong is None else f" under {wrong:.0%} wrong labels"
@@ -137,14 +139,17 @@ def _auc(report: Report) -> str:
     return f"{report['auc']:.3f}{mark} [{report['auc_low']:.3f}, {report['auc_high']:.3f}]"
 
 
-def _answers(shares: dict[str, float]) -> str:
+def _answers(report: Report, label: str) -> str:
+    if report["answers"] is None:
+        return "-"
+    shares = report["answers"][label]
     return f"{shares['in']:.0%}/{shares['out']:.0%}"
 
 
 def _epsilon(report: Report) -> str:
     """What is proven: of the training, and of the tuned procedure if configurations were tried."""
     if "epsilon" not in report:
-        return "none"
+        return "-" if "evidence_file" in report else "none"
     proven = report["epsilon"]
     if proven is None:
         return "infinite"
@@ -231,7 +236,7 @@ def _is_printed(column: Sequence[str], *, strict_fpr: bool) -> bool:
     name, *values = column
     if name in ("dataset", "canary", "attack"):
         return len(set(values)) > 1
-    if name in ("epsilon", "wrong in/out", "bound"):
+    if name in ("accuracy", "epsilon", "wrong in/out", "true in/out", "bound", "s/model"):
         return not set(values) <= {"none", "-"}
     return name not in _FILES_ONLY and (name != TPR_01 or strict_fpr)
 

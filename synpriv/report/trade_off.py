@@ -47,10 +47,12 @@ def draw_groups(
 
     Alike are audits of the same canaries in the same data, in as many shadow models of one
     architecture whose members were drawn in the same way, by the same attack. A report without
-    others like it is left out. Returns the PNGs.
+    others like it is left out, and so is one whose accuracy is not known. Returns the PNGs.
     """
     groups: dict[tuple[str, ...], list[Report]] = {}
     for report in reports:
+        if report["accuracy"] is None:
+            continue
         groups.setdefault(_kind(report), []).append(report)
     found, used = [], Counter[str]()
     for kind, group in groups.items():

@@ -11,173 +11,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Any
 
 import numpy as np
-from annotated_types import Len
 from numpy.typing import NDArray
-from typing_extensions import TypedDict  # typing's own is too old for pydantic
 
 from synpriv.data.content import sha256
 from synpriv.results import store, vouched
-from synpriv.results.members import Count, Groups, OfData, Source
+from synpriv.results.shape import Heading, Shape
 
 FORMAT = 4  # a report of another one is made again
 NOT_MADE = "not made yet"
 _CLOSEST = "-visual_privacy.png"  # what follows an attack's name, in which no - may stand
 Report = dict[str, Any]
-Band = Annotated[list[float], Len(2, 2)]
-
-
-class Moments(TypedDict):
-    """Over shadow models."""
-
-    mean: float
-    sd: float
-
-
-class Measured(Moments):
-    """The same with its standard error and the number of shadow models."""
-
-    se: float
-    n: int
-
-
-class Accuracy(TypedDict):
-    """What the trained method is good for, and what runs measured it."""
-
-    mean: float
-    se: float
-    half: float  # of the 95% interval
-    n: int
-    source: str  # clean canaries | audited models
-    wrong_labels: float  # share of wrong labels in the audited models' private set
-
-
-Sides = TypedDict("Sides", {"in": float, "out": float})  # shares of members and of non-members
-
-
-class Answers(TypedDict):
-    """To how many canaries the models give a label of theirs."""
-
-    trained_label: Sides
-    true_label: Sides
-
-
-class Nearness(TypedDict):
-    """Pairs nearer to the release than in every model without the canary."""
-
-    nearer: int
-    pairs: Count
-    chance: float
-    p: float
-    above_chance: bool
-
-
-class Quality(TypedDict):
-    """Of released images against held-out ones, and of as many private images."""
-
-    fid: float
-    precision: float
-    recall: float
-    private_fid: float
-    private_precision: float
-    private_recall: float
-
-
-class Rate(TypedDict):
-    """A true positive rate, its interval, and what chance gives."""
-
-    tpr: float
-    low: float
-    high: float
-    fpr: float
-    expected_fpr: float  # of the point that is read, over repeated audits
-    p: float
-    null_band: Band
-    above_chance: bool
-    resolvable: bool
-
-
-class Data(TypedDict):
-    """What was seen of the data."""
-
-    in_words: str
-    sha256: str
-    num_private: Count
-    groups: NotRequired[OfData | None]
-
-
-class Heading(TypedDict):
-    """What was asked of an audit."""
-
-    cell: str
-    method: str
-    dataset: str
-    canary: str
-    membership: str  # how it was drawn: paired, balanced or bernoulli
-    attack: str
-    attack_options: dict[str, Any]
-    tuning: dict[str, Any]
-    settings: dict[str, Any]
-    seeds: list[int]
-    accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
-    accuracy_seeds: list[int]
-    num_planned: int  # shadow models that were to be audited, the first ones of the cell
-
-
-Rates = TypedDict("Rates", {"tpr@fpr=0.001": Rate, "tpr@fpr=0.01": Rate, "tpr@fpr=0.1": Rate})
-
-
-class Shape(Rates, Heading):
-    """What every report holds that tables and figures read; a proven guarantee may be beside it."""
-
-    partial: bool
-    inputs_sha256: str
-    num_canaries: Count
-    num_models: Count
-    n_in: Count
-    n_out: Count
-    canaries_sha256: str
-    canary_source: NotRequired[Source]
-    groups: NotRequired[Groups]
-    most_exposed: NotRequired[list[list[float]]]
-    most_exposed_null: NotRequired[float | None]
-    auc: float
-    auc_low: float
-    auc_high: float
-    auc_p: float
-    null_auc: float
-    auc_null_band: Band
-    null_rounds: Count
-    variants: NotRequired[dict[str, dict[str, float]]]
-    variants_chosen: NotRequired[dict[str, float]]
-    answers: Answers
-    nearness: NotRequired[Nearness]
-    definitions: dict[str, str]
-    balanced_accuracy: float
-    epsilon_audited: float
-    epsilon_audited_largest: float
-    epsilon_gdp: NotRequired[float]
-    epsilon_gdp_delta: NotRequired[float]
-    epsilon_bound: NotRequired[float | None]
-    epsilon_bound_none: NotRequired[str]
-    epsilon_bound_largest: NotRequired[float]
-    epsilon_bound_at_proven: NotRequired[float]
-    test_accuracy: Measured
-    accuracy: Accuracy
-    train_s: Moments
-    canary_selection_rate: NotRequired[Moments]
-    quality: NotRequired[Quality]
-    admission: NotRequired[float]  # of the table it stands in, never on disk: accuracy asked for
-    provenance: list[str]
-    data: Data
-    warnings: list[str]
-    files: dict[str, str]
-    epsilon: NotRequired[float | None]
-    epsilon_tuned: NotRequired[float | None]
-    epsilon_group: NotRequired[float | None]
-    epsilon_at_most: NotRequired[bool]
 
 
 def save(

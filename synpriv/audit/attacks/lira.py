@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from synpriv.audit.attacks import whole_pairs
+from synpriv.audit.attacks.whole_pairs import FARTHEST, MOST
 from synpriv.audit.evidence import LABELS, Evidence
 from synpriv.audit.references import LeftOut, Side, comparisons, left_out
 from synpriv.audit.scores import SCORES, Floats, aligned
 
 VIEWS = ("all", "view0")
 _BLOCK = 1 << 17  # scores handled at once
-_FARTHEST, _MOST = 1e15, 20  # largest factor; a product of so many is still a float64
 _TINY = 1e-30
 
 
@@ -35,10 +35,10 @@ def lira(
 ) -> dict[str, Floats]:
     """Log-likelihood ratios: a statistic [C,S] for each view set, score and label, by name.
 
-    Names are `<views>/<score>/<label>`. views: `all` is the mean over the views of their log
-    ratios, `view0` the ratio of the unmodified image. labels: the `trained_label` (wrong) or the
-    `true_label` of a canary; variants on the latter are left out where all labels are true.
-    shrinkage: as in `log_ratios`.
+    Names are `<views>/<score>/<label>`, or `<views>/given` where scores are all there is. views:
+    `all` is the mean over the views of their log ratios, `view0` the ratio of the unmodified image.
+    labels: the `trained_label` (wrong) or the `true_label` of a canary; variants on the latter are
+    left out where all labels are true. shrinkage: as in `log_ratios`.
     """
     for option, given, allowed in (
         ("views", views, VIEWS),
@@ -49,15 +49,15 @@ def lira(
             raise ValueError(
                 f"attack.{option}={list(given)}: must be one or more of {', '.join(allowed)}"
             )
-    if np.array_equal(evidence.labels, evidence.true_labels):
-        labels = ("trained_label",)  # they are the true ones
-    kinds = list(product(scores, labels))
+    if evidence.num_views == 1:
+        views = views[:1]  # one view is all of them
+    kinds = evidence.kinds(scores, labels)
     values = evidence.kept(f"aligned {kinds}", lambda: _aligned(evidence, kinds))
     found = log_ratios(values, references_of(evidence), shrinkage=shrinkage)
     statistics = dict(zip(("all", "view0"), found, strict=True))
     return {
-        f"{which}/{score}/{label}": statistics[which][i]
-        for i, (score, label) in enumerate(kinds)
+        "/".join((which, *kind)): statistics[which][i]
+        for i, kind in enumerate(kinds)
         for which in views
     }
 
@@ -69,7 +69,7 @@ def references_of(evidence: Evidence, *, equalise: bool = True) -> LeftOut:
     return left_out(evidence.member, partners, equalise=equalise, groups=evidence.groups)
 
 
-def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, str]]) -> ByView:
+def _aligned(evidence: Evidence, kinds: Sequence[tuple[str, ...]]) -> ByView:
     """Kinds of scores without the shift that all canaries of a model share."""
     return by_view(*(aligned(_finite(evidence.scores(*kind))) for kind in kinds))
 
@@ -120,6 +120,8 @@ def log_ratios(
     num_views, num_kinds = scores.values.shape[:2]
     found = np.empty((2, num_kinds, *without.member.shape))
     with np.errstate(all="ignore"):
+        if sooner := whole_pairs.sums(scores.values, scores.floor, without, shrinkage):
+            return readable(sooner[0] / num_views), readable(sooner[1])
         step = max(1, _BLOCK // without.member.size)
         for start in range(0, num_kinds, step):
             some = slice(start, start + step)
@@ -133,7 +135,7 @@ def _sums(scores: ByView, without: LeftOut, shrinkage: float) -> tuple[Floats, F
     num_views, *shape = scores.values.shape
     total, first, ratios = np.zeros(shape), None, _Ratios(shape)
     for block in _blocks(num_views, math.prod(shape)):
-        if ratios.num_views + block.stop - block.start > _MOST:
+        if ratios.num_views + block.stop - block.start > MOST:
             total += ratios.log()
             ratios = _Ratios(shape)
         ratios.take(scores.values[block], scores.floor[block], without, shrinkage)
@@ -146,7 +148,7 @@ def _sums(scores: ByView, without: LeftOut, shrinkage: float) -> tuple[Floats, F
 def _blocks(num_views: int, size: int) -> Iterator[slice]:
     """View 0, then as many views of `size` scores at once as fit the cache."""
     yield slice(0, 1)
-    step = min(max(1, _BLOCK // size), _MOST)
+    step = min(max(1, _BLOCK // size), MOST)
     for start in range(1, num_views, step):
         yield slice(start, min(start + step, num_views))
 
@@ -222,7 +224,7 @@ def _far(scores: Floats, mean: Floats, w: Floats) -> Floats:
 
 def _product(factors: Floats) -> Floats:
     """The product over views of factors [q,A,T,C], which are cut in place."""
-    np.clip(factors, 1 / _FARTHEST, _FARTHEST, out=factors)
+    np.clip(factors, 1 / FARTHEST, FARTHEST, out=factors)
     return factors.prod(axis=0) if len(factors) > 1 else factors[0]
 
 

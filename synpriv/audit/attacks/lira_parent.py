@@ -35,7 +35,7 @@ def lira_parent(
     """
     if score not in SCORES:
         raise ValueError(f"attack.score={score}: must be one of {', '.join(SCORES)}")
-    num_views = evidence.logits.shape[2]
+    num_views = evidence.num_views
     if queries is not None and not 1 <= queries <= num_views:
         raise ValueError(f"attack.queries={queries}: must be 1..{num_views}")
     values = evidence.kept(f"by view {score}", lambda: by_view(evidence.scores(score)).values[:, 0])

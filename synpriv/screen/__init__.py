@@ -1,0 +1,1 @@
+"""One release beside private and held-out images, where no model can be trained again."""
