@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import operator
+import re
 import shlex
 import sys
 import traceback
@@ -64,6 +65,18 @@ def code_sha256(generate: str | None, command: str | None, code: Sequence[str] |
     except ValueError as error:
         raise ValueError(f"method.{error}") from error
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def method_name(generate: str | None, command: str | None) -> str:
+    """What tables call a generator: external_ and its function, or the first file of a command."""
+    if generate is not None:
+        called = generate.rpartition(":")[2]
+    else:
+        typed = (command or "").split()  # what is wrong with it is said elsewhere
+        files = [Path(word).stem for word in typed[1:] if Path(word).expanduser().is_file()]
+        called = next(iter([*files, *(Path(word).stem for word in typed[:1])]), "")
+    plain = re.sub(r"\W+", "_", called, flags=re.ASCII).strip("_")
+    return f"external_{plain}" if plain else "external"
 
 
 def words(command: str) -> list[str]:

@@ -63,6 +63,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("num_canaries", _num_canaries, replace=True)
     OmegaConf.register_new_resolver("own_canaries", count, replace=True)
     OmegaConf.register_new_resolver("code_sha256", callables.code_sha256, replace=True)
+    OmegaConf.register_new_resolver("generator_name", callables.method_name, replace=True)
     OmegaConf.register_new_resolver("sets_sha256", sets_sha256, replace=True)
 
 

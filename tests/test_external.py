@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT, Compose
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import config
+from synpriv import callables, config
 from synpriv.methods.external.external import External, private_arrays
 from synpriv.results import store
 from synpriv.shadow import export, offering, runs
@@ -247,3 +247,19 @@ def test_a_generator_that_is_returned_is_released(compose: Compose) -> None:
     method._by_function = lambda *_: (images.transpose(0, 3, 1, 2), labels, network)
     method.on_fit_start()
     assert method.release().generator is network
+
+
+@pytest.mark.parametrize(
+    ("generate", "command", "name"),
+    [
+        ("gen.py:make", None, "external_make"),
+        ("package.gen:Maker.make", None, "external_Maker_make"),
+        (None, f"python {MEANS} {{input}} {{output}} {{seed}}", "external_means"),
+        (None, "/opt/bin/gen-x {input} {output} {seed}", "external_gen_x"),
+        (None, None, "external"),
+    ],
+)
+def test_tables_call_a_generator_by_its_name(
+    generate: str | None, command: str | None, name: str
+) -> None:
+    assert callables.method_name(generate, command) == name
