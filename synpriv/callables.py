@@ -68,13 +68,11 @@ def code_sha256(generate: str | None, command: str | None, code: Sequence[str] |
 
 
 def method_name(generate: str | None, command: str | None) -> str:
-    """What tables call a generator: external_ and its function, or the first file of a command."""
-    if generate is not None:
-        called = generate.rpartition(":")[2]
-    else:
-        typed = (command or "").split()  # what is wrong with it is said elsewhere
-        files = [Path(word).stem for word in typed[1:] if Path(word).expanduser().is_file()]
-        called = next(iter([*files, *(Path(word).stem for word in typed[:1])]), "")
+    """What tables call a generator: external_ and its function or program."""
+    typed = (command or "").split()[:1]  # what is wrong with it is said elsewhere
+    called = (
+        Path(typed[0]).stem if generate is None and typed else (generate or "").rpartition(":")[2]
+    )
     plain = re.sub(r"\W+", "_", called, flags=re.ASCII).strip("_")
     return f"external_{plain}" if plain else "external"
 

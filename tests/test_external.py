@@ -254,7 +254,7 @@ def test_a_generator_that_is_returned_is_released(compose: Compose) -> None:
     [
         ("gen.py:make", None, "external_make"),
         ("package.gen:Maker.make", None, "external_Maker_make"),
-        (None, f"python {MEANS} {{input}} {{output}} {{seed}}", "external_means"),
+        (None, f"/opt/python {MEANS} {{input}} {{output}} {{seed}}", "external_python"),
         (None, "/opt/bin/gen-x {input} {output} {seed}", "external_gen_x"),
         (None, None, "external"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_pool
+from scipy import stats
 
 from synpriv.data.datasets import Source
 from synpriv.data.draws import canary_indices, draw, membership
@@ -48,8 +49,31 @@ def test_train_holds_all_but_the_canaries_left_out(
     made = split(pools, seed, member_draw=member_draw)
     canaries = np.array(positions(made.canaries))
     left_out = set(canaries[~made.member.numpy()])
-    # In the order of the data set, so that the order says nothing about who is a canary.
-    assert positions(made.train) == [i for i in range(NUM) if i not in left_out]
+    assert sorted(positions(made.train)) == [i for i in range(NUM) if i not in left_out]
+    where = made.position[made.member]
+    assert positions(made.train[where]) == positions(made.canaries[made.member])
+    assert (made.position[~made.member] == -1).all()
+
+
+def test_the_order_of_a_private_set_says_nothing_of_its_canaries() -> None:
+    """Of data sorted by class a wrong label among its neighbours would, and one's own are last."""
+    images = np.zeros((440, 1, 2, 2), dtype=np.uint8)
+    images[:, 0, 0] = np.stack([np.arange(440) % 256, np.arange(440) // 256], axis=1)
+    labels = np.repeat(np.arange(4), 110)
+    pools = take_in(Source(Pool(images[:400], labels[:400]), Pool(images[400:], labels[400:])))
+    places, alone, expected = [], [], []
+    for seed in range(40):
+        made = split(pools, seed, num_models=40, num_canaries=40, member_draw="paired")
+        places += (made.position[made.member] / len(made.train)).tolist()
+        label = made.train.labels
+        differs = (label[1:-1] != label[:-2]) & (label[1:-1] != label[2:])
+        canary = torch.zeros(len(label), dtype=torch.bool)
+        canary[made.position[made.member]] = True
+        alone.append(float(differs[canary[1:-1]].double().mean()))
+        expected.append(float(differs[~canary[1:-1]].double().mean()))
+    assert stats.kstest(places, "uniform").pvalue > 1e-3
+    assert stats.ttest_rel(alone, expected).pvalue > 1e-3
+    assert positions(split(pools, 0).train) != positions(split(pools, 1).train)
 
 
 def test_splits_of_all_models_are_the_drawn_membership(pools: Pools) -> None:

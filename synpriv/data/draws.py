@@ -14,12 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synpriv.data.chosen import images_of, named_units, own_units, require_num, units
+from synpriv.data.chosen import (
+    images_of,
+    named_units,
+    own_units,
+    require_num,
+    units,
+)
 from synpriv.data.intake import Pools
 from synpriv.data.pool import Bools, Ints
 
 # First words of the spawn keys of our own streams; the protocol's begin with 0, 1 or 2.
-_PAIR, _MODEL, _RUN = (int.from_bytes(word) for word in (b"pair", b"modl", b"runs"))
+_PAIR, _MODEL, _RUN, _ORDER = (
+    int.from_bytes(word) for word in (b"pair", b"modl", b"runs", b"ordr")
+)
 
 
 class _Streams(NamedTuple):
@@ -140,6 +148,7 @@ class Draw:
     canaries: Ints  # [C] positions in the private set, groups one after the other
     member: Bools  # [C,S]
     labels: Ints  # [N] what is trained on: wrong for mislabelled canaries
+    audit_seed: int
     groups: Ints | None = None  # [C] 0..G-1 which canaries are of one group; None = no groups
 
     @property
@@ -152,6 +161,15 @@ class Draw:
         mask = np.ones(len(self.labels), dtype=bool)
         mask[self.canaries] = self.member[:, seed]
         return mask
+
+    def rows(self, seed: int) -> Ints:
+        """Positions of those in the order in which a method is given them, which is random.
+
+        In the data's own order the canaries would show: a wrong label among the images of a class
+        that is stored as a block, an own canary as one of the last.
+        """
+        stream = np.random.SeedSequence(self.audit_seed, spawn_key=(_ORDER, seed))
+        return np.random.default_rng(stream).permutation(np.flatnonzero(self.included(seed)))
 
 
 def draw(
@@ -192,4 +210,5 @@ def draw(
     if kind == "mislabelled":
         wrong = wrong_labels(trained, pools.num_classes, seed=audit_seed)
         trained[canaries] = wrong[canaries]
-    return Draw(canaries, member if groups is None else member[groups], trained, groups)
+    member = member if groups is None else member[groups]
+    return Draw(canaries, member, trained, audit_seed, groups)

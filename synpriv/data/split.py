@@ -17,7 +17,7 @@ from synpriv.data.pool import Pool
 class AuditSplit:
     """What one shadow model is trained and audited on."""
 
-    train: LabelledImages  # all non-canaries and the member canaries, in the data set's order
+    train: LabelledImages  # all non-canaries and the member canaries, in random order
     test: LabelledImages
     canaries: LabelledImages  # all C, with the label they are trained on
     true_labels: torch.Tensor  # int64 [C]
@@ -30,16 +30,18 @@ class AuditSplit:
 
 def make_split(pools: Pools, drawn: Draw, *, seed: int) -> AuditSplit:
     """The split of shadow model `seed`: canaries are IN or OUT, everything else is IN."""
-    included, member, chosen = drawn.included(seed), drawn.member[:, seed], drawn.canaries
+    rows, member, chosen = drawn.rows(seed), drawn.member[:, seed], drawn.canaries
     relabelled = Pool(pools.private.images, drawn.labels)
+    position = np.full(len(relabelled), -1)
+    position[rows] = np.arange(len(rows))
     return AuditSplit(
-        train=LabelledImages.of(relabelled[included]),
+        train=LabelledImages.of(relabelled[rows]),
         test=LabelledImages.of(pools.test),
         canaries=LabelledImages.of(relabelled[chosen]),
         true_labels=torch.tensor(pools.private.labels[chosen]),
         member=torch.tensor(member),
         public=None if pools.public is None else LabelledImages.of(pools.public),
         expected_size=drawn.expected_size,
-        position=torch.tensor(np.where(member, np.cumsum(included)[chosen] - 1, -1)),
+        position=torch.tensor(position[chosen]),
         groups=None if drawn.groups is None else torch.tensor(drawn.groups),
     )

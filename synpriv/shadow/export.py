@@ -1,7 +1,7 @@
 """The private sets of a cell's shadow models as files, for a pipeline that makes sets of them.
 
-Nothing that is written says which images are canaries: a set is images and labels in the data set's
-order. No torch.
+Nothing that is written says which images are canaries: a set is images and labels in the order in
+which `method=external` is given them, which is random. No torch.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _set(
     cfg: DictConfig, pools: Pools, drawn: Draw, seed: int, claim: str, *, indices: bool
 ) -> tuple[str, bytes]:
     """Name and content of one private set."""
-    rows = np.flatnonzero(drawn.included(seed))
+    rows = drawn.rows(seed)
     labels = drawn.labels[rows]
     if indices:
         text = io.StringIO()
@@ -125,7 +125,8 @@ def _contract(manifest: dict[str, Any], *, indices: bool) -> str:
     shape = f"{height},{width},{channels}"
     each = (
         f"`in/SEED.csv` has the rows of `{IMAGES}` (`images` uint8 [N,{shape}]) that belong to a\n"
-        "private set, and the `label` that each is to be learnt with"
+        "private set, and the `label` that each is to be learnt with. What it does not name is of "
+        "other\nsets: a generator that reads more than its rows is not audited, but misjudged"
         if indices
         else f"`in/SEED.npz` is one private set: `images` uint8 [N,{shape}], `labels` int64 [N], "
         f"`num_classes`,\n`seed` and `{CLAIM}`"
