@@ -35,9 +35,10 @@ VALUE_FLAGS = {
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
-# Last component of a key whose value is a path.
-_PATHS = {"path", "test_path", "labels", "root", "results", "reports"}
-_TEXTS = {"command"}  # and of one whose value is taken as it is typed
+# Keys whose value is a path: by their last component, and by the whole of them.
+_PATHS = {"path", "root", "results", "reports"}
+_OF_READERS = {f"{of}.{key}" for of in ("dataset", "public") for key in ("labels", "test_path")}
+_TEXTS = {"method.command"}  # whose value is taken as it is typed
 _FREE = ("method.options.",)  # what keys begin with that a user's own code names
 # The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
 _NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
@@ -119,11 +120,13 @@ def normalise(argv: list[str]) -> list[str]:
 def _in_hydra_s_grammar(override: str) -> Override:
     """What Hydra reads as it was meant, or an error that says how to quote it."""
     key, equals, value = override.partition("=")
-    if key.startswith(_FREE):
-        key = f"++{key}"
-    last = key.rpartition(".")[2].lstrip("+") if equals else ""
-    if last in _PATHS or last in _TEXTS:
-        parsed = _parse(f"{key}={path(value, key) if last in _PATHS else text(value)}")
+    plain, free = key.lstrip("+"), key.lstrip("+").startswith(_FREE)
+    if free:
+        key = f"++{plain}"
+    if plain in _TEXTS and equals:
+        parsed = _parse(f"{key}={text(value)}")
+    elif equals and not free and (plain.rpartition(".")[2] in _PATHS or plain in _OF_READERS):
+        parsed = _parse(f"{key}={path(value, key)}")
     else:
         parsed = _parse(expand_override(f"{key}{equals}{value}"))
     if parsed is not None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
-_PLACES = {"root", "path", "test_path", "labels", "download"}
+_PLACES = {"root", "path", "download"}
+# Of our readers also: a table and a test set, whose content is in the hash of what is read.
+_TABLES = {"labels", "test_path"}
 # What a method says to the trainer's presets; what the trainer makes of it is told by itself.
 OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_benchmark"}
 # Options that nothing reads once the config is resolved.
@@ -57,6 +59,8 @@ def canonical(nodes: dict[str, Any]) -> dict[str, Any]:
     for name, node in nodes.items():
         if node is not None and (name != "public" or _reads_public(nodes["method"])):
             read = _without(node, _UNREAD[name]) if name in _UNREAD else node
+            if "load" in node and _is_ours(str(node["load"].get("_target_", ""))):
+                read = _without(read, _TABLES)
             read = _without_null(read, _IF_GIVEN.get(name, set()))
             found[name] = _canonical(read, name)
     if rows := found.get("canary", {}).get("indices"):

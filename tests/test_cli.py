@@ -476,3 +476,10 @@ def test_a_command_is_taken_as_it_is_typed(typed: str, hydra_s: str) -> None:
 
 def test_options_of_a_user_s_own_code_need_no_plus() -> None:
     assert cli.normalise(["method.options.size=3"]) == ["++method.options.size=3"]
+
+
+@pytest.mark.parametrize("key", ["labels", "path", "command", "root"])
+def test_options_of_a_user_s_own_code_are_no_paths(key: str) -> None:
+    assert cli.normalise([f"method.options.{key}=[1,2]"]) == [f"++method.options.{key}=[1,2]"]
+    assert cli.normalise(["+dataset.load.labels=[0,1]"]) == ["+dataset.load.labels=[0,1]"]
+    assert cli.normalise(["dataset.labels=a b,c.csv"]) == ["dataset.labels='a b,c.csv'"]

@@ -175,3 +175,14 @@ def test_models_of_changed_code_are_warned_of_and_another_commit_is_no_news() ->
     )
     (warning,) = warned(["a"] * 8 + ["b"])
     assert "seeds 0,1,2,3,4,5,... (8) | 8;" in warning
+
+
+@pytest.mark.parametrize("key", ["labels", "test_path"])
+def test_an_option_of_a_user_s_own_reader_counts_whatever_it_is_called(key: str) -> None:
+    def named(target: str, value: str) -> str:
+        load = {"_target_": target, key: value}
+        return fingerprint.digest(fingerprint.canonical({"dataset": {"name": "x", "load": load}}))
+
+    own, ours = "collections.Counter", "synpriv.data.datasets.folder"
+    assert named(own, "a") != named(own, "b")
+    assert named(ours, "a") == named(ours, "b")

@@ -112,6 +112,8 @@ def labelled(images: NDArray, labels: NDArray, where: str = "data set") -> Pool:
     check_layout(images, labels, where)
     if labels.min() < 0:
         raise ValueError(f"{where}: label {labels.min()} is negative; labels are 0 or more")
+    if labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{where}: label {labels.max()}; must fit into 64 bits with a sign")
     if images.ndim == 3:
         images = images[:, None]
     elif _channels_last(images.shape):
@@ -139,7 +141,7 @@ def check_layout(images: Array, labels: Array, where: str) -> None:
             f"{where}: images are {images.dtype} {shape}; "
             "must be uint8 [N,H,W], [N,H,W,ch] or [N,ch,H,W] with 1 or 3 channels"
         )
-    if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
         several = " (one class per image: several at once, or one-hot, are no class)"
         raise ValueError(
             f"{where}: labels are {labels.dtype} {labels.shape}; must be integers [{shape[0]}]"

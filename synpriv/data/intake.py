@@ -125,7 +125,8 @@ def take_in(
 def _names(source: Source, values: Ints) -> list[str]:
     given = source.class_names
     names = [str(value) if given is None else given[value] for value in values]
-    require(len(names) > 1, f"the private set has one class, {names[0]}", "two or more")
+    there = f"one class, {names[0]}" if names else "no image"
+    require(len(names) > 1, f"the private set has {there}", "two or more classes")
     return names
 
 

@@ -83,7 +83,7 @@ def check_arrays(images: Any, labels: Any, wanted: Wanted, where: str) -> None:
 
 
 def _check_kind(labels: Any, num: int, num_classes: int, where: str) -> None:
-    hard = labels.shape == (num,) and np.issubdtype(labels.dtype, np.integer)
+    hard = labels.shape == (num,) and labels.dtype.kind in "iu"
     soft = labels.shape == (num, num_classes) and np.issubdtype(labels.dtype, np.floating)
     if not (hard or soft):
         raise ValueError(
