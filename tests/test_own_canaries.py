@@ -143,7 +143,7 @@ def test_rows_are_those_of_the_data_as_read() -> None:
     assert source_of(pools, found.canaries, None) == {"of": "the data", "rows": rows}
     assert (found.labels[found.canaries] != pools.private.labels[found.canaries]).all()
     gone = int(np.setdiff1d(np.arange(40), held.private.rows)[0])
-    with pytest.raises(ValueError, match=f"row {gone} is not private here"):
+    with pytest.raises(ValueError, match=f"rows {gone} are not private here"):
         drawn(pools, num=1, kind="clean", indices=[gone])
     with pytest.raises(ValueError, match=r"num_canaries=5: must be 3, the number that"):
         drawn(pools, num=5, kind="clean", indices=rows)

@@ -154,3 +154,20 @@ def test_near_copies_of_all_private_data_are_told_by_their_non_members(
     ]
     found = released.warnings_of_cell(runs, largest_class=0.1, provenance=["?"])
     assert any("it saw what it must not have seen" in line for line in found) == told
+
+
+def test_private_images_that_are_released_as_they_are_are_told() -> None:
+    """By counting; of coresets, which say so, no word is needed."""
+    private, made = images(5), images(6)
+    made[:30] = private[50:80]
+    few = released.facts_of(made, LABELS, test=TEST, public=None, private=private)
+    none = released.facts_of(images(7), LABELS, test=TEST, public=None, private=private)
+    assert few["num_originals"] == 30
+    assert none["num_originals"] == 0
+
+    def said(*channels: str) -> str:
+        found = released.warnings_of_cell([few, none], largest_class=0.1, provenance=channels)
+        return " ".join(found)
+
+    assert "7.5% of the released images are private images bit for bit (in 1 of 2" in said()
+    assert "bit for bit" not in said(released.COPIED)

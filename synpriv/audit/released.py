@@ -1,8 +1,8 @@
 """What a released synthetic set says about itself: saturated, collapsed, or the same as another.
 
 Facts are taken of each set when it is made, and put in words for one set and for those of a cell.
-They are of what is released and of test images; of the private ones only the rank of canaries that
-the shadow model was not given, which shadow/ adds.
+They are of what is released and of test images; of the private ones only how many are released as
+they are, and the rank of canaries that the shadow model was not given, which shadow/ adds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,30 @@ NEAR = 0.25  # mean rank of non-members among held-out images; about half if all
 COPIED = "real pixels"  # provenance of coresets, whose images are members of every private set
 
 
-def facts_of(images: Images, labels: NDArray, *, test: Images, public: Images | None) -> Facts:
+def facts_of(
+    images: Images,
+    labels: NDArray,
+    *,
+    test: Images,
+    public: Images | None,
+    private: Images | None = None,
+) -> Facts:
     """What is kept of one set; labels int [N] or soft [N,K].
 
     `sha256` is of images and labels in any order, `sample` of images that are not public ones.
+    private: what the shadow model was given, of which `num_originals` images are copies.
     """
     hashes = _hashes(images)
     classes = labels if labels.ndim == 1 else labels.argmax(1)
     rows = sorted(f"{h} {row.tolist()}" for h, row in zip(hashes, labels, strict=True))
     own = set(hashes) - (set() if public is None else set(_hashes(public)))
+    given = set() if private is None else set(_hashes(private))
     return {
         "sha256": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
         "sample": " ".join(sorted(own)[:SAMPLE]),
         "num": len(images),
         "num_distinct": len(set(hashes)),
+        "num_originals": sum(image in given for image in hashes),
         "largest_class": round(float(np.bincount(classes).max() / len(classes)), 6),
         "black_or_white": _black_or_white(images),
         "black_or_white_test": _black_or_white(test),
@@ -94,7 +104,21 @@ def warnings_of_cell(
         f"the synthetic set of {len(words)} of {len(runs)} shadow models: {words[0]}"
         for words in odd.values()
     ]
+    found += _about_originals(runs, provenance)
     return [*found, *_about_non_members(runs), *_about_equal_sets(runs, provenance)]
+
+
+def _about_originals(runs: Sequence[Facts], provenance: Sequence[str]) -> list[str]:
+    """Private images that are released as they are, by what does not say that it releases them."""
+    shares = [run.get("num_originals", 0) / run["num"] for run in runs]
+    if COPIED in provenance or not any(shares):
+        return []
+    return [
+        f"{sum(shares) / len(shares):.1%} of the released images are private images bit for bit "
+        f"(in {sum(map(bool, shares))} of {len(runs)} shadow models): whoever is given them has "
+        "these people's images, whatever a classifier trained on them shows; attack=nearest asks "
+        "the images alone"
+    ]
 
 
 def _about_non_members(runs: Sequence[Facts]) -> list[str]:

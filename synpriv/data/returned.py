@@ -72,14 +72,25 @@ def check_arrays(images: Any, labels: Any, wanted: Wanted, where: str) -> None:
         f"[M,{height},{width},{channels}], the size of the private images"
     )
     if images.dtype != np.uint8:
-        unit = "; of images in 0..1 return (255 * images).round().clip(0, 255).astype(np.uint8)"
-        raise ValueError(wrong + unit * np.issubdtype(images.dtype, np.floating))
+        raise ValueError(wrong + _advice(images))
     if shape[1:] not in ((height, width, channels), *[(height, width)] * (channels == 1)):
         first = "; these have channels first: images.transpose(0, 2, 3, 1)"
         raise ValueError(wrong + first * (shape[1:] == wanted.image_shape))
     if shape[0] < FEWEST:
         raise ValueError(f"{where}: {shape[0]} images; must be at least {FEWEST}")
     _check_kind(labels, shape[0], wanted.num_classes, where)
+
+
+def _advice(images: Any) -> str:
+    """What makes bytes of floats, where their values are at hand: a header has none."""
+    if not np.issubdtype(images.dtype, np.floating):
+        return ""
+    unit = isinstance(images, np.ndarray) and images.size > 0
+    if unit and not np.isfinite(images).all():
+        return f"; {int((~np.isfinite(images)).sum())} values are NaN or infinite"
+    if unit and images.max() > 1:
+        return "; return images.round().clip(0, 255).astype(np.uint8)"
+    return "; of images in 0..1 return (255 * images).round().clip(0, 255).astype(np.uint8)"
 
 
 def _check_kind(labels: Any, num: int, num_classes: int, where: str) -> None:

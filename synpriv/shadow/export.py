@@ -60,7 +60,8 @@ def write(cfg: DictConfig, out: Path, *, indices: bool) -> Iterator[str]:
     }
     store.write_bytes(out / "README.md", _contract(manifest, indices=indices).encode())
     store.write_bytes(out / MANIFEST, json.dumps(manifest, indent=1).encode())
-    yield f"{len(about)} private sets in {out / 'in'}; {out / 'README.md'} says what to make of"
+    yield f"{len(about)} private sets in {out / 'in'}"
+    yield f"{out / 'README.md'} says what to make of them"
 
 
 def _refuse_others(manifest: Path, claims: dict[str, str]) -> None:

@@ -218,6 +218,7 @@ def _about_synthetic_set(
         release.synthetic.labels.numpy(),
         test=pools.test.images,
         public=None if pools.public is None else pools.public.images,
+        private=split.train.images.numpy(),
     )
     largest = float(np.bincount(pools.private.labels).max() / len(pools.private))
     facts["non_member_rank"] = round(float(np.mean(ranks)), 6) if ranks else None
