@@ -88,9 +88,10 @@ def verdict(report: Report) -> str:
         rang = f"; what rang: {', '.join(report['found'])}" if report["found"] else ""
         return f"not judged: {report['not_judged']}{rang} ({family})"
     if report["found"]:
-        return (
-            f"ALARM: the release knows the private images ({', '.join(report['found'])}; {family})"
-        )
+        people = report["nearest_is_of_own_set"] is not None
+        unless = ", unless near-copies are of one person (see the warning)" * people
+        rang = ", ".join(report["found"])
+        return f"ALARM{unless}: the release knows the private images ({rang}; {family})"
     return f"no evidence that the release knows the private images ({family})"
 
 

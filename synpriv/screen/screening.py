@@ -71,13 +71,13 @@ def screen(
     rows = [np.flatnonzero(stay) for stay in kept]
     if groups is not None:
         unit = [units.numbered(whose[stay]) for whose, stay in zip(groups, kept, strict=True)]
-        _require_groups(*unit)
     private, held_out = (
         images if stay.all() else images[stay]
         for images, stay in zip((private, held_out), kept, strict=True)
     )
     if groups is None:
         unit = [units.numbered(reading.keys(images)) for images in (private, held_out)]
+    _require_units(unit[0], unit[1], "distinct images" if groups is None else "groups")
     known, controls = units.halves(unit[1])
     reference, control = held_out[known], held_out[controls]
     whose = np.concatenate([unit[0], units.numbered(unit[1][controls]) + unit[0].max() + 1])
@@ -111,11 +111,10 @@ def _name(groups: tuple[Ints, Ints] | None, distinct: bool) -> str:
     return "groups" if groups is not None else "images" if distinct else "distinct images"
 
 
-def _require_groups(private: Ints, held_out: Ints) -> None:
+def _require_units(private: Ints, held_out: Ints, name: str) -> None:
     for what, unit in (("private", private), ("holdout", held_out)):
-        num = len(np.unique(unit))
-        right = f"{units.FEWEST_GROUPS} or more"
-        require(num >= units.FEWEST_GROUPS, f"--{what}: {num} groups", right)
+        num = int(unit.max()) + 1
+        require(num >= units.FEWEST, f"--{what}: {num} {name}", f"{units.FEWEST} or more")
 
 
 class _Measured(NamedTuple):

@@ -13,7 +13,7 @@ from synpriv.screen import spaces
 Floats = NDArray[np.float64]
 NEAREST_SHARE = 0.01  # of all judged units: those whose nearest released image is nearest
 FEWEST_NEAREST = 20
-FEWEST_GROUPS = 10  # of each set: fewer have too few permutations
+FEWEST = 10  # of each set: fewer have too few permutations
 _COMPARED = 4000  # images of each set that near-copies are looked for in
 _CERTAIN, _MANY = 4.0, 0.05  # standard deviations and share of images that say near-copies
 
