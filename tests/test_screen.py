@@ -67,6 +67,7 @@ def test_what_knows_no_private_image_does_not_ring(
     release = {"independent": others, "noise": noise, "constant": np.full_like(others, 7)}[kind]
     found = screening.screen(release, private, held_out, **FEW)
     assert found.report["found"] == []
+    assert found.report["nearest_is_of_own_set"] is None
     assert page.verdict(found.report).startswith("no evidence")
     assert all(np.isfinite(values).all() for values in found.statistics.values())
 
