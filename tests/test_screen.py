@@ -14,7 +14,7 @@ from PIL import Image
 
 from synpriv.data import datasets
 from synpriv.screen import __main__ as command
-from synpriv.screen import page, reading, screening, spaces
+from synpriv.screen import page, reading, screening, spaces, units
 
 Images = NDArray[np.uint8]
 FEW: dict[str, Any] = {"rounds": 399, "bootstrap_rounds": 20}
@@ -67,21 +67,21 @@ def test_what_knows_no_private_image_does_not_ring(
     release = {"independent": others, "noise": noise, "constant": np.full_like(others, 7)}[kind]
     found = screening.screen(release, private, held_out, **FEW)
     assert found.report["found"] == []
+    assert found.report["nearest_is_of_own_set"] is None
     assert page.verdict(found.report).startswith("no evidence")
     assert all(np.isfinite(values).all() for values in found.statistics.values())
 
 
-def test_a_holdout_of_another_law_is_named(digits: tuple[Images, Images, Images]) -> None:
+def test_a_holdout_of_another_law_is_named_and_not_judged(
+    digits: tuple[Images, Images, Images],
+) -> None:
     private, held_out, others = digits
     darker = (held_out * 0.8).astype(np.uint8)
-    (warning,) = (
-        words
-        for words in screening.screen(others, private, darker, **FEW | {"rounds": 999}).report[
-            "warnings"
-        ]
-        if "not alike" in words
-    )
+    report = screening.screen(others, private, darker, **FEW | {"rounds": 999}).report
+    (warning,) = (words for words in report["warnings"] if "not alike" in words)
     assert "p 0.001" in warning
+    assert report["found"]
+    assert page.verdict(report).startswith("not judged: the holdout is of another law; what rang:")
 
 
 def test_the_nearest_image_and_its_distance_are_those_of_a_loop(
@@ -99,7 +99,7 @@ def test_fisher_s_p_is_the_share_of_all_assignments() -> None:
     chosen = np.array([True, True, True, False, False, False, False])
     is_private = np.array([True, True, False, True, False, False, False])
     counts = [sum(chosen[list(rows)]) for rows in itertools.combinations(range(7), 3)]
-    found = screening._above_expected(chosen, is_private)
+    found = units.above_expected(chosen, is_private)
     assert found["p"] == pytest.approx(np.mean(np.array(counts) >= 2))
     assert found["expected_private"] == pytest.approx(np.mean(counts))
 
@@ -167,13 +167,17 @@ def test_a_folder_reads_as_the_archive_of_its_images(
 
 GOOD = np.random.default_rng(0).integers(0, 256, (90, 6, 6), dtype=np.uint8)
 BAD = [
-    ({"private": GOOD[:30] / 255.0}, "images are float64 .*: must be uint8|must be uint8"),
+    ({"private": GOOD[:30] / 255.0}, r"values 0.*..1; .* write np.rint.images . 255..astype"),
+    ({"private": np.full((30, 6, 6), np.nan)}, "1080 values are NaN or infinite: mend or remove"),
+    (dict.fromkeys(("private", "holdout", "synthetic"), GOOD[:, :1, :1]), "images of 1x1 pix"),
     ({"private": {"pictures": GOOD}}, "has no array 'images'"),
     ({"private": {"images": GOOD.astype(object)}}, "images.npy holds Python objects"),
     ({"private": GOOD[:5]}, "5 images: must be 20 or more"),
     ({"private": GOOD[:30, 0]}, r"images are uint8 .30, 6.; must be"),
     ({"synthetic": GOOD[60:, :5, :5]}, r"--synthetic has images .1, 5, 5. and --private .1, 6, 6."),
-    ({"holdout": GOOD[20:60]}, "10 of 40 held-out images are private images too"),
+    ({"holdout": GOOD[20:35]}, "15 images: must be 20 or more"),
+    ({"holdout": GOOD[5:45]}, "25 of 30 images of --private are in --holdout too, 5 are not"),
+    ({"holdout": np.repeat(GOOD[30:33], 10, axis=0)}, "3 distinct images: must be 10 or more"),
     ({"holdout": np.zeros((30, 0, 6), np.uint8)}, "must be uint8"),
 ]
 
@@ -202,3 +206,132 @@ def test_a_set_that_is_not_there_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             reading.read(tmp_path / name, "holdout")
+
+
+def test_images_of_both_sets_leave_both(digits: tuple[Images, Images, Images]) -> None:
+    private, held_out, others = digits
+    same = np.stack([np.full_like(private[0], level) for level in range(1, 10)])
+    both = [np.concatenate([same, images]) for images in (private, held_out)]
+    found = screening.screen(np.concatenate([same, others]), *both, **FEW)
+    plain = screening.screen(np.concatenate([same, others]), private, held_out, **FEW)
+    assert found.report["num_shared"] == {"private": 9, "holdout": 9}
+    assert found.report["found"] == []
+    assert found.report["measures"] == plain.report["measures"]
+    np.testing.assert_array_equal(found.rows, np.arange(9, 309))
+    np.testing.assert_array_equal(found.order, plain.order + 9)
+    assert any("9 private and 9 held-out" in line for line in page.lines(found.report))
+
+
+def people(num: int, each: int, seed: int) -> tuple[Images, NDArray[np.int64]]:
+    """Images of so many people, much more alike than those of two."""
+    rng = np.random.default_rng(seed)
+    faces = rng.normal(128, 40, (num, 1, 1, 6, 6))
+    images = (faces + rng.normal(0, 8, (num, each, 1, 6, 6))).clip(0, 255).astype(np.uint8)
+    return images.reshape(-1, 1, 6, 6), np.repeat(np.arange(num), each)
+
+
+def test_several_images_of_a_person_are_one_unit() -> None:
+    alone = rang = 0
+    for seed in range(3):
+        images, person = people(100, 8, seed)
+        private, held_out, release = (images[:320], images[320:560], images[560:])
+        groups = person[:320], person[320:560] - 40
+        report = screening.screen(release, private, held_out, groups, **FEW).report
+        assert report["unit"] == "groups"
+        assert report["num_units"] == {"private": 40, "control": 15}
+        rang += bool(report["found"])
+        without = screening.screen(release, private, held_out, **FEW).report
+        alone += "ALARM, unless near-copies are of one person" in page.verdict(without)
+        assert any("--groups" in words for words in without["warnings"])
+    assert rang == 0
+    assert alone >= 2  # else this shows nothing
+    leak = screening.screen(private[::16], private, held_out, groups, **FEW).report
+    assert leak["copies"]["private"] == 20
+    assert "copies" in leak["found"]
+
+
+def test_the_command_judges_by_groups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(screening.screen.__kwdefaults__, "rounds", 20)
+    monkeypatch.setitem(screening.screen.__kwdefaults__, "bootstrap_rounds", 10)
+    images, person = people(30, 3, 0)
+    named = [{"images": images[i : i + 45, 0], "who": person[i : i + 45]} for i in (0, 45)]
+    argv = save(tmp_path, private=named[0], holdout=named[1], synthetic=images[:30, 0])
+    assert command.main([*argv, "--groups", "who"]) == 0
+    printed = capsys.readouterr().out
+    assert "10 of 15 private and 0 of 7 control groups have images that lie in the" in printed
+    assert "the images of each of 15 private and 7 control groups" in printed
+    assert command.main([*argv, "--groups", "whose"]) == 1
+    assert "--groups whose: must be one of its arrays" in capsys.readouterr().err
+
+
+def test_halves_are_of_whole_groups_and_a_group_is_its_nearest_image() -> None:
+    unit = units.numbered(np.array([7, 7, 3, 9, 3, 9, 9, 1, 1, 4]))
+    np.testing.assert_array_equal(unit, [0, 0, 1, 2, 1, 2, 2, 3, 3, 4])
+    known, control = units.halves(unit)
+    assert not set(unit[known]) & set(unit[control])
+    assert sorted([*known, *control]) == list(range(10))
+    assert [len(set(unit[rows])) for rows in (known, control)] == [3, 2]
+    values = np.random.default_rng(0).normal(size=10)
+    expected = [max(values[unit == one]) for one in range(5)]
+    np.testing.assert_array_equal(units.largest(values, unit), expected)
+
+
+def test_groups_are_read_from_an_array_and_from_a_level(tmp_path: Path) -> None:
+    for kind in range(2):
+        for who in "ab":
+            place = tmp_path / "set" / str(kind) / who
+            place.mkdir(parents=True)
+            for i in range(5):
+                Image.fromarray(GOOD[i]).save(place / f"{i}.png")
+    found = reading.read_groups(tmp_path / "set", "private", "1")
+    assert list(found) == 2 * (5 * ["a"] + 5 * ["b"])
+    with pytest.raises(ValueError, match="20 images lie in no such folder: 0/a/0"):
+        reading.read_groups(tmp_path / "set", "private", "2")
+    with pytest.raises(ValueError, match="--groups who: must be how many folders"):
+        reading.read_groups(tmp_path / "set", "private", "who")
+    save(tmp_path, private={"images": GOOD, "who": np.arange(90)})
+    file = tmp_path / "private.npz"
+    np.testing.assert_array_equal(reading.read_groups(file, "private", "who"), np.arange(90))
+    with pytest.raises(ValueError, match=r"must be one of its arrays \['images', 'who'\]"):
+        reading.read_groups(file, "private", "whose")
+    with pytest.raises(ValueError, match="1 groups have images in --private and in --holdout: b;"):
+        reading.sides(np.array(["a", "b"]), np.array(["b", "c"]), "who")
+    mine, others = reading.sides(np.array([5, 6, 5]), np.array([1, 1, 2]), "who")
+    assert [*mine, *others] == [0, 1, 0, 2, 2, 3]
+
+
+@pytest.mark.parametrize("part", [300, 30])
+def test_copies_of_private_and_of_held_out_images_are_alike(
+    part: int, digits: tuple[Images, Images, Images]
+) -> None:
+    private, held_out, _ = digits
+    release = np.concatenate([private[:part], held_out[:part]])
+    found = screening.screen(release, private, held_out, **FEW)
+    whole = found.statistics["features"]
+    copied = whole == whole.max()
+    assert copied.sum() == found.report["copies"]["private"] + found.report["copies"]["control"]
+    assert found.report["found"] == []
+    assert page.verdict(found.report).startswith("not judged: the release has held-out images")
+    assert any("seen the holdout" in words for words in found.report["warnings"])
+
+
+def test_out_is_checked_first_and_nothing_is_written_by_halves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    none = [f"--{name}={tmp_path / 'none'}" for name in ("synthetic", "private", "holdout")]
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert command.main([*none, "--out", str(out)]) == 1
+        assert "file is no folder: must be a folder that can" in capsys.readouterr().err
+    monkeypatch.setitem(screening.screen.__kwdefaults__, "rounds", 20)
+    monkeypatch.setitem(screening.screen.__kwdefaults__, "bootstrap_rounds", 10)
+
+    def full(*_: object) -> bytes:
+        raise OSError("no room")
+
+    monkeypatch.setattr(page, "png", full)
+    argv = save(tmp_path, private=GOOD[:30], holdout=GOOD[30:60], synthetic=GOOD[60:])
+    assert command.main([*argv, "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()

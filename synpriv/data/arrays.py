@@ -51,7 +51,7 @@ def read(file: Path, *, groups: str | None = None) -> Arrays:
     sets = _sets(file, found)
     headers = {name: header for names in sets for name in names if (header := found[name])}
     for names in sets:
-        _check_numbers(file, names.images, headers[names.images])
+        check_numbers(file, names.images, headers[names.images])
         check_layout(headers[names.images], _column(headers[names.labels]), where=str(file))
     headers |= {n: h for n in whose[: len(sets)] if (h := found.get(n)) is not None}
     archive.refuse_too_large(sum(h.num_bytes for h in headers.values()), f"{file}: its arrays take")
@@ -87,7 +87,7 @@ def _column(labels: Header) -> Header:
     return Header(labels.shape[:1], labels.dtype) if labels.shape[1:] == (1,) else labels
 
 
-def _check_numbers(file: Path, name: str, header: Header) -> None:
+def check_numbers(file: Path, name: str, header: Header) -> None:
     """Refuse images that are no bytes, with what would make them so; their range is looked at."""
     if header.dtype == np.uint8 or header.dtype.kind not in "fiu":
         return

@@ -46,14 +46,16 @@ def _reading(key: str, read: dict[str, Any]) -> str:
 def lines(report: Report) -> list[str]:
     """Everything but the table: the verdict first."""
     near, copies = report["nearest"], report["copies"]
-    num = near["private"] + near["control"]
+    num, unit, total = near["private"] + near["control"], report["unit"], report["num_units"]
+    have = "lie" if unit != "groups" else "have images that lie"
     return [
         verdict(report),
         *(f"warning: {words}" for words in report["warnings"]),
-        f"copies: {copies['private']:,} of {report['num_private']:,} private and "
-        f"{copies['control']:,} of {report['num_control']:,} control images lie in the release bit "
+        *_notes(report),
+        f"copies: {copies['private']:,} of {total['private']:,} private and "
+        f"{copies['control']:,} of {total['control']:,} control {unit} {have} in the release bit "
         f"for bit (p {copies['p']:.2g})",
-        f"of the {num:,} images that the release comes nearest to (L2 up to "
+        f"of the {num:,} {unit} that the release comes nearest to (L2 up to "
         f"{near['largest_distance']:.3f}), {near['private']:,} are private, chance gives "
         f"{near['expected_private']:.1f} (exact p {near['p']:.2g})",
         f"{report['num_synthetic']:,} released images; held out: {report['num_control']:,} "
@@ -63,13 +65,33 @@ def lines(report: Report) -> list[str]:
     ]
 
 
+def _notes(report: Report) -> list[str]:
+    shared, total, found = report["num_shared"], report["num_units"], []
+    if shared["private"]:
+        found.append(
+            f"note: left out are {shared['private']:,} private and {shared['holdout']:,} held-out "
+            "images that are in both sets, equal to the bit"
+        )
+    if report["unit"] != "images":
+        found.append(
+            f"note: judged, permuted and resampled as one are the images of each of "
+            f"{total['private']:,} private and {total['control']:,} control {report['unit']}, by "
+            "the largest value among them"
+        )
+    return found
+
+
 def verdict(report: Report) -> str:
     """Whether there is an alarm, and what rang."""
     family = f"{report['num_tests']} tests, wrong in {LEVEL:.1%} of releases without a leak"
+    if report["not_judged"] is not None:
+        rang = f"; what rang: {', '.join(report['found'])}" if report["found"] else ""
+        return f"not judged: {report['not_judged']}{rang} ({family})"
     if report["found"]:
-        return (
-            f"ALARM: the release knows the private images ({', '.join(report['found'])}; {family})"
-        )
+        people = report["nearest_is_of_own_set"] is not None
+        unless = ", unless near-copies are of one person (see the warning)" * people
+        rang = ", ".join(report["found"])
+        return f"ALARM{unless}: the release knows the private images ({rang}; {family})"
     return f"no evidence that the release knows the private images ({family})"
 
 
@@ -94,8 +116,8 @@ def markdown(report: Report, picture: str) -> str:
     first, *rest = (inert.markdown(line) for line in lines(report))
     meant = [f"- {name}: {inert.markdown(words)}" for name, words in MEASURES.items()]
     meant.append(
-        "- p: one-sided, who is private permuted among private and control images; exact where "
-        "held-out images are of the same law"
+        f"- p: one-sided, who is private permuted among private and control {report['unit']}; "
+        "exact where held-out ones are of the same law and each is drawn on its own"
     )
     parts = ["# Screening of one release", first, written, "\n".join(f"- {line}" for line in rest)]
     return "\n\n".join([*parts, f"![nearest pairs]({picture})", "\n".join(meant)]) + "\n"
@@ -112,9 +134,8 @@ def png(found: Found, synthetic: Images, private: Images, held_out: Images) -> b
     axes = figure.subplots(4, SHOWN, subplot_kw=dict.fromkeys(("xticks", "yticks"), ()))
     for place in axes.ravel():
         place.set_axis_off()
-    rows_of_private = np.arange(len(private))
     both = (
-        (private, rows_of_private, found.private, "private"),
+        (private, found.rows, found.private, "private"),
         (held_out, found.order, found.control, "held out"),
     )
     for pair, (images, rows, near, name) in zip((axes[:2], axes[2:]), both, strict=True):

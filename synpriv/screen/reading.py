@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.data import archive
+from synpriv.data import archive, arrays
+from synpriv.data import groups as people
 from synpriv.data.folder import IMAGES, some
 from synpriv.data.pixels import to_8_bit
+from synpriv.data.pool import Bools, Ints
 from synpriv.hardware import usable_cores
 from synpriv.signatures import require
 
@@ -33,21 +35,70 @@ def read(path: Path, what: str) -> Images:
     else:
         raise ValueError(f"--{what} {path}: no such file or folder; must be an npz or images")
     require(len(images) >= FEWEST, f"--{what} {path}: {len(images)} images", f"{FEWEST} or more")
+    size = f"--{what} {path}: images of {images.shape[2]}x{images.shape[3]} pixels"
+    require(min(images.shape[2:]) > 1, size, "2x2 or more: one pixel has no pattern to compare")
     return images
 
 
+def read_groups(path: Path, what: str, name: str) -> NDArray:
+    """Of whom each image of `read` is, [N]: a npz's array `name`, or the folder at a level.
+
+    Level 1 is that of class/person/image.png, as in dataset.groups=1; 0 is person/image.png.
+    """
+    path = path.expanduser()
+    given = f"--{what} {path}: --groups {name}"
+    if path.is_dir():
+        right = "how many folders above its own a group's has: 1 in class/person/image.png"
+        require(name.isdecimal(), given, right)
+        parts = [file.relative_to(path).parts for file in _images_below(path)]
+        bare = [str(Path(*each)) for each in parts if len(each) < int(name) + 2]
+        require(not bare, f"{given}: {len(bare)} images lie in no such folder: {some(bare)}", right)
+        return np.array([each[int(name)] for each in parts])
+    found = archive.headers(path, (name, "images"))
+    header, images = found.get(name), found["images"]
+    require(header is not None, given, f"one of its arrays {sorted(found)}")
+    assert header is not None
+    assert images is not None
+    shape = f"{given} is {header.shape}"
+    require(header.shape == images.shape[:1], shape, f"[{images.shape[0]}], one per image")
+    return archive.read(path, [name])[name]
+
+
+def sides(private: NDArray, held_out: NDArray, name: str) -> tuple[Ints, Ints]:
+    """Groups as given, numbered over both sets; ValueError where one has images in both."""
+    where = f"--groups {name}"
+    mine, names = people.number(private, where=f"--private: {where}")
+    others, more = people.number(held_out, where=f"--holdout: {where}")
+    both = sorted(set(names) & set(more))
+    if both:
+        raise ValueError(
+            f"{where}: {len(both)} groups have images in --private and in --holdout: "
+            f"{some(both)}; must be whole in one: hold out whole groups at random, or name them "
+            "apart if they are others (removing them from one set alone would bias what is found)"
+        )
+    return mine, others + len(names)
+
+
 def check(synthetic: Images, private: Images, held_out: Images) -> None:
-    """ValueError unless shapes agree and no private image is held out too."""
+    """ValueError unless shapes agree."""
     for what, images in (("synthetic", synthetic), ("holdout", held_out)):
         shapes = images.shape[1:], private.shape[1:]
         both = f"--{what} has images {shapes[0]} and --private {shapes[1]} [ch,H,W]"
         require(shapes[0] == shapes[1], both, "of one shape; resize one of them")
-    shared = int(np.isin(keys(held_out), keys(private)).sum())
-    if shared:
-        raise ValueError(
-            f"{shared} of {len(held_out)} held-out images are private images too: the generator "
-            "must not have seen a held-out one; remove them from --holdout"
-        )
+
+
+def apart(private: Images, held_out: Images) -> tuple[Bools, Bools]:
+    """Which private and which held-out images are in one set only, [N] and [M].
+
+    Images of both sets must leave both: left in one, as all placeholders would be in the private
+    set, they make it another law than the other. ValueError where too few stay.
+    """
+    mine, others = keys(private), keys(held_out)
+    kept = ~np.isin(mine, others), ~np.isin(others, mine)
+    for stay, what, other in zip(kept, ("private", "holdout"), ("holdout", "private"), strict=True):
+        found = f"{int((~stay).sum())} of {len(stay)} images of --{what} are in --{other} too"
+        require(int(stay.sum()) >= FEWEST, f"{found}, {int(stay.sum())} are not", f"{FEWEST}")
+    return kept
 
 
 def keys(images: Images) -> NDArray[np.str_]:
@@ -59,6 +110,7 @@ def _of_npz(file: Path) -> Images:
     header = archive.headers(file, ("images",)).get("images")
     if header is None:
         raise ValueError(f"{file}: has no array 'images'; must be uint8 [N,H,W] or [N,H,W,ch]")
+    arrays.check_numbers(file, "images", header)
     shape = header.shape
     channels = len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
     if header.dtype != np.uint8 or not (len(shape) == 3 or channels) or 0 in shape:
@@ -74,8 +126,12 @@ def _of_npz(file: Path) -> Images:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if last else images
 
 
+def _images_below(root: Path) -> list[Path]:
+    return sorted(file for file in root.rglob("[!.]*") if file.suffix.lower() in IMAGES)
+
+
 def _of_folder(root: Path) -> Images:
-    files = sorted(file for file in root.rglob("[!.]*") if file.suffix.lower() in IMAGES)
+    files = _images_below(root)
     require(bool(files), f"{root}: no images below it", "an npz or a folder of images")
 
     def try_one(file: Path) -> NDArray[np.uint8] | str:

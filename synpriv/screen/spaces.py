@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[np.uint8]  # [N,ch,H,W]
+from synpriv.screen.reading import Images, keys
+
 Floats = NDArray[np.float64]
 COMPONENTS = 128  # principal components of pixels in which candidates are looked for
 CANDIDATES = 8
@@ -94,8 +95,8 @@ class Features:
         self._filters = (white @ chosen.T).astype(np.float32)  # [patch,F]
         raw = self._raw(some)
         self._scale = raw.std(axis=0) + 1e-6
-        num = min(DIMENSIONS, *raw.shape)
-        self._pca = PCA(num, whiten=True, svd_solver="full").fit(raw / self._scale)
+        self.num = min(DIMENSIONS, *raw.shape)
+        self._pca = PCA(self.num, whiten=True, svd_solver="full").fit(raw / self._scale)
 
     def __call__(self, images: Images) -> Floats:
         return self._pca.transform(self._raw(images) / self._scale).astype(np.float64)
@@ -124,10 +125,34 @@ class Features:
         return np.concatenate(parts, axis=1)
 
 
-def to_neighbours(points: Floats, others: Floats, k: int = NEIGHBOURS) -> Floats:
-    """Distances [N,k] to the nearest of `others`, the nearest first."""
+def of_each(features: Features, *sets: Images) -> list[Floats]:
+    """Features of several sets, those of equal images computed once: they are equal to the bit.
+
+    In another block of a matrix product the last bits would differ.
+    """
+    names = [keys(images) for images in sets]
+    _, first, inverse = np.unique(np.concatenate(names), return_index=True, return_inverse=True)
+    found, start = np.empty((len(first), features.num)), 0
+    for images in sets:
+        here = (first >= start) & (first < start + len(images))
+        if here.any():
+            found[here] = features(images[first[here] - start])
+        start += len(images)
+    return np.split(found[inverse], np.cumsum([len(each) for each in names])[:-1])
+
+
+def floor(points: Floats) -> float:
+    """What counts as no distance: a thousandth of the median one to the nearest other point.
+
+    Below it a distance is the rounding of two equal points, which depends on their places.
+    """
+    return max(1e-3 * float(np.median(to_neighbours(points, points, 0.0, 2)[:, -1])), 1e-9)
+
+
+def to_neighbours(points: Floats, others: Floats, floor: float, k: int = NEIGHBOURS) -> Floats:
+    """Distances [N,k] to the nearest of `others`, the nearest first, all at least `floor`."""
     distance, _ = _neighbours(points.astype(np.float32), others.astype(np.float32), k)
-    return distance
+    return np.maximum(distance, floor)
 
 
 def _neighbours(
