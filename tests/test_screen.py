@@ -58,6 +58,16 @@ def test_near_copies_of_a_tenth_ring(digits: tuple[Images, Images, Images]) -> N
     assert "nearest" in report["found"]
 
 
+def test_three_copies_are_the_first_line_although_no_test_rings(
+    digits: tuple[Images, Images, Images],
+) -> None:
+    private, held_out, others = digits
+    release = np.concatenate([private[:3], others])
+    found = screening.screen(release, private, held_out, **FEW)
+    assert found.report["found"] == []
+    assert page.verdict(found.report).startswith("3 private images are in the release bit for bit")
+
+
 @pytest.mark.parametrize("kind", ["independent", "noise", "constant"])
 def test_what_knows_no_private_image_does_not_ring(
     kind: str, digits: tuple[Images, Images, Images]

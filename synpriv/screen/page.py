@@ -83,7 +83,14 @@ def _notes(report: Report) -> list[str]:
 
 def verdict(report: Report) -> str:
     """Whether there is an alarm, and what rang."""
+    copies, unit = report["copies"], report["unit"]
     family = f"{report['num_tests']} tests, wrong in {LEVEL:.1%} of releases without a leak"
+    if copies["private"] and not copies["control"] and not report["found"]:
+        # A fact about these images, whatever a test over all of them says.
+        return (
+            f"{copies['private']:,} private {unit} are in the release bit for bit, no control "
+            f"ones: do not release those; no test over all {unit} rings ({family})"
+        )
     if report["not_judged"] is not None:
         rang = f"; what rang: {', '.join(report['found'])}" if report["found"] else ""
         return f"not judged: {report['not_judged']}{rang} ({family})"
