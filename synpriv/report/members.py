@@ -40,10 +40,7 @@ def step(reports: Sequence[Report]) -> str:
     if not any(grouped):
         return "epsilon: add or remove one image"
     rows = "" if all(grouped) else " in rows of groups"
-    return (
-        "epsilon proven: add or remove one image where it does not say group; estimate, GDP and "
-        f"bound: add or remove one group{rows}"
-    )
+    return f"epsilon: proven of one image more or less, all else of one group{rows}"
 
 
 def most_exposed(report: Report, num: int = 5) -> str | None:

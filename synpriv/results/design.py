@@ -153,9 +153,9 @@ def refuse_repeated(member: Bits, rows: Sequence[str]) -> None:
         same = inside[pattern.reshape(-1) == int(np.argmax(times))]
         which = some([rows[int(row)] for row in same])
         raise ValueError(
-            f"rows {which} have the same members, and so have more others than coins of their own "
-            "would give: give groups, one number or name per canary "
-            "(those of one person are IN or OUT together), or draw each canary on its own"
+            f"rows {which} have the same members, more than coins of their own let agree: give "
+            "groups, one number or name per canary (those of one person are IN or OUT together), "
+            "or draw each canary on its own"
         )
 
 
