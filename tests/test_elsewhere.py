@@ -20,6 +20,8 @@ from synpriv.audit.attacks.lira import lira
 from synpriv.audit.audit import audit
 from synpriv.audit.evidence import Evidence
 from synpriv.results import brought, reports, shape
+from synpriv.results import rows as rows_of
+from synpriv.results.design import design_of
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("few_rounds", "no_pictures")
@@ -67,7 +69,7 @@ def test_a_file_s_report_has_the_keys_of_a_cell_s(tmp_path: Path) -> None:
     assert asked <= report.keys()
     assert report["accuracy"] is report["train_s"] is None
     assert audits.on_disk(tmp_path / "mine" / "lira.json").not_compared is None
-    table = (tmp_path / "mine" / "table.md").read_text()
+    table = (tmp_path / "mine" / "lira.md").read_text()
     assert "None" not in table
     assert " nan" not in table
 
@@ -77,7 +79,7 @@ def test_scores_alone_are_what_lira_reads_of_logits_with_these_scores() -> None:
     member, z = paired(), rng.normal(size=(C, S, Q))
     labels = np.zeros(C, dtype=np.int64)
     two = np.stack([z, np.zeros_like(z)], axis=3).astype(np.float32)  # hinge is z itself
-    alone = brought.of_arrays(member, scores=two[..., 0].astype(np.float64))
+    alone = brought.of_arrays(member, scores=two[..., 0].astype(np.float64)).evidence
     logits = Evidence(two, member, labels, labels, design="paired")
     found, expected = lira(alone), lira(logits, scores=["hinge"])
     assert list(found) == ["all/given", "view0/given"]
@@ -98,8 +100,8 @@ def test_a_csv_reads_as_the_array_of_the_same_scores(tmp_path: Path) -> None:
             for c in range(C) for s in range(S)]  # fmt: skip
     file = tmp_path / "mine.csv"
     with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([brought.COLUMNS, *np.random.default_rng(0).permutation(rows)])
-    found, names = brought.read(file)
+        csv.writer(stream).writerows([rows_of.COLUMNS, *np.random.default_rng(0).permutation(rows)])
+    found, names, _ = brought.read(file)
     assert names is not None
     order = [int(name[1:]) for name in names]
     assert found.given is not None
@@ -141,20 +143,20 @@ def rows(num_canaries: int, num_models: int, num_in: int) -> NDArray[np.bool_]:
 
 
 def test_the_design_is_what_the_rows_say() -> None:
-    assert brought.design_of(paired(40, 10)) == "paired"
-    assert brought.design_of(rows(40, 10, 5)) == "balanced"
-    assert brought.design_of(rows(200, 10, 2)) == "balanced"  # shuffled rows: whatever the share
+    assert design_of(paired(40, 10)).name == "paired"
+    assert design_of(rows(40, 10, 5)).name == "balanced"
+    assert design_of(rows(200, 10, 2)).name == "balanced"  # shuffled rows: whatever the share
     coins = np.random.default_rng(4).random((200, 10)) < 0.5
-    assert brought.design_of(coins) == "bernoulli"
-    assert brought.design_of(rows(40, 9, 4)) == "bernoulli"
-    assert brought.design_of(paired(40, 10), "balanced") == "balanced"
+    assert design_of(coins).name == "bernoulli"
+    assert design_of(rows(40, 9, 4)).name == "bernoulli"
+    assert design_of(paired(40, 10), "balanced").name == "balanced"
 
 
 @pytest.mark.parametrize(
     ("member", "design", "words"),
     [
-        (rows(40, 10, 5), "paired", "models 0 and 1 hold a canary both or neither"),
-        (paired(40, 10)[:, :9], "paired", "model 8 has no partner"),
+        (rows(40, 10, 5), "paired", "models 0, 1, 2, 3, 4 and 5 more have no partner"),
+        (paired(40, 10)[:, :9], "paired", "model . has no partner"),
         (rows(40, 10, 5), "bernoulli", "IN exactly half of the models: must be balanced"),
         (rows(400, 10, 2), "bernoulli", "IN 20% of the models: must be balanced"),
         (rows(40, 10, 5), "fair", "design=fair: must be one of paired, balanced, bernoulli"),
@@ -164,7 +166,7 @@ def test_a_design_that_the_bits_refute_is_refused(
     member: NDArray[np.bool_], design: str, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        brought.design_of(member, design)
+        design_of(member, design)
 
 
 def uneven() -> NDArray[np.bool_]:
@@ -190,7 +192,11 @@ BAD = [
         arrays(logits=put(arrays()["logits"], (3, 4, 0, 1), np.nan)),
         "canary 3, model 4: must be",
     ),
-    (arrays(logits=1e300 * arrays()["logits"].astype(float)), "NaN or infinite"),
+    (
+        arrays(logits=1e300 * arrays()["logits"].astype(float)),
+        "logits up to .*e.300: must be within",
+    ),
+    (scores(scores=1e300 * scores()["scores"]), "scores up to .*e.300: must be within 1e.100"),
     (arrays(logits=arrays()["logits"].astype("U9")), "logits of type <U9: must be numbers"),
     (arrays(logits=arrays()["logits"][:, :, 0, 0]), r"logits .30, 8.: must be .C,S,Q,K. or"),
     (arrays(logits=np.full((C, S, Q, K), 0.25)), "logits are probabilities"),
@@ -203,7 +209,7 @@ BAD = [
     (arrays(true_labels=np.arange(C)), "true_labels 0..29: must be 0..3"),
     (scores(scores=put(scores()["scores"], (0, 1), np.inf)), "first of canary 0, model 1"),
     (scores(scores=scores()["scores"][:, :, None, None]), r"scores .*: must be .C,S,Q. or .C,S."),
-    (scores(labels=np.zeros(C, int)), "labels of scores: must be left out"),
+    (scores(labels=np.zeros(C - 1, int)), "labels .29,.: must be .30,., one per canary"),
     (scores(nearest=-scores()["member"].astype(float)), "nearest down to -1.0: must be 0 or more"),
     ({**arrays(), **scores()}, "logits and scores: must be one of the two"),
     (scores(design=np.array("fair")), "design=fair: must be one of"),
@@ -232,7 +238,10 @@ def test_what_is_no_evidence_is_one_line_and_writes_nothing(
 HEAD = "canary,model,member,score\n"
 ROWS = [
     ("", "columns none"),
-    ("canary,model,score\n", "columns canary, model, score: must be canary, model, member, score"),
+    (
+        "canary,model,score\n",
+        "columns canary, model, score: must be canary, model, member, score, ",
+    ),
     (HEAD, "no rows: must be one per canary and model"),
     (HEAD + "a,0,1,0.5\na,1,0,0.5\nb,0,1,0.2\n", "1 of 2 x 2 pairs have no score, .* b, model 1"),
     (HEAD + "a,0,1,0.5\na,0,1,0.5\n", "line 3: canary a, model 0 is there twice"),

@@ -1,8 +1,9 @@
 """`python -m synpriv.audit FILE`: models trained elsewhere, from their logits or scores.
 
 FILE is an npz with `logits` [C,S,Q,K] and `labels` [C], or with `scores` [C,S] or [C,S,Q], larger =
-more member-like, and with `member` [C,S]; C canaries, S models, Q query views, K classes. Or a csv
-with the columns canary, model, member, score. docs/audit_your_models.md has more.
+more member-like, and with `member` [C,S]; C canaries, S models, Q query views, K classes. Where
+several canaries are of one person, `groups` [C] says so. Or a csv with the columns canary, model,
+member, score (and group). docs/audit_your_models.md has more.
 """
 
 from __future__ import annotations
@@ -42,21 +43,20 @@ def main(argv: list[str]) -> int:
 
 
 def _audit(given: argparse.Namespace) -> None:
-    evidence, canaries = brought.read(given.file, design=given.design)
-    report = elsewhere.of_evidence(
-        evidence,
+    elsewhere.require_place(given.out)
+    rest = "--out DIR writes them" if given.out is None else str(given.out / f"{given.attack}.md")
+    elsewhere.of_evidence(
+        brought.read(given.file, design=given.design),
         attack=given.attack,
         delta=given.delta,
         name=given.name or given.file.stem,
         source=str(given.file),
-        canaries=canaries,
         out=given.out,
+        show=lambda report: print(table.text([report], family=marks.ALONE, rest=rest)),
     )
-    rest = "--out DIR writes them" if given.out is None else str(given.out / "table.md")
-    print(table.text([report], family=marks.ALONE, rest=rest))
     if given.out is not None:
-        names = (f"{given.attack}.json", "table.md", f"{given.attack}.png")
-        print(terminal.one_line(f"written: {', '.join(str(given.out / name) for name in names)}"))
+        names = [str(given.out / f"{given.attack}.{kind}") for kind in ("json", "md", "png")]
+        print(terminal.one_line(f"written: {', '.join(names)}"))
 
 
 if __name__ == "__main__":

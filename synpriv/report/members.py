@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Report = dict[str, Any]
@@ -22,13 +23,24 @@ def in_words(report: Report) -> str | None:
     """That an audit speaks of groups; None where it is of images, as if not said otherwise."""
     if "groups" not in report:
         return None
-    found, every = report["groups"], report["data"]["groups"]["num"]
+    found, num = report["groups"], f"{report['num_canaries']:,}"
     low, high = found["smallest"], found["largest"]
     each = f"{low}" if low == high else f"{low} to {high}"
+    every = report["data"].get("groups")  # unknown of models trained elsewhere
+    which = f"{num} groups" if every is None else f"{num} of {every['num']:,} groups"
     return (
         f"members are groups of {each} image{'s' * (high > 1)}, not images: "
-        f"{report['num_canaries']:,} of {every:,} groups are canaries, IN or OUT as a whole"
+        f"{which} are canaries, IN or OUT as a whole"
     )
+
+
+def step(reports: Sequence[Report]) -> str:
+    """What an epsilon in a table of these reports is of: one image added or removed, or a group."""
+    grouped = ["groups" in report for report in reports]
+    if not any(grouped):
+        return "epsilon: add or remove one image"
+    rows = "" if all(grouped) else " in rows of groups"
+    return f"epsilon: proven of one image more or less, all else of one group{rows}"
 
 
 def most_exposed(report: Report, num: int = 5) -> str | None:

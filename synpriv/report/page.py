@@ -20,7 +20,8 @@ def markdown(reports: Sequence[Report], *, family: str, pictures: Sequence[str] 
     marked = "\n".join(f"- {mark}: {words}" for mark, words in table.MARKS.items())
     legend = f"{marked.replace('*', chr(92) + '*')}\n- {inert.markdown(family)}"
     explained = "\n".join(f"- {line}" for line in table.LEGEND.splitlines())
-    for words in table.about_groups(reports):
+    of_groups = table.about_groups(reports)
+    for words in [*of_groups, *([members.step(reports)] if of_groups else [])]:
         explained += f"\n- {inert.markdown(words)}"
     shown = "\n\n".join(f"![{inert.markdown(Path(n).stem)}]({quote(n)})" for n in pictures)
     parts = [_table([table.HEADER, *table.rows_of(reports)]), legend, explained, shown]

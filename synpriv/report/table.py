@@ -41,7 +41,7 @@ LEGEND = (
 )
 IN_SHORT = (
     f"{PLUS_MINUS} and []: 95%; in/out: member / non-member canaries that the model calls by that "
-    "label; epsilon: add or remove one image"
+    "label; "
 )
 TPR_1, TPR_01 = "TPR@1%FPR [95%]", "TPR@0.1%FPR [95%]"
 HEADER = [
@@ -50,20 +50,9 @@ HEADER = [
     *("s/model", "selected", "image quality", "membership", "provenance", "guarantee", "cell"),
 ]
 _FILES_ONLY = {
-    *(
-        "estimate",
-        "GDP",
-        "n in/out",
-        "selected",
-        "image quality",
-        "membership",
-        "provenance",
-        "guarantee",
-        "cell",
-    ),
+    *("estimate", "GDP", "n in/out", "selected", "image quality"),
+    *("membership", "provenance", "guarantee", "cell"),
 }
-
-
 _MARKED = {"accuracy", TPR_1, TPR_01, "AUC [95%]"}
 _SPARE = ("true in/out", "s/model", "bound")  # left out of a line that is too long, in this order
 
@@ -209,7 +198,13 @@ def text(reports: Sequence[Report], *, family: str, rest: str) -> str:
             lines = _aligned(columns)
     printed = "".join(word for column in columns for word in column[1:] if column[0] in _MARKED)
     explained = [f"{mark} {words}" for mark, words in MARKS.items() if mark in printed]
-    below = [IN_SHORT, *about_groups(reports), *explained, family, *_first_notes(reports, rest)]
+    below = [
+        IN_SHORT + members.step(reports),
+        *about_groups(reports),
+        *explained,
+        family,
+        *_first_notes(reports, rest),
+    ]
     return "\n".join([*(line.rstrip() for line in lines), *map(terminal.shown, below)])
 
 

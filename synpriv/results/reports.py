@@ -36,12 +36,13 @@ def save(
     asked = {key: report[key] for key in Heading.__annotations__ if key in report}
     heading = np.array(json.dumps(asked))
     others = {f"{file.stem}.npz": store.npz_bytes(**arrays, heading=heading), **pictures}
-    for name, content in others.items():
-        store.write_bytes(file.with_name(name), content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in others.items()}
     whole = report | {"format": FORMAT, "files": sums}
     whole |= {"report_sha256": vouched.json_sha256(whole)}
-    store.write_json(file, whole)
+    written = vouched.json_bytes(whole)  # what cannot be written must leave all as it is
+    for name, content in others.items():
+        store.write_bytes(file.with_name(name), content)
+    store.write_bytes(file, written)
     return whole
 
 
