@@ -48,6 +48,10 @@ class Recipe:
     def check(self, facts: Facts) -> None:
         """Raise ValueError where these options cannot work on such data."""
 
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever starts a training should know of these options, in words."""
+        return ()
+
     def needs(self) -> dict[str, tuple[str, ...]]:
         """What networks need beyond logits, by the part whose they are; `model` is the audited one.
 
