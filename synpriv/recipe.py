@@ -32,6 +32,7 @@ class Facts:
     proxy_epochs: int | None = None
     seed: int = 0  # of the shadow model
     split_sha256: Callable[[int], str] | None = None  # of a seed: which private set it has
+    class_names: tuple[str, ...] = ()  # by label
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from conftest import ROOT, Compose
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import callables, config
+from synpriv.data import sets as sets_of
 from synpriv.methods.external import recipe
 from synpriv.methods.external.external import External, private_arrays
 from synpriv.results import store
@@ -77,7 +78,10 @@ def test_function_program_and_precomputed_sets_give_the_same_evidence(
     own = [f"method.path='{sets}/out/{{seed}}.npz'", *STUDENT, f"results={tmp_path}", "seed=1"]
     function = evidence(external(compose, tmp_path, "make", "seed=1"))
     assert_same(function, evidence(by_program(compose, tmp_path, PROGRAM, "seed=1")))
-    assert_same(function, evidence(compose(*SMALL, "method=precomputed", *own)))
+    there = compose(*SMALL, "method=precomputed", *own)
+    assert_same(function, evidence(there))
+    (said,) = sets_of.about_claims([metrics(there)["set"]["says_itself"]])
+    assert said.startswith("1 of 1 sets do not say which private set they were made from")
     soft = evidence(external(compose, tmp_path, "soft", "seed=1"))
     np.testing.assert_allclose(soft["logits"], function["logits"], atol=1e-3)
 

@@ -118,7 +118,8 @@ class Precomputed(Recipe):
     """Options of `methods.external.precomputed.Precomputed`.
 
     path: of the sets, with {seed} in it: npz archives of images and labels, or folders with one
-    folder of images per class. provenance: as that of `External`. sha256: `sets.sets_sha256`.
+    folder of images per class. num_models: how many sets. provenance: as that of `External`.
+    sha256: `sets.sets_sha256`.
     """
 
     makes = "synpriv.methods.external.precomputed.Precomputed"
@@ -126,6 +127,7 @@ class Precomputed(Recipe):
     can_be_made_anew = False
 
     path: str
+    num_models: int
     provenance: Sequence[str] = ()
     sha256: str
 
@@ -140,4 +142,10 @@ class Precomputed(Recipe):
     def check(self, facts: Facts) -> None:
         assert facts.split_sha256 is not None
         wanted = Wanted(facts.image_shape, facts.num_classes)
-        sets.check(self.path, facts.seed, facts.split_sha256, wanted)
+        sets.check(self.path, facts.seed, facts.split_sha256, wanted, facts.class_names)
+
+    def warnings(self) -> tuple[str, ...]:
+        """For how many sets the manifest alone says which private sets they were made from."""
+        files = [sets.place(self.path, seed) for seed in range(self.num_models)]
+        said = sets.about_claims([sets.own_claim(file) is not None for file in files])
+        return tuple(f"method.path: {words}" for words in said)
