@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Compose
+from conftest import ROOT, Compose, RunPy
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import callables, config
@@ -262,6 +262,23 @@ def test_a_program_that_changed_since_its_cell_was_named_is_refused(
     script.write_text(script.read_text() + "# changed\n")
     with pytest.raises(ValueError, match=r"^method\.command=.*changed while the sweep was running"):
         method.on_fit_start()
+
+
+@pytest.mark.slow  # a sweep, whose worker imports torch
+def test_a_generator_that_changes_during_a_sweep_does_not_split_its_cell(
+    run_py: RunPy, tmp_path: Path
+) -> None:
+    file = tmp_path / "gen.py"
+    changes = "    with open(__file__, 'a') as own:\n        own.write('#')\n"
+    file.write_text(f"def make(images, labels, *, seed, num_classes):\n{changes}"
+                    "    return images[seed % 2:], labels[seed % 2:]\n")  # fmt: skip
+    done = run_py(
+        *SMALL, "method=external", f"method.generate={file}:make", "method.check_repeats=false",
+        *STUDENT, f"results={tmp_path / 'r'}", "hydra.launcher.num_workers=1", "-m", "seed=0,1",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is no cell of this sweep: what names it, data, a generator's files" in done.stdout
+    assert len(list((tmp_path / "r").glob("external_make-*"))) == 1
 
 
 def test_an_unknown_user_s_home_is_one_line() -> None:
