@@ -94,15 +94,13 @@ def _called(command: str) -> str:
         typed = shlex.split(command)
     except ValueError:  # what is wrong with it is said by `words`
         typed = command.split()
-    files = [file.stem for word in _counted(typed)[1:] for file in word.files]
+    files = [file.stem for word in _counted(typed)[1:] for file in _own(word)]
     return next(iter([*files, *(Path(word).stem for word in typed[:1])]), "")
 
 
 def names_itself(command: str) -> bool:
     """Whether a file of the program itself is in its command, and so in the name of its cell."""
-    first, *others = _counted(words(command))
-    of_first = [file for file in first.files if not _RUNNERS.fullmatch(file.name)]
-    return bool(of_first) or any(word.files for word in others)
+    return any(_own(word) for word in _counted(words(command)))
 
 
 def words(command: str) -> list[str]:
@@ -131,6 +129,11 @@ class Word(NamedTuple):
 
     content: Any
     files: tuple[Path, ...] = ()
+
+
+def _own(word: Word) -> list[Path]:
+    """The files in a word that are no interpreter or shell."""
+    return [file for file in word.files if not _RUNNERS.fullmatch(file.name)]
 
 
 def _counted(words: Sequence[str]) -> list[Word]:
@@ -182,10 +185,11 @@ def _of_module(name: str) -> Word | None:
     for root in ("", *os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         folder = Path(root or ".").joinpath(*parts)
         for file in (folder / "__main__.py", folder.with_suffix(".py")):
-            if file.is_file():
-                package = None if file.parent == Path(root or ".") else Path(root or ".", parts[0])
-                every = [file] if package is None else sorted(package.rglob("*.py"))
-                return Word([name, *map(sha256, every)], (folder,))
+            if os.path.isfile(file):
+                top, first = Path(root or "."), Path(root or ".", parts[0])
+                every = [file] if file.parent == top else sorted(first.rglob("*.py"))
+                found = [(str(one.relative_to(top)), sha256(one)) for one in every if one.is_file()]
+                return Word([name, found], (folder,))
     return None
 
 

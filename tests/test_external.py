@@ -225,12 +225,13 @@ def test_a_program_that_names_nothing_is_warned_of_before_a_training(
     (said,) = warnings(elsewhere)
     assert "nothing of this program names its cell" in said
     assert "add 'method.code=[" in said
+    assert warnings(f"bash -c '{elsewhere}'")
     assert warnings(elsewhere, f"method.code=[{MEANS}]") == []
     assert warnings(PROGRAM) == []
 
 
 def test_a_word_too_long_for_a_file_s_name_is_text() -> None:
-    command = f"gen --text {'x' * 300} {{input}} {{output}} {{seed}}"
+    command = f"gen --text {'x' * 300} -m {'x' * 300} {{input}} {{output}} {{seed}}"
     assert len(callables.code_sha256(None, command, [])) == 64
     assert callables.method_name(None, command) == "external_gen"
     with pytest.raises(ValueError, match="no file"):
