@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import operator
+import os
 import re
 import shlex
 import sys
@@ -21,11 +22,16 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from synpriv import fingerprint
-from synpriv.data.content import sha256
+from synpriv.data.content import expanded, sha256
 from synpriv.signatures import require
 
 RIGHT = "package.module:function or path/to/file.py:function"
 Function = Callable[..., Any]
+# Programs that run another: a file of that name in a command is not what makes the set.
+_RUNNERS = re.compile(
+    r"(python|pypy|julia|ruby|perl|node|java|R|Rscript|bash|sh|zsh|env|conda|uv|nice)[\d.]*"
+)
+_CHANGED = "changed while the sweep was running; start the sweep again"
 
 
 class Name(NamedTuple):
@@ -45,8 +51,8 @@ def named(generate: str) -> Name:
         fits = all(part.isidentifier() for part in place.split("."))
         require(fits, f"generate={generate}", RIGHT)
         return Name(None, place, function)
-    file = Path(place).expanduser().absolute()
-    if not file.is_file():
+    file = expanded(place, f"generate={generate}").absolute()
+    if not os.path.isfile(file):
         raise ValueError(f"generate={generate} (no file {file}): must be {RIGHT}")
     return Name(file, file.stem, function)
 
@@ -60,21 +66,41 @@ def code_sha256(generate: str | None, command: str | None, code: Sequence[str] |
     """
     try:
         parts: list[Any] = [] if generate is None else _of_function(generate)
-        parts += [] if command is None else [_of_word(word) for word in words(command)]
-        parts += [_of_path(Path(path).expanduser()) for path in code or ()]
+        parts += [] if command is None else [word.content for word in _counted(words(command))]
+        parts += [_of_path(path) for path in code or ()]
     except ValueError as error:
         raise ValueError(f"method.{error}") from error
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def check_unchanged(
+    generate: str | None, command: str | None, code: Sequence[str], sha256: str
+) -> None:
+    """Refuse a generator that is not, or not any more, the one that its cell is called after."""
+    if code_sha256(generate, command, code) != sha256:
+        what = f"generate={generate}" if command is None else f"command={command}"
+        raise ValueError(f"method.{what}: {_CHANGED}")
+
+
 def method_name(generate: str | None, command: str | None) -> str:
-    """What tables call a generator: external_ and its function or program."""
-    typed = (command or "").split()[:1]  # what is wrong with it is said elsewhere
-    called = (
-        Path(typed[0]).stem if generate is None and typed else (generate or "").rpartition(":")[2]
-    )
+    """What tables call a generator: external_ and its function, or the first file of a command."""
+    called = _called(command or "") if generate is None else generate.rpartition(":")[2]
     plain = re.sub(r"\W+", "_", called, flags=re.ASCII).strip("_")
     return f"external_{plain}" if plain else "external"
+
+
+def _called(command: str) -> str:
+    try:
+        typed = shlex.split(command)
+    except ValueError:  # what is wrong with it is said by `words`
+        typed = command.split()
+    files = [file.stem for word in _counted(typed)[1:] for file in _own(word)]
+    return next(iter([*files, *(Path(word).stem for word in typed[:1])]), "")
+
+
+def names_itself(command: str) -> bool:
+    """Whether a file of the program itself is in its command, and so in the name of its cell."""
+    return any(_own(word) for word in _counted(words(command)))
 
 
 def words(command: str) -> list[str]:
@@ -98,19 +124,81 @@ def _of_function(generate: str) -> list[str]:
     return [name.module, name.function, version, sha256(file)]
 
 
-def _of_word(word: str) -> str:
-    """A file by its content, a folder by its name alone, all else as it is."""
-    path = Path(word).expanduser()
-    if path.is_file():
-        return sha256(path)
-    return path.name if path.is_dir() else word
+class Word(NamedTuple):
+    """What of a word of a command counts in a cell's name, and the files in it."""
+
+    content: Any
+    files: tuple[Path, ...] = ()
 
 
-def _of_path(path: Path) -> Any:
+def _own(word: Word) -> list[Path]:
+    """The files in a word that are no interpreter or shell."""
+    return [file for file in word.files if not _RUNNERS.fullmatch(file.name)]
+
+
+def _counted(words: Sequence[str]) -> list[Word]:
+    """Each word; one after -m is a module, as it is for python."""
+    pairs = zip(["", *words], words, strict=False)
+    return [(before == "-m" and _of_module(word)) or _of_word(word) for before, word in pairs]
+
+
+def _of_word(word: str) -> Word:
+    """A file by its content, a folder by its name alone, all else as it is.
+
+    Files are looked for in what follows a `=` and among the words of a line for a shell, too.
+    """
+    path = Path(os.path.expanduser(word))
+    if os.path.isfile(path):  # unlike Path.is_file, says no to a word that is too long for a name
+        return Word(sha256(path), (path,))
+    if os.path.isdir(path):
+        return Word(path.name)
+    before, equals, after = word.partition("=")
+    inner = _line(word)
+    if len(inner) > 1:
+        parts = _counted(inner)
+    elif equals and after:
+        parts = [Word(before), _of_word(after)]
+    else:
+        return Word(word)
+    files = tuple(file for part in parts for file in part.files)
+    return Word([part.content for part in parts], files) if files else Word(word)
+
+
+def _line(word: str) -> list[str]:
+    """The words of a line for a shell, as in bash -c '...'; of what is none nothing."""
+    lexer = shlex.shlex(word, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)
+    except ValueError:  # an apostrophe: text that is no line for a shell
+        return []
+
+
+def _of_module(name: str) -> Word | None:
+    """A module's file, or all of its package's, where python would find them from here.
+
+    Of the working folder or PYTHONPATH; None for others, which are of an environment.
+    """
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    for root in ("", *os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        folder = Path(root or ".").joinpath(*parts)
+        for file in (folder / "__main__.py", folder.with_suffix(".py")):
+            if os.path.isfile(file):
+                top, first = Path(root or "."), Path(root or ".", parts[0])
+                every = [file] if file.parent == top else sorted(first.rglob("*.py"))
+                found = [(str(one.relative_to(top)), sha256(one)) for one in every if one.is_file()]
+                return Word([name, found], (folder,))
+    return None
+
+
+def _of_path(written: str) -> Any:
     """Content of a file, or of the files below a folder with their names in it."""
-    if path.is_file():
+    path = expanded(written, f"code=[{written}]")
+    if os.path.isfile(path):
         return sha256(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ValueError(f"code=[{path}]: no such file or folder; must be what counts besides")
     files = sorted(file for file in path.rglob("*") if file.is_file())
     counted = [(file.relative_to(path), file) for file in files]
@@ -121,23 +209,23 @@ def _of_path(path: Path) -> Any:
     ]
 
 
-_loaded: dict[str, tuple[str, Function]] = {}  # by name, with the hash it had
+_loaded: dict[str, tuple[list[str], Function]] = {}  # by name, with the content it had
 _home: list[Path] = []  # the folder of a user's file that is on the path now, at most one
 
 
-def load(generate: str, code: str) -> Function:
+def load(generate: str) -> Function:
     """The function, imported once; its file's folder is first on the path, as a script's is.
 
-    code: its `code_sha256`, by which a change after the import is noticed. Called before every use:
-    modules of another file's folder are forgotten, so that equal names are not confused.
+    A change of its own file after the import is refused. Called before every use: modules of
+    another file's folder are forgotten, so that equal names are not confused.
     """
-    name = named(generate)
+    name, content = named(generate), _of_function(generate)
     if name.file is not None:
         _move_to(name.file.parent)
     if generate not in _loaded:
-        _loaded[generate] = code, _imported(name, generate, code)
+        _loaded[generate] = content, _imported(name, generate, content[-1])
     before, function = _loaded[generate]
-    if before != code:
+    if before != content:
         raise ValueError(f"generate={generate}: changed while it was in use; start again")
     return function
 

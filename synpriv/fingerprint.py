@@ -38,7 +38,7 @@ _READ_IF = {
 # changes no set.
 _BY_CONTENT = {
     "External": ("generate", "command", "code", "timeout_s", "check_repeats"),
-    "Precomputed": ("path",),
+    "Precomputed": ("path", "num_models"),
 }
 _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.

@@ -32,6 +32,7 @@ class Facts:
     proxy_epochs: int | None = None
     seed: int = 0  # of the shadow model
     split_sha256: Callable[[int], str] | None = None  # of a seed: which private set it has
+    class_names: tuple[str, ...] = ()  # by label
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Recipe:
 
     def check(self, facts: Facts) -> None:
         """Raise ValueError where these options cannot work on such data."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever starts a training should know of these options, in words."""
+        return ()
 
     def needs(self) -> dict[str, tuple[str, ...]]:
         """What networks need beyond logits, by the part whose they are; `model` is the audited one.

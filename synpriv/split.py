@@ -15,6 +15,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from synpriv import cli, config, interrupts, terminal
+from synpriv.data.sets import MANIFEST
 from synpriv.shadow import export
 
 _CONF = Path(__file__).parents[1] / "conf"
@@ -45,12 +46,22 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{flags[0]}: no flag of synpriv.split; it has --out, --indices, {_OWN}")
     if own:
         overrides.append(f"hydra.searchpath=[file://{Path(own).expanduser().absolute()}]")
+    _refuse_stale(Path(out).expanduser())
     config.register()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
         cfg = hydra.compose("config", overrides)
     for line in _lines(export.write(cfg, Path(out).expanduser(), indices=indices)):
         print(line)
+
+
+def _refuse_stale(out: Path) -> None:
+    """Sets that nothing tells apart would be taken for ones of the private sets written now."""
+    if (out / "out").exists() and not (out / MANIFEST).is_file():
+        raise ValueError(
+            f"--out {out}: has a folder out of sets and no {MANIFEST} to say what they were made "
+            "of; must be another folder, or without it"
+        )
 
 
 def _lines(said: Iterator[str]) -> Iterator[str]:

@@ -97,6 +97,16 @@ def test_accuracy_under_many_wrong_labels_is_called_that(
     assert [words.partition(",")[0] for words in warned] == said
 
 
+def test_runs_with_clean_canaries_are_not_advised_where_sets_are_made_elsewhere() -> None:
+    runs = runs_of("wrong", [0.9, 0.92])
+    report = content.accuracy_of("mislabelled", 100, runs, []) | {"data": runs[0]["data"]}
+    (advised,) = content.warnings_of_accuracy(report)
+    assert "accuracy_models" in advised
+    there = report | {"settings": {"method._target_": "Precomputed"}}
+    (said,) = content.warnings_of_accuracy(there)
+    assert said == advised.partition(": a sweep")[0]
+
+
 # --- which runs ----------------------------------------------------------------------------------
 
 

@@ -127,7 +127,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
         *("recipe", "architectures", "fingerprint", "terminal", "hardware", "errors"),
     ),
-    "split": ("cli", "config", "interrupts", "terminal", "shadow"),
+    "split": ("cli", "config", "data", "interrupts", "terminal", "shadow"),
     "audits": ("hardware", "audit", "fingerprint", "report", "results", "signatures"),
     "elsewhere": (
         *("hardware", "audits", "audit", "fingerprint", "report", "results", "signatures"),

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Compose
+from conftest import ROOT, Compose, RunPy
 from omegaconf import DictConfig, OmegaConf
 
 from synpriv import callables, config
+from synpriv.data import sets as sets_of
+from synpriv.methods.external import recipe
 from synpriv.methods.external.external import External, private_arrays
 from synpriv.results import store
 from synpriv.shadow import export, offering, runs
+from synpriv.shadow.check import check
 from synpriv.shadow.pools import draw_canaries, load_pools
 
 GENERATORS = ROOT / "tests" / "generators"
@@ -75,7 +78,10 @@ def test_function_program_and_precomputed_sets_give_the_same_evidence(
     own = [f"method.path='{sets}/out/{{seed}}.npz'", *STUDENT, f"results={tmp_path}", "seed=1"]
     function = evidence(external(compose, tmp_path, "make", "seed=1"))
     assert_same(function, evidence(by_program(compose, tmp_path, PROGRAM, "seed=1")))
-    assert_same(function, evidence(compose(*SMALL, "method=precomputed", *own)))
+    there = compose(*SMALL, "method=precomputed", *own)
+    assert_same(function, evidence(there))
+    (said,) = sets_of.about_claims([metrics(there)["set"]["says_itself"]])
+    assert said.startswith("1 of 1 sets do not say which private set they were made from")
     soft = evidence(external(compose, tmp_path, "soft", "seed=1"))
     np.testing.assert_allclose(soft["logits"], function["logits"], atol=1e-3)
 
@@ -167,11 +173,124 @@ def test_a_program_s_files_count_by_content(compose: Compose, tmp_path: Path) ->
     script = tmp_path / "gen.jl"
     script.write_text("one")
     first = cell(f"julia {script} {{input}} {{output}} {{seed}}")
-    moved = script.rename(tmp_path / "moved.jl")
+    (tmp_path / "elsewhere").mkdir()
+    moved = script.rename(tmp_path / "elsewhere" / "gen.jl")
     assert cell(f"julia  {moved} {{input}} {{output}} '{{seed}}'") == first
     assert cell(f"julia -O3 {moved} {{input}} {{output}} {{seed}}") != first
     moved.write_text("two")
     assert cell(f"julia {moved} {{input}} {{output}} {{seed}}") != first
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m prog {input} {output} {seed}",
+        "python -m package.run {input} {output} {seed}",
+        "bash -c 'cd .; python prog.py {input} {output} {seed}>log'",
+        "gen --script=prog.py {input} {output} {seed}",
+    ],
+)
+def test_a_program_is_found_wherever_its_command_names_it(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    files = [tmp_path / "prog.py", tmp_path / "package" / "run.py", tmp_path / "package" / "own.py"]
+    for file in files:
+        file.write_text("one")
+    first = callables.code_sha256(None, command, [])
+    assert callables.names_itself(command)
+    assert callables.code_sha256(None, command, []) == first
+    (files[2] if "package" in command else files[0]).write_text("another")
+    assert callables.code_sha256(None, command, []) != first
+
+
+def test_a_module_on_pythonpath_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = "python -m prog {input} {output} {seed}"
+    assert not callables.names_itself(command)
+    (tmp_path / "prog.py").write_text("one")
+    assert callables.names_itself(command)
+    assert callables.method_name(None, command) == "external_prog"
+
+
+def test_a_program_that_names_nothing_is_warned_of_before_a_training(
+    compose: Compose, tmp_path: Path
+) -> None:
+    def warnings(command: str, *others: str) -> list[str]:
+        cfg = by_program(compose, tmp_path, command, *others)
+        return [words for words in check(cfg)["warnings"] if "method.command" in words]
+
+    elsewhere = f"{sys.executable} -m elsewhere {{input}} {{output}} {{seed}}"
+    (said,) = warnings(elsewhere)
+    assert "nothing of this program names its cell" in said
+    assert "add 'method.code=[" in said
+    assert warnings(f"bash -c '{elsewhere}'")
+    assert warnings(elsewhere, f"method.code=[{MEANS}]") == []
+    assert warnings(PROGRAM) == []
+
+
+def test_a_word_too_long_for_a_file_s_name_is_text() -> None:
+    command = f"gen --text {'x' * 300} -m {'x' * 300} {{input}} {{output}} {{seed}}"
+    assert len(callables.code_sha256(None, command, [])) == 64
+    assert callables.method_name(None, command) == "external_gen"
+    with pytest.raises(ValueError, match="no file"):
+        callables.named(f"{'x' * 300}.py:make")
+
+
+def test_code_besides_may_be_swept_and_a_changed_function_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "gen.py"
+    file.write_text("def make(images, labels, *, seed, num_classes): return images, labels\n")
+    (tmp_path / "weights").write_text("1")
+    generate = f"{file}:make"
+    options = {"generate": generate, "options": {}}
+    for code in ([], [str(tmp_path / "weights")]):
+        sha256 = callables.code_sha256(generate, None, code)
+        recipe.External(**options, code=code, sha256=sha256)
+    file.write_text(file.read_text() + "# changed\n")
+    with pytest.raises(ValueError, match="changed while it was in use; start again"):
+        callables.load(generate)
+
+
+def test_a_program_that_changed_since_its_cell_was_named_is_refused(
+    compose: Compose, tmp_path: Path
+) -> None:
+    script = tmp_path / "gen.py"
+    script.write_bytes(MEANS.read_bytes())
+    command = f"{shlex.quote(sys.executable)} {script} {{input}} {{output}} {{seed}}"
+    sha256 = callables.code_sha256(None, command, [])
+    method = made("make", compose, generate=None, command=command, sha256=sha256)
+    script.write_text(script.read_text() + "# changed\n")
+    with pytest.raises(ValueError, match=r"^method\.command=.*changed while the sweep was running"):
+        method.on_fit_start()
+
+
+@pytest.mark.slow  # a sweep, whose worker imports torch
+def test_a_generator_that_changes_during_a_sweep_does_not_split_its_cell(
+    run_py: RunPy, tmp_path: Path
+) -> None:
+    file = tmp_path / "gen.py"
+    changes = "    with open(__file__, 'a') as own:\n        own.write('#')\n"
+    file.write_text(f"def make(images, labels, *, seed, num_classes):\n{changes}"
+                    "    return images[seed % 2:], labels[seed % 2:]\n")  # fmt: skip
+    done = run_py(
+        *SMALL, "method=external", f"method.generate={file}:make", "method.check_repeats=false",
+        *STUDENT, f"results={tmp_path / 'r'}", "hydra.launcher.num_workers=1", "-m", "seed=0,1",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is no cell of this sweep: what names it, data, a generator's files" in done.stdout
+    assert len(list((tmp_path / "r").glob("external_make-*"))) == 1
+
+
+def test_an_unknown_user_s_home_is_one_line() -> None:
+    said = r"no home folder of ~nobody_of_that_name; must be written without ~"
+    with pytest.raises(ValueError, match=rf"^method\.generate=.*{said}"):
+        callables.code_sha256("~nobody_of_that_name/gen.py:make", None, [])
+    with pytest.raises(ValueError, match=rf"^method\.code=.*{said}"):
+        callables.code_sha256(None, "gen", ["~nobody_of_that_name/x"])
+    command = "gen ~nobody_of_that_name/x {input} {output} {seed}"
+    with pytest.raises(ValueError, match=rf"^command=.*{said}"):
+        recipe.External(command=command, options={}, sha256="")
 
 
 # --- what it may do, and what is said of it ------------------------------------------------------
@@ -254,7 +373,7 @@ def test_a_generator_that_is_returned_is_released(compose: Compose) -> None:
     [
         ("gen.py:make", None, "external_make"),
         ("package.gen:Maker.make", None, "external_Maker_make"),
-        (None, f"/opt/python {MEANS} {{input}} {{output}} {{seed}}", "external_python"),
+        (None, f"/opt/python {MEANS} {{input}} {{output}} {{seed}}", "external_means"),
         (None, "/opt/bin/gen-x {input} {output} {seed}", "external_gen_x"),
         (None, None, "external"),
     ],

@@ -33,6 +33,21 @@ print(np.load(sys.argv[1])["labels"].tolist())' $0; echo "seed $2" > $1"""
     assert "[0, 1, 2]" in caplog.messages
 
 
+def test_a_long_last_line_is_cut_in_the_error() -> None:
+    with pytest.raises(ValueError, match=r"it said last: (xy){100}\.\.\. \(run\.log"):
+        run("yes xy | head -n 300 | tr -d '\\n'; exit 1")
+
+
+def test_a_leading_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "made").write_text("at home")
+    command = ["cp", "~/made", "{output}"]
+    made = program.run(command, ARRAYS, values={}, timeout_s=30, read=Path.read_text)
+    assert made == "at home"
+
+
 def test_placeholders_are_filled_in_and_other_braces_stay() -> None:
     values = {"input": "a {seed}", "seed": "3"}
     assert program.fill("--x={input}:{seed}{}{other}", values) == "--x=a {seed}:3{}{other}"

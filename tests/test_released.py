@@ -135,6 +135,9 @@ def test_a_report_s_warnings_have_those_of_its_synthetic_sets() -> None:
     runs = [common | {"seed": seed, "synthetic": same} for seed in range(6)]
     (line,) = content.warnings_of(6, runs, report)
     assert "MEANS NOTHING" in line
+    told = {"set": {"says_itself": False}}
+    (line,) = content.warnings_of(6, [common | told | {"seed": 0}, common | {"seed": 1}], report)
+    assert line.startswith("1 of 2 sets do not say which private set they were made from")
     for nothing in ({}, {"synthetic": None}):  # of an earlier version, of a classifier alone
         assert content.warnings_of(6, [common | nothing | {"seed": 0}] * 6, report) == []
 

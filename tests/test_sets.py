@@ -14,6 +14,7 @@ from PIL import Image
 
 from synpriv.data import sets
 from synpriv.data.returned import Wanted
+from synpriv.methods.external.precomputed import Precomputed
 from synpriv.shadow import export
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.check import check
@@ -107,9 +108,9 @@ def test_a_folder_of_images_is_a_set_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[:, 0], IMAGES[order][..., 0])
     np.testing.assert_array_equal(labels, LABELS[order])
     (tmp_path / "5" / sets.CLAIM).write_text("abc\n")
-    sets.check(path, 5, lambda seed: "abc", WANTED)
+    sets.check(path, 5, lambda seed: "abc", WANTED, DIGITS)
     with pytest.raises(ValueError, match="5 was made from another private set"):
-        sets.check(path, 5, lambda seed: "abcd", WANTED)
+        sets.check(path, 5, lambda seed: "abcd", WANTED, DIGITS)
     with pytest.raises(ValueError, match=r"folders 9; must be among 0, 1"):
         sets.read(path, 5, WANTED, DIGITS[:9])
     with pytest.raises(ValueError, match="must be images of 7x7 pixels"):
@@ -129,7 +130,7 @@ def test_what_is_no_set_is_refused_by_its_headers(
 ) -> None:
     np.savez(tmp_path / "0.npz", **arrays)
     with pytest.raises(ValueError, match=message):
-        sets.check(f"{tmp_path}/{{seed}}.npz", 0, str, WANTED)
+        sets.check(f"{tmp_path}/{{seed}}.npz", 0, str, WANTED, DIGITS)
 
 
 def test_a_path_without_a_seed_and_a_damaged_manifest_are_refused(tmp_path: Path) -> None:
@@ -160,6 +161,101 @@ def test_the_content_of_all_sets_names_the_cell(
     assert configured(f"{moved}/out/{{seed}}.npz").cell != first
 
 
+def test_sets_that_the_manifest_alone_stands_for_are_said(
+    copied: Path, configured: Callable[..., DictConfig]
+) -> None:
+    cfg = configured(f"{copied}/out/{{seed}}.npz")
+    (said,) = [words for words in check(cfg)["warnings"] if words.startswith("method.path")]
+    assert said.startswith("method.path: 6 of 6 sets do not say which private set they were made")
+    for seed, claim in claims(copied).items():
+        file = copied / "out" / f"{seed}.npz"
+        np.savez(file, images=IMAGES ^ int(seed), labels=LABELS, split_sha256=np.array(claim))
+    told = configured(f"{copied}/out/{{seed}}.npz")
+    assert not [words for words in check(told)["warnings"] if words.startswith("method.path")]
+    np.savez(copied / "out" / "3.npz", images=IMAGES ^ 3, labels=LABELS)
+    path = f"{copied}/out/{{seed}}.npz"
+    options = {"path": path, "num_models": 6, "sha256": sets.sets_sha256(path, 6), "model": None}
+    for seed, says in ((2, True), (3, False)):
+        method = Precomputed(
+            class_names=DIGITS, seed=seed, num_classes=10, image_shape=(1, 8, 8), **options
+        )
+        assert method.metrics()["set"]["says_itself"] is says
+
+
+def test_a_set_that_changed_since_its_cell_was_named_is_refused(
+    copied: Path, configured: Callable[..., DictConfig]
+) -> None:
+    path = f"{copied}/out/{{seed}}.npz"
+    named = sets.sets_sha256(path, 6)
+    sets.check_unchanged(path, 6, named)
+    np.savez(copied / "out" / "2.npz", images=IMAGES ^ 77, labels=LABELS)
+    with pytest.raises(ValueError, match=r"^method\.path=.*changed while the sweep was running"):
+        sets.check_unchanged(path, 6, named)
+    options = {"path": path, "num_models": 6, "sha256": named, "model": None, "num_classes": 10}
+    with pytest.raises(ValueError, match="changed while the sweep was running; start the sweep"):
+        Precomputed(class_names=DIGITS, seed=2, image_shape=(1, 8, 8), **options)
+
+
+def image_folder(folder: Path, *, coloured: bool = False) -> Path:
+    """A set as a folder, its grey images stored as RGB."""
+    for place, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        rgb = image.repeat(3, 2)
+        rgb[0, 0, 1] ^= 255 * coloured
+        Image.fromarray(rgb).save(folder / str(label) / f"{place:02}.png")
+    (folder / sets.CLAIM).write_text("abc")
+    return folder
+
+
+def test_grey_images_may_be_stored_as_colour_ones_and_coloured_ones_are_refused(
+    tmp_path: Path,
+) -> None:
+    image_folder(tmp_path / "0")
+    image_folder(tmp_path / "1", coloured=True)
+    path = f"{tmp_path}/{{seed}}"
+    sets.check(path, 0, lambda seed: "abc", WANTED, DIGITS)
+    images, _ = sets.read(path, 0, WANTED, DIGITS)
+    order = np.argsort(LABELS, kind="stable")
+    np.testing.assert_array_equal(images[:, 0], IMAGES[order][..., 0])
+    with pytest.raises(ValueError, match=r"20 of 20 images are coloured: must be of 1 channel"):
+        sets.check(path, 1, lambda seed: "abc", WANTED, DIGITS)
+    colour = Wanted((3, 8, 8), 10)
+    np.testing.assert_array_equal(sets.read(path, 0, colour, DIGITS)[0], images.repeat(3, 1))
+    with pytest.raises(ValueError, match="must be images of 7x7 pixels"):
+        sets.check(path, 0, lambda seed: "abc", Wanted((1, 7, 7), 10), DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["x.png"], "holds 1 images beside the class folders of 0"),
+        (["3/notes.txt"], "holds 1 .txt"),
+        (["3/split_sha256"], "holds 2 split_sha256"),
+    ],
+)
+def test_what_of_a_folder_would_not_be_read_is_refused(
+    places: list[str], message: str, tmp_path: Path
+) -> None:
+    folder = image_folder(tmp_path / "0")
+    for place in places:
+        (folder / place).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"0: {message}: must be one folder of images per class"):
+        sets.check(f"{tmp_path}/{{seed}}", 0, lambda seed: "abc", WANTED, DIGITS)
+
+
+def test_a_test_set_within_a_set_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path / "0" / "train")
+    image_folder(tmp_path / "0" / "test")
+    with pytest.raises(ValueError, match="20 held-out images: must be one folder of images per"):
+        sets.read(f"{tmp_path}/{{seed}}", 0, WANTED, DIGITS)
+
+
+def test_a_wrong_path_begins_with_the_option(tmp_path: Path) -> None:
+    for path in ("x.npz", "~nobody_of_that_name/{seed}.npz"):
+        with pytest.raises(ValueError, match=r"^method\.path="):
+            sets.sets_sha256(path, 6)
+
+
 # --- python -m synpriv.split ---------------------------------------------------------------------
 
 
@@ -185,6 +281,12 @@ def test_more_private_sets_are_added_and_others_are_refused(
         main([*SMALL, "audit_seed=1", "--out", str(copied)])
     with pytest.raises(ValueError, match="holds 8 private sets; must be another folder for 6"):
         main([*SMALL, "--out", str(copied)])
+
+
+def test_a_folder_of_sets_that_nothing_tells_apart_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"has a folder out of sets and no manifest\.json"):
+        main([*SMALL, "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

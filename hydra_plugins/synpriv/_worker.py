@@ -33,12 +33,13 @@ from hydra.core.utils import (
     setup_globals,
 )
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hydra_plugins.synpriv._composition import Composer
 from synpriv import terminal
 
 SAID = "said"  # in the slots' folder: what workers warned of
+CELLS = "SYNPRIV_CELLS"  # in the environment: the cells of the sweep, as it began
 LOST_ITS_GPU = 86  # exit code of a worker whose CUDA context is of no more use
 
 
@@ -148,6 +149,7 @@ def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
         # Resolved once: a cell's name is computed, and checks the config, whenever it is asked for.
         with read_write(job.hydra):
             subdir = job.hydra.sweep.subdir = str(job.hydra.sweep.subdir)
+        _refuse_other_cell(job, subdir)
         log_file = _redirect_stderr(Path(job.hydra.sweep.dir) / subdir / "run.log")
         result = run_job(
             hydra_context=context,
@@ -168,6 +170,16 @@ def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
     slim = JobReturn(overrides=filter_overrides(overrides), cfg=result.cfg, status=result.status)
     slim.return_value = result.return_value
     return slim
+
+
+def _refuse_other_cell(job: DictConfig, subdir: str) -> None:
+    """What names a cell is looked at anew for each job: a change would split the cell in two."""
+    planned = os.environ.get(CELLS, "").split()
+    if planned and subdir.partition("/")[0] not in planned and job.cell not in planned:
+        raise ValueError(
+            f"{job.cell}: is no cell of this sweep: what names it, data, a generator's files or "
+            "sets, changed while the sweep was running; start the sweep again"
+        )
 
 
 def _shared() -> tuple[HydraContext, TaskFunction, Composer]:

@@ -5,6 +5,7 @@ Hydra imports all plugins to print --help, so SciPy and the report are imported 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -109,8 +110,12 @@ class RangeSweeper(BasicSweeper):
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
         returns: list[Sequence[JobReturn]] = []
-        for batch in self.split_overrides_to_chunks(to_run, self.max_batch_size):
-            returns.append(self.launcher.launch(batch, sum(map(len, returns))))
+        os.environ[_worker.CELLS] = " ".join({variant.cfg.cell for variant in variants})
+        try:
+            for batch in self.split_overrides_to_chunks(to_run, self.max_batch_size):
+                returns.append(self.launcher.launch(batch, sum(map(len, returns))))
+        finally:
+            del os.environ[_worker.CELLS]
         return returns
 
     def _variants(self, jobs: Sequence[list[str]]) -> list[Variant]:

@@ -14,6 +14,15 @@ from synpriv.signatures import require
 FileVersion = tuple[str, int, int, int]
 
 
+def expanded(path: str, given: str) -> Path:
+    """A path with the home folder that a leading ~ or ~user means; `given`: how it was said."""
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        user = found.partition("/")[0]
+        raise ValueError(f"{given}: no home folder of {user}; must be written without ~")
+    return Path(found)
+
+
 def file_sha256(path: str) -> str:
     """Content hash of a user's file, read again only when the file has changed."""
     require(isinstance(path, str), f"path={path}", "the name of an npz archive")

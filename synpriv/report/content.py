@@ -7,6 +7,7 @@ from typing import Any
 
 from synpriv import guarantee
 from synpriv.audit import audit, quality, released
+from synpriv.data import sets
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
 from synpriv.report import marks
 
@@ -33,6 +34,7 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
         )
     found += [f"data: {warning}" for warning in runs[0]["data"]["warnings"]]
     found += _about_synthetic_sets(runs, chance)
+    found += sets.about_claims([run.get("set", {}).get("says_itself", True) for run in runs])
     if "quality" in report and "student" in runs[0]["stages"]:  # images are all that it learnt from
         found += quality.warnings_of(report["quality"])
     starts = {run["builds_on"].get("public_model", {}).get("sha256") for run in runs}
@@ -59,10 +61,11 @@ def warnings_of(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
 def warnings_of_accuracy(report: Report) -> list[str]:
     """What the reader must know of the accuracy in a report."""
     accuracy, found = report["accuracy"], []
+    there = report.get("settings", {}).get("method._target_") == "Precomputed"
     if accuracy["source"] != CLEAN and accuracy["wrong_labels"] > FEW_WRONG:
         found.append(
             f"accuracy is that under {accuracy['wrong_labels']:.1%} wrong labels, the canaries'"
-            f"{'' if report.get('canary') == 'path' else _WITHOUT}"
+            f"{'' if there or report.get('canary') == 'path' else _WITHOUT}"
         )
     if report["data"].get("evaluated_on") == "validation":
         found.append("accuracy is on validation images; the test set was not looked at")
@@ -85,11 +88,11 @@ def _about_part(num_models: int, runs: list[dict[str, Any]], report: Report) -> 
 
 def _about_synthetic_sets(runs: list[dict[str, Any]], largest_class: float) -> list[str]:
     """Saturated, collapsed and equal synthetic sets; nothing where none are released."""
-    sets = [run["synthetic"] for run in runs if run.get("synthetic")]
-    if not sets:
+    facts = [run["synthetic"] for run in runs if run.get("synthetic")]
+    if not facts:
         return []
     provenance = runs[0]["provenance"]
-    return released.warnings_of_cell(sets, largest_class=largest_class, provenance=provenance)
+    return released.warnings_of_cell(facts, largest_class=largest_class, provenance=provenance)
 
 
 def _some(seeds: list[int], num: int = 6) -> str:

@@ -105,7 +105,8 @@ def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
         check_networks(own, pools, cfg)
     _check_every_model(cfg, recipes, pools, draw_canaries(cfg, pools))
     seen, cell = record(pools), cell_of(cfg)
-    seen["warnings"] = [*seen["warnings"], *_about_memory(cfg, recipes, pools)]
+    said = [words for recipe in recipes.values() for words in recipe.warnings()]
+    seen["warnings"] = [*seen["warnings"], *said, *_about_memory(cfg, recipes, pools)]
     above = not (cell.results / DESCRIPTION).is_file()
     require(
         above, f"results={cfg.results}: is a cell", f"the folder above it, {cell.results.parent}"

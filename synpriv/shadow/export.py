@@ -157,8 +157,10 @@ Run your generator once per private set:
 - It writes `out/SEED.npz` with `images` uint8 [M,{shape}] and `labels`, integers [M] below
   {num_classes} or probabilities as floats [M,{num_classes}]; or a folder `out/SEED` with a folder
   of images per class, called as the classes above.
-- If the sets are moved away from here, `{claim}` must go with them: the array of the archive,
-  or a text file of that name in the folder. Without it `{manifest}` above a set stands for it.
+- Copy `{claim}` of its private set into every set: the array of the archive, or a text file of that
+  name in the folder (of private sets as csv files, `{manifest}` has it per SEED). It tells a set
+  from its neighbour's and from one of an earlier split; without it `{manifest}` above a set
+  stands for it by its place alone.
 
 Then, with the options that these sets were written with:
 

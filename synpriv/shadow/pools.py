@@ -125,6 +125,7 @@ def facts_of(cfg: DictConfig, pools: Pools, drawn: Draw, seed: int) -> Facts:
         largest_public_label=None if public is None else int(public.labels.max()),
         seed=seed,
         split_sha256=Splits(pools.private, drawn).sha256,
+        class_names=pools.class_names,
         **configured_facts(cfg),
     )
 

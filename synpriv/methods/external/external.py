@@ -84,17 +84,19 @@ class External(Method):
         return {"generator": {"repeats": repeats, "sha256": self.recipe.sha256}}
 
     def _generate(self) -> tuple[LabelledImages, torch.nn.Module | None]:
+        own = self.recipe
+        callables.check_unchanged(own.generate, own.command, own.code, own.sha256)
         shape = self.private.images.shape
         wanted = Wanted((shape[1], shape[2], shape[3]), self.num_classes)
-        make = self._by_function if self.recipe.generate else self._by_program
+        make = self._by_function if own.generate else self._by_program
         images, labels, generator = make(*private_arrays(self.private), wanted)
-        where, num_classes = self.recipe.where, self.num_classes
-        return synthetic_set(images, labels, num_classes=num_classes, where=where), generator
+        made = synthetic_set(images, labels, num_classes=self.num_classes, where=own.where)
+        return made, generator
 
     def _by_function(self, images: NDArray, labels: NDArray, wanted: Wanted) -> Made:
         own = self.recipe
         assert own.generate is not None
-        make = callables.load(own.generate, own.sha256)
+        make = callables.load(own.generate)
         given = {"seed": self.run_seed, "num_classes": self.num_classes, **own.options}
         try:
             with function.as_found(self.run_seed):

@@ -36,10 +36,12 @@ class Precomputed(Method):
         super().__init__(private=None, model=model)
         self.recipe = own = recipe.Precomputed(**options)
         self.provenance = own.channels
+        sets.check_unchanged(own.path, own.num_models, own.sha256)
+        file = sets.place(own.path, seed)
+        self.says_itself = sets.own_claim(file) is not None
         images, labels = sets.read(own.path, seed, Wanted(image_shape, num_classes), class_names)
-        where = str(sets.place(own.path, seed))
         self.made: LabelledImages = synthetic_set(
-            images, labels, num_classes=num_classes, where=where
+            images, labels, num_classes=num_classes, where=str(file)
         )
 
     def train_dataloader(self) -> StepChunks:
@@ -53,3 +55,7 @@ class Precomputed(Method):
 
     def release(self) -> Release:
         return Release(synthetic=self.made)
+
+    def metrics(self) -> dict[str, Any]:
+        """Whether the set itself says which private set it was made from, or the manifest alone."""
+        return {"set": {"says_itself": self.says_itself, "sha256": self.recipe.sha256}}

@@ -26,6 +26,7 @@ T = TypeVar("T")
 WHERE = "method.command"
 HEAD, TAIL = 2**16, 2**13  # bytes of what a program says that are kept
 LINE = 2**10  # of one line
+SHOWN = 200  # characters of its last line in an error
 _RECORD = 64  # that the log adds to a line
 _CHUNK = 2**16
 
@@ -41,14 +42,15 @@ def run(
     """What `read` finds in the archive that a program has made of `arrays`.
 
     In the words of the command {input} and {output} stand for the two archives, and {name} for
-    `values`. What it says is logged, of a lot the beginning and the end. ValueError in one line
-    where it ends with an error, runs too long or writes nothing.
+    `values`; a leading ~ is the home folder, as in a shell. What it says is logged, of a lot the
+    beginning and the end. ValueError in one line where it ends with an error, runs too long or
+    writes nothing.
     """
     with tempfile.TemporaryDirectory(prefix="synpriv-", ignore_cleanup_errors=True) as folder:
         given, made = Path(folder, "input.npz"), Path(folder, "output.npz")
         np.savez(given, allow_pickle=False, **arrays)
         said = {"input": str(given), "output": str(made), **values}
-        _to_its_end([fill(word, said) for word in command], folder, timeout_s)
+        _to_its_end([fill(os.path.expanduser(word), said) for word in command], folder, timeout_s)
         if not made.is_file():
             raise ValueError(f"{WHERE}: wrote no file to {{output}}; must be an npz archive there")
         return read(made)
@@ -83,7 +85,8 @@ def _to_its_end(command: Sequence[str], folder: str, timeout_s: float) -> None:
             f"{WHERE}: still running after method.timeout_s={timeout_s:g} seconds, and was ended"
         )
     if code != 0:
-        last_words = f"; it said last: {output.last}" if output.last else ""
+        shown = output.last[:SHOWN] + "..." * (len(output.last) > SHOWN)
+        last_words = f"; it said last: {shown}" if shown else ""
         raise ValueError(f"{WHERE}: {_ended(code)}{last_words} (run.log has all of it)")
 
 

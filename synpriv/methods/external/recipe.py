@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from synpriv import callables
 from synpriv.data import sets
+from synpriv.data.content import expanded
 from synpriv.data.returned import Wanted
 from synpriv.recipe import Facts, Recipe
 from synpriv.signatures import require
@@ -53,7 +55,7 @@ class External(Recipe):
         for name in GIVEN:
             require(name not in self.options, f"options.{name}", "left out: it is given anyway")
         if self.generate is not None:
-            _check_function(self.generate, self.sha256, self.options)
+            _check_function(self.generate, self.options)
         if self.command is not None:
             _check_command(self.command, self.options)
 
@@ -62,15 +64,24 @@ class External(Recipe):
         """Provenance, as far as it is known."""
         return tuple(self.provenance) or (UNKNOWN,)
 
+    def warnings(self) -> tuple[str, ...]:
+        """That a changed program would not change the cell's name, where that is so."""
+        if self.command is None or self.code or callables.names_itself(self.command):
+            return ()
+        return (
+            "method.command: nothing of this program names its cell, so that one that has changed "
+            "is taken for the same: add 'method.code=[FILE,FOLDER]'",
+        )
+
     @property
     def where(self) -> str:
         """What made a set, for the messages about it."""
         return f"method.generate={self.generate}" if self.generate else "method.command"
 
 
-def _check_function(generate: str, sha256: str, options: Mapping[str, Any]) -> None:
+def _check_function(generate: str, options: Mapping[str, Any]) -> None:
     """Import it and compare its arguments with what it will be given."""
-    function = callables.load(generate, sha256)
+    function = callables.load(generate)
     try:
         signature = inspect.signature(function)
     except ValueError:  # of some that are written in C
@@ -95,7 +106,10 @@ def _check_command(command: str, options: Mapping[str, Any]) -> None:
     require(not unknown, f"command={command}: {{{', '.join(unknown)}}}", f"among {known}")
     told = "options" in found or not options
     require(told, f"options={dict(options)}", "left out: the command has no {options}")
-    there = shutil.which(words[0]) is not None
+    for word in words:
+        if "/" in word:
+            expanded(word, f"command={word}")
+    there = shutil.which(os.path.expanduser(words[0])) is not None
     require(there, f"command={command}", f"a program that is here; {words[0]} is none")
 
 
@@ -104,7 +118,8 @@ class Precomputed(Recipe):
     """Options of `methods.external.precomputed.Precomputed`.
 
     path: of the sets, with {seed} in it: npz archives of images and labels, or folders with one
-    folder of images per class. provenance: as that of `External`. sha256: `sets.sets_sha256`.
+    folder of images per class. num_models: how many sets. provenance: as that of `External`.
+    sha256: `sets.sets_sha256`.
     """
 
     makes = "synpriv.methods.external.precomputed.Precomputed"
@@ -112,6 +127,7 @@ class Precomputed(Recipe):
     can_be_made_anew = False
 
     path: str
+    num_models: int
     provenance: Sequence[str] = ()
     sha256: str
 
@@ -126,4 +142,10 @@ class Precomputed(Recipe):
     def check(self, facts: Facts) -> None:
         assert facts.split_sha256 is not None
         wanted = Wanted(facts.image_shape, facts.num_classes)
-        sets.check(self.path, facts.seed, facts.split_sha256, wanted)
+        sets.check(self.path, facts.seed, facts.split_sha256, wanted, facts.class_names)
+
+    def warnings(self) -> tuple[str, ...]:
+        """For how many sets the manifest alone says which private sets they were made from."""
+        files = [sets.place(self.path, seed) for seed in range(self.num_models)]
+        said = sets.about_claims([sets.own_claim(file) is not None for file in files])
+        return tuple(f"method.path: {words}" for words in said)
