@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def _refuse_other_cell(job: DictConfig, subdir: str) -> None:
 def _shared() -> tuple[HydraContext, TaskFunction, Composer]:
     """What all jobs of this worker have in common, unpickled for the first one."""
     if "jobs" not in _state:
-        context, task, config, singletons = cloudpickle.loads(_state["shared"])
+        context, task, config, singletons = cloudpickle.loads(zlib.decompress(_state["shared"]))
         setup_globals()
         Singleton.set_state(singletons)
         _state["jobs"] = context, task, Composer(context.config_loader, config)

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -112,9 +113,10 @@ class PoolLauncher(Launcher):
         slots = self._slots[: len(job_overrides)]
         kind = "CPU" if slots[0] is None else "GPU"
         print(f"jobs: {len(job_overrides)}, {kind} workers: {len(slots)}", flush=True)
-        shared = cloudpickle.dumps(
-            (self.hydra_context, self.task_function, self.config, Singleton.get_state())
-        )
+        context = (self.hydra_context, self.task_function, self.config, Singleton.get_state())
+        # A worker that is killed while it starts leaves nobody to read from its pipe: what is more
+        # than the pipe holds, 64 kB, would be written for ever.
+        shared = zlib.compress(cloudpickle.dumps(context))
         folder = Path(tempfile.mkdtemp(prefix="synpriv-slots-"))
         try:
             with _environment():
