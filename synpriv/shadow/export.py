@@ -32,7 +32,7 @@ VERSION = 1
 def write(cfg: DictConfig, out: Path, *, indices: bool) -> Iterator[str]:
     """Write the sets of all shadow models below `out`/in, then what tells them; says it in words.
 
-    A folder that holds the sets of other options is refused. What is there and intact stays.
+    A folder that holds the sets of other options is refused; sets of these are written anew.
     """
     config.validate(cfg)
     pools = load_pools(cfg)
@@ -75,7 +75,7 @@ def _refuse_others(manifest: Path, claims: dict[str, str]) -> None:
     if any(claims.get(seed, claim) != claim for seed, claim in there.items()):
         raise ValueError(
             f"--out {manifest.parent}: holds the private sets of other options (data, canaries, "
-            "audit_seed); must be another folder"
+            "audit_seed, num_models of balanced cells); must be another folder"
         )
     if len(there) > len(claims):
         raise ValueError(

@@ -27,10 +27,9 @@ def check_steps(batches: list[Batch], pools: Pools, cfg: DictConfig) -> list[str
         try:
             factory = network_factory(node, model, pools, cfg)
             kept = kept_bytes(factory, (size, *pools.image_shape), pools.num_classes)
-        except (
-            NotImplementedError,
-            RuntimeError,
-        ):  # somebody's own layer cannot go without content
+        except (NotImplementedError, RuntimeError) as error:  # a layer that looks at its content
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            found.append(f"{where}: what a step of {model} keeps in memory is not known ({why})")
             continue
         shape = "x".join(map(str, pools.image_shape))
         told = f"{where}: of {size} images of {shape} a step of {model} keeps {readable(kept)}"

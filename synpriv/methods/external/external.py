@@ -28,8 +28,8 @@ Made = tuple[NDArray, NDArray, torch.nn.Module | None]  # the last, a generator,
 class External(Method):
     """Release what a function or a program makes of the private set.
 
-    It is given copies, images uint8 [N,H,W,ch] and labels int64 [N] in the data set's order, in
-    which no canary is marked, and the seed that a method of ours draws everything from.
+    It is given copies, images uint8 [N,H,W,ch] and labels int64 [N] in a random order, in which
+    no canary is marked, and the seed that a method of ours draws everything from.
     """
 
     max_epochs = 1
