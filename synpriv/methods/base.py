@@ -136,3 +136,18 @@ class Method(LightningModule, ABC):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
             scheduler.step()
+
+
+class Untrained(Method):
+    """A method that has no weights of its own to train: its student learns what it releases."""
+
+    max_epochs = 1
+
+    def train_dataloader(self) -> StepChunks:
+        return StepChunks(1)
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def training_step(self, chunk: list[int], batch_idx: int) -> None:
+        """All is done when the fit begins; a Trainer wants a step all the same."""

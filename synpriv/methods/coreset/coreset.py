@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 
-from synpriv.data.images import LabelledImages, StepChunks
-from synpriv.methods.base import Method, Release, stream
+from synpriv.data.images import LabelledImages
+from synpriv.methods.base import Release, Untrained, stream
 from synpriv.methods.coreset import recipe
 from synpriv.methods.coreset.selection import Records, select
 from synpriv.models import Network
 
 
-class Coreset(Method):
+class Coreset(Untrained):
     """Release the `fraction` of the private set that a selection picks from a proxy's records.
 
     Nothing is trained here: the proxy is a run of its own, shared by all selections (`random` needs
     none), and the student is trained on what is released. selection.py names the sources.
     """
-
-    max_epochs = 1
 
     def __init__(
         self,
@@ -56,15 +54,6 @@ class Coreset(Method):
             el2n_epochs=own.el2n_epochs,
             generator=self.draw,
         ).cpu()
-
-    def train_dataloader(self) -> StepChunks:
-        return StepChunks(1)
-
-    def configure_optimizers(self) -> None:
-        return None
-
-    def training_step(self, chunk: list[int], batch_idx: int) -> None:
-        """Selection is done; a Trainer wants a step all the same."""
 
     def release(self) -> Release:
         private = self.private.to(self.chosen.device)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from synpriv import callables, errors
 from synpriv.data import returned
-from synpriv.data.images import LabelledImages, StepChunks
+from synpriv.data.images import LabelledImages
 from synpriv.data.returned import Wanted
-from synpriv.methods.base import Method, Release
+from synpriv.methods.base import Release, Untrained
 from synpriv.methods.external import function, program, recipe
 from synpriv.methods.external.release import synthetic_set
 from synpriv.models import Network
@@ -25,14 +25,12 @@ log = logging.getLogger(__name__)
 Made = tuple[NDArray, NDArray, torch.nn.Module | None]  # the last, a generator, if there is one
 
 
-class External(Method):
+class External(Untrained):
     """Release what a function or a program makes of the private set.
 
     It is given copies, images uint8 [N,H,W,ch] and labels int64 [N] in a random order, in which
     no canary is marked, and the seed that a method of ours draws everything from.
     """
-
-    max_epochs = 1
 
     def __init__(
         self,
@@ -52,15 +50,6 @@ class External(Method):
     def on_fit_start(self) -> None:
         """Generate; the private images stay where NumPy finds them."""
         self.made = self._generate()
-
-    def train_dataloader(self) -> StepChunks:
-        return StepChunks(1)
-
-    def configure_optimizers(self) -> None:
-        return None
-
-    def training_step(self, chunk: list[int], batch_idx: int) -> None:
-        """The set is made; a Trainer wants a step all the same."""
 
     def release(self) -> Release:
         synthetic, generator = self.made

@@ -6,22 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from synpriv.data import sets
-from synpriv.data.images import LabelledImages, StepChunks
+from synpriv.data.images import LabelledImages
 from synpriv.data.returned import Wanted
-from synpriv.methods.base import Method, Release
+from synpriv.methods.base import Release, Untrained
 from synpriv.methods.external import recipe
 from synpriv.methods.external.release import synthetic_set
 from synpriv.models import Network
 
 
-class Precomputed(Method):
+class Precomputed(Untrained):
     """Release the set that lies there for this shadow model.
 
     That it was made from this shadow model's private set is checked before (`Precomputed.check` of
     the recipe), by what the set or the manifest of the export says.
     """
-
-    max_epochs = 1
 
     def __init__(
         self,
@@ -43,15 +41,6 @@ class Precomputed(Method):
         self.made: LabelledImages = synthetic_set(
             images, labels, num_classes=num_classes, where=str(file)
         )
-
-    def train_dataloader(self) -> StepChunks:
-        return StepChunks(1)
-
-    def configure_optimizers(self) -> None:
-        return None
-
-    def training_step(self, chunk: list[int], batch_idx: int) -> None:
-        """The set is there; a Trainer wants a step all the same."""
 
     def release(self) -> Release:
         return Release(synthetic=self.made)
