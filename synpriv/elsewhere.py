@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,12 +74,9 @@ def require_place(out: Path | None) -> None:
     """ValueError, before any work, for an `out` that can be no folder to write to."""
     if out is None:
         return
-    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    named = f"out={out}" if there == out.absolute() else f"out={out}: {there}"
-    require(there.is_dir(), f"{named} is a file", "a folder")
-    require(os.access(there, os.W_OK | os.X_OK), f"{named} cannot be written", "a folder of yours")
-    cell = f"{named} is a cell of a sweep"
-    require(there != out.absolute() or not (out / "cell.yaml").exists(), cell, "another folder")
+    store.require_folder(out, f"out={out}")
+    own = not (out / "cell.yaml").exists()
+    require(own, f"out={out} is a cell of a sweep", "another folder")
 
 
 def of_evidence(

@@ -334,7 +334,7 @@ def test_out_is_checked_first_and_nothing_is_written_by_halves(
     none = [f"--{name}={tmp_path / 'none'}" for name in ("synthetic", "private", "holdout")]
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         assert command.main([*none, "--out", str(out)]) == 1
-        assert "file is no folder: must be a folder that can" in capsys.readouterr().err
+        assert "file is a file: must be a folder" in capsys.readouterr().err
     monkeypatch.setitem(screening.screen.__kwdefaults__, "rounds", 20)
     monkeypatch.setitem(screening.screen.__kwdefaults__, "bootstrap_rounds", 10)
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from synpriv.audit.evidence import Evidence
 from synpriv.data.content import sha256
 from synpriv.results import locks, vouched
+from synpriv.signatures import require
 
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE, NOT_TRAINED = "metrics.json", vouched.EVIDENCE, vouched.NOT_TRAINED
@@ -246,6 +247,14 @@ def npz_bytes(**arrays: NDArray) -> bytes:
 def write_json(file: Path, content: Any) -> None:
     """Strict JSON: NaN and infinity are refused."""
     write_bytes(file, vouched.json_bytes(content))
+
+
+def require_folder(out: Path, given: str) -> None:
+    """ValueError, before any work, where no folder can be made or written; `given`: how it was."""
+    there = next(each for each in (out.absolute(), *out.absolute().parents) if each.exists())
+    named = given if there == out.absolute() else f"{given}: {there}"
+    require(there.is_dir(), f"{named} is a file", "a folder")
+    require(os.access(there, os.W_OK | os.X_OK), f"{named} cannot be written", "a folder of yours")
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -10,7 +10,6 @@ An average over all images, no worst case: docs/screen.md says what that means.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -92,11 +91,7 @@ def _screen(given: argparse.Namespace) -> None:
 
 def _require_folder(out: Path) -> None:
     """ValueError, before any work, where no folder can be made or written."""
-    there = next(each for each in (out.absolute(), *out.absolute().parents) if each.exists())
-    right = "a folder that can be written, or one that can be made"
-    why = "no folder" if not there.is_dir() else "not writable"
-    usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    require(usable, f"--out {out}: {there} is {why}", right)
+    store.require_folder(out, f"--out {out}")
     for name in FILES:
         require(
             not (out / name).is_dir(), f"--out {out}: {name} is a folder there", "a file or none"
