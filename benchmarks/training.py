@@ -1,7 +1,7 @@
 """Images per second of CIFAR training on two cores: two workers of ours, and two plain loops.
 
 The same network, batches, augmentation and optimiser. Ours is what a sweep does: a worker per core,
-bf16-mixed and channels-last. Plain loops are one process on both cores with a DataLoader and
+channels-last, in bf16 where the CPU has instructions for it, else in float32. Plain loops are one process on both cores with a DataLoader and
 torchvision's transforms, as people write them, in float32 and in bf16 with channels-last.
 Variants in turn, medians; per CPU second, since another process's load is not ours.
 Usage: python -m benchmarks.training [DATA [rounds [images]]]
@@ -86,8 +86,14 @@ def ours(pool: Pool) -> None:
     method = Classifier(
         private=LabelledImages.of(pool), model=factory, crop=True, flip=True, **options
     )
-    how = schema.Trainer(accelerator="cpu", precision="bf16-mixed", channels_last=True)
+    how = schema.Trainer(accelerator="cpu", precision=precision(), channels_last=True)
     fitting.fit(method, OmegaConf.structured(how), tracking.NoTracker(), "fit")
+
+
+def precision() -> str:
+    """What `trainer=bf16` and `trainer=fast` are for, by what this CPU has."""
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return "bf16-mixed" if {"avx512_bf16", "amx_bf16"} & set(flags) else "32-true"
 
 
 def read(path: str, num: int) -> Pool:
