@@ -1,8 +1,9 @@
 """Images per second of CIFAR training on two cores: two workers of ours, and two plain loops.
 
 The same network, batches, augmentation and optimiser. Ours is what a sweep does: a worker per core,
-channels-last, in bf16 where the CPU has instructions for it, else in float32. Plain loops are one process on both cores with a DataLoader and
-torchvision's transforms, as people write them, in float32 and in bf16 with channels-last.
+channels-last, in bf16 where the CPU has instructions for it, else in float32. Plain loops are one
+process on both cores with a DataLoader and torchvision's transforms, as people write them, in
+float32 and in bf16 with channels-last.
 Variants in turn, medians; per CPU second, since another process's load is not ours.
 Usage: python -m benchmarks.training [DATA [rounds [images]]]
        DATA: the folder of torchvision's CIFAR-10, or an npz with `images` and `labels`
