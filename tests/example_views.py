@@ -171,7 +171,7 @@ def _verdict(kind: shape.Kind, method: str, rate: shape.Beside) -> shape.Verdict
         "kind": kind,
         "words": says[kind],
         "sentence": f"Of {NUM_CANARIES} mislabelled canaries in 32 models of {method}, an attacker "
-        f"who sees the released classifier finds {rate['in_words']} of the members at an FPR of 1%.",
+        f"who sees the released classifier finds {rate['in_words']} of the members at 1% FPR.",
         "reasons": [
             "TPR at 1% FPR is above what chance gives (p = 0.001, corrected over 24 tests)",
             "AUC says nothing about the tail and is not what decides here",

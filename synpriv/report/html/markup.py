@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -10,15 +11,18 @@ from synpriv.report.html.shape import Beside, Cell, Kind, Verdict, View
 from synpriv.terminal import one_line
 
 OPEN = 6  # cells of which the reasons are seen at once
+MANY = 12  # cells above which verdicts are grouped
+ROW = 3  # cards of a group that are seen at once
 KINDS: tuple[Kind, ...] = ("leak", "none", "unresolved")
 _SHAPES = {  # told apart without colour
     "leak": '<path d="M10 1.5 19 18H1z"/><path class="sign" d="M10 7v5M10 14.2v1.6"/>',
-    "none": '<circle cx="10" cy="10" r="8.6"/><path class="sign" d="M5.8 10h8.4"/>',
+    "none": '<circle cx="10" cy="10" r="7.4"/>',
     "unresolved": (
         '<rect x="1.6" y="1.6" width="16.8" height="16.8" rx="2"/>'
         '<path class="sign" d="M7 7.6c0-4 6-4 6-.4 0 2.4-3 2.4-3 4.8M10 14.2v1.6"/>'
     ),
 }
+WIDE = "wide"  # a class of page.css
 RATES = {"tpr@fpr=0.01": "TPR at 1% FPR", "tpr@fpr=0.001": "TPR at 0.1% FPR"}
 
 
@@ -65,16 +69,36 @@ def _cards(cells: list[Cell]) -> str:
             "<p>There is no audit to show yet. An audit is made when all shadow models of a cell "
             "are trained; what is there already, and why it cannot be shown, is listed below.</p>"
         )
-    return "\n".join(_card(cell, seen=len(cells) <= OPEN) for cell in cells)
+    if len(cells) > MANY:
+        kinds = ([cell for cell in cells if cell["verdict"]["kind"] == kind] for kind in KINDS)
+        return "\n".join(_group(kind) for kind in kinds if kind)
+    return _grid(_card(cell, seen=len(cells) <= OPEN) for cell in cells)
 
 
-def _card(cell: Cell, *, seen: bool) -> str:
+def _group(cells: list[Cell]) -> str:
+    """All cards of one verdict: a row of them, the others behind a line that opens."""
+    verdict = cells[0]["verdict"]
+    first, rest = cells[:ROW], cells[ROW:]
+    title = f"{_icon(verdict['kind'])}{words(verdict['words'])}: {len(cells)}"
+    more = _grid(_card(cell, level=4) for cell in rest)
+    opened = f'<details class="more"><summary>{len(rest)} more</summary>{more}</details>\n'
+    return (
+        f'<div class="kind"><h3 class="group">{title}</h3>\n'
+        f"{_grid(_card(cell, level=4) for cell in first)}\n{opened * bool(rest)}</div>"
+    )
+
+
+def _grid(cards: Iterable[str]) -> str:
+    return f'<div class="cards">\n{"".join(cards)}</div>'
+
+
+def _card(cell: Cell, *, seen: bool = False, level: int = 3) -> str:
     verdict = cell["verdict"]
     return (
         f'<article class="card {verdict["kind"]}" data-cell="{words(cell["id"])}">\n'
         f'<p class="verdict">{_icon(verdict["kind"])}{words(verdict["words"])}</p>\n'
-        f"<h3>{_link(cell, cell['name'])}</h3>\n"
-        f"{_tags(cell)}<p>{words(verdict['sentence'])}</p>\n{_reasons(verdict, seen)}</article>"
+        f"<h{level}>{_link(cell, cell['name'])}</h{level}>\n"
+        f"{_tags(cell)}<p>{words(verdict['sentence'])}</p>\n{_reasons(verdict, seen)}</article>\n"
     )
 
 
@@ -102,7 +126,7 @@ def _head() -> str:
 
 
 COLUMNS = (
-    *("Method", "Data set", "Attack", "Verdict", "Accuracy", *RATES.values(), "AUC"),
+    *("Method", "Data set", "Verdict", "Accuracy", *RATES.values(), "AUC"),
     *("Epsilon proven", "Epsilon bound", "Nearness", "Cost per model"),
 )
 
@@ -112,26 +136,25 @@ def _row(cell: Cell, cells: list[Cell]) -> str:
     shown = f"{_icon(verdict['kind'])}{words(verdict['words'])}"
     columns = [
         _td(cell["short"], _link(cell, cell["short"]), _dominated(cell, cells)),
-        _td(cell["dataset"], words(cell["dataset"]), words(cell["canary"])),
-        _td(cell["attack"], words(cell["attack"]), words(cell["membership"])),
-        _td(KINDS.index(verdict["kind"]), f'<span class="said">{shown}</span>', ""),
+        _td(cell["dataset"], words(cell["dataset"]), words(f"{cell['canary']}, {cell['attack']}")),
+        _td(KINDS.index(verdict["kind"]), f'<span class="said">{shown}</span>', "", WIDE),
         _beside(cell["accuracy"], cell["random_subset"]),
         *(_beside(cell["rates"].get(key)) for key in RATES),
         _beside(cell["auc"]),
         _td(_leading(cell["epsilon_proven"]), words(cell["epsilon_proven"]), ""),
         _beside(cell["epsilon_bound"]),
-        _beside(cell["nearness"], absent="no released images that could be compared"),
+        _beside(cell["nearness"], absent="no released images to compare"),
         _cost(cell),
     ]
     classes = "dominated" if cell["dominated_by"] else "undominated"
     return f'<tr class="{classes}" data-cell="{words(cell["id"])}">{"".join(columns)}</tr>'
 
 
-def _td(value: str | float | None, shown: str, beside: str) -> str:
+def _td(value: str | float | None, shown: str, beside: str, width: str = "middle") -> str:
     """A cell of the table: what it is sorted by, what it says, what that is read against."""
     sort = "" if value is None else f' data-sort="{words(str(value))}"'
     under = f'<span class="beside">{beside}</span>' if beside else ""
-    return f"<td{sort}>{shown}{under}</td>"
+    return f'<td class="{width}"{sort}>{shown}{under}</td>'
 
 
 def _beside(number: Beside | None, more: str | None = None, *, absent: str = "not reported") -> str:
@@ -139,7 +162,7 @@ def _beside(number: Beside | None, more: str | None = None, *, absent: str = "no
         return _td(None, "-", absent)
     beside = "; ".join(words(text) for text in (number["reference"], more) if text)
     why = beside or ("not known" if number["value"] is None else "")
-    return _td(number["value"], words(number["in_words"]), why)
+    return _td(number["value"], words(number["in_words"]), why, WIDE)
 
 
 def _leading(text: str) -> float | None:

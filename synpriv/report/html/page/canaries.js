@@ -17,6 +17,8 @@ function canariesCsv(cell) {
   return [names, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
 }
 
+const CANARY_COLUMNS = ["middle", "", "", "", "", "middle", "near"];
+
 /** Hand a text to the browser as a file. */
 function download(text, name) {
   const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
@@ -29,7 +31,7 @@ function nearestPart(canary) {
   const { nearest } = canary;
   if (nearest === null) return absent("nothing released to compare");
   const beside = `distance ${short(nearest.distance)} in model ${nearest.seed}; as near in ${nearest.as_near} of ${nearest.out} models without it`;
-  return make("span", { class: "near" }, picture(nearest.picture, `nearest released image to canary ${canary.canary}`),
+  return make("span", { class: "nearest" }, picture(nearest.picture, `nearest released image to canary ${canary.canary}`),
     make("span", { class: "beside", text: beside }));
 }
 
@@ -53,6 +55,6 @@ function canariesPart(cell) {
   const head = ["Canary", "Picture", "Trained as", "Truly", "Effect", "Found in models with it", "Nearest released image"];
   const button = make("button", { type: "button", text: `All ${cell.all_canaries.canary.length} canaries as csv` });
   button.addEventListener("click", () => download(canariesCsv(cell), `${cell.cell}-${cell.attack}-canaries.csv`));
-  const found = rows.length ? table("The most exposed canaries", head, rows) : absent("no canary is listed");
+  const found = rows.length ? table("The most exposed canaries", head, rows, CANARY_COLUMNS) : absent("no canary is listed");
   return make("div", {}, found, make("p", {}, button));
 }

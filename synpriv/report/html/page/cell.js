@@ -14,7 +14,7 @@ function numbersPart(cell) {
     ["AUC", besideText(cell.auc)],
     ["Epsilon proven", cell.epsilon_proven],
     ["Epsilon bound", besideText(cell.epsilon_bound)],
-    ["Nearness", besideText(cell.nearness, "no released images that could be compared")],
+    ["Nearness", besideText(cell.nearness, "no released images to compare")],
     ["Image quality", cell.quality ?? absent("no released images that were judged")],
     ["Evidence", `${cell.n_in} scores IN, ${cell.n_out} OUT: ${cell.num_canaries} canaries, ${cell.num_models} models (${cell.membership})`],
     ["Cell", cell.cell],
@@ -51,9 +51,10 @@ function fillCell(cell, body) {
     part("Scores and threshold", thresholdPart(cell)),
     part("Most exposed canaries", canariesPart(cell)),
     part("Numbers", numbersPart(cell)),
-    part("Warnings", warnings),
-    part("About", list(cell.about), make("p", { text: `What is released rests on: ${cell.provenance.join(", ") || "not said"}.` })),
-    part("Costs", costsPart(cell)),
+    make("div", { class: "stack" },
+      part("Warnings", warnings),
+      part("About", list(cell.about), make("p", { text: `What is released rests on: ${cell.provenance.join(", ") || "not said"}.` })),
+      part("Costs", costsPart(cell))),
     part("Settings", settingsPart(cell)),
   );
 }

@@ -49,12 +49,12 @@ function pairs(entries) {
   return make("dl", {}, ...inside);
 }
 
-/** A table from rows of strings or nodes, in a box of its own that scrolls. */
-function table(caption, head, rows) {
+/** A table from rows of strings or nodes, in a box of its own that scrolls; classes of columns. */
+function table(caption, head, rows, classes = []) {
   const cell = (tag, value, more) =>
     value instanceof Node ? make(tag, more, value) : make(tag, { ...more, text: value });
   const top = make("tr", {}, ...head.map((name) => cell("th", name, { scope: "col" })));
-  const body = rows.map((row) => make("tr", {}, ...row.map((value) => cell("td", value, {}))));
+  const body = rows.map((row) => make("tr", {}, ...row.map((value, i) => cell("td", value, { class: classes[i] ?? "" }))));
   const whole = make(
     "table", {}, make("caption", { text: caption }), make("thead", {}, top), make("tbody", {}, ...body),
   );
@@ -67,5 +67,5 @@ function picture(key, words) {
   const source = key === null ? undefined : view.pictures[key];
   if (source === undefined) return absent("no picture kept");
   if (!source.startsWith("data:image/png;base64,")) return absent("not a PNG");
-  return make("img", { src: source, alt: plain(words), width: "56", height: "56", loading: "lazy" });
+  return make("img", { src: source, alt: plain(words), width: "56", height: "56" });
 }

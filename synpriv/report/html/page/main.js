@@ -8,6 +8,7 @@ function followFilters() {
   if (typeof Plotly === "undefined") return;
   fillGroups();
   drawTradeOff();
+  drawRoc();
 }
 
 async function setUpFigures() {
@@ -21,6 +22,7 @@ async function setUpFigures() {
 }
 
 if (view.cells.length) {
+  fillCurves();
   setUpTable(followFilters);
   setUpCells();
   setUpFigures().catch((error) => {

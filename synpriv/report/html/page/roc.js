@@ -4,7 +4,7 @@ const LINES = ["line-1", "line-2", "line-3", "line-4", "line-5", "line-6"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 function chosenCurves() {
-  const boxes = byId("roc-chosen").querySelectorAll("input:checked");
+  const boxes = byId("roc-chosen").querySelectorAll("label:not([hidden]) input:checked");
   return [...boxes].map((box) => cells.get(box.value));
 }
 
@@ -51,13 +51,17 @@ function drawRoc() {
     : "No audit is chosen.";
 }
 
-function setUpRoc() {
+/** A box per audit; the first few are chosen. */
+function fillCurves() {
   const boxes = view.cells.map((cell, i) => {
     const box = make("input", { type: "checkbox", value: cell.id });
     box.checked = i < AT_FIRST;
-    return make("label", {}, box, make("bdi", { text: cell.name }));
+    return make("label", { "data-cell": cell.id }, box, make("bdi", { text: cell.name }));
   });
   byId("roc-chosen").append(...boxes);
+}
+
+function setUpRoc() {
   byId("roc-chosen").addEventListener("change", drawRoc);
   figure(byId("roc-plot"), drawRoc);
 }

@@ -58,6 +58,13 @@ function applyFilters() {
     element.hidden = !chosen.has(element.dataset.cell);
   }
   const all = view.cells.length;
+  for (const more of document.querySelectorAll(".more")) {
+    more.hidden = !more.querySelector("[data-cell]:not([hidden])");
+    if (chosen.size < all) more.open = true;
+  }
+  for (const group of document.querySelectorAll(".kind")) {
+    group.hidden = !group.querySelector("[data-cell]:not([hidden])");
+  }
   byId("filters").elements.count.value =
     chosen.size === all ? `${all} audits` : `${chosen.size} of ${all} audits`;
 }
