@@ -53,7 +53,8 @@ function fillCell(cell, body) {
     part("Numbers", numbersPart(cell)),
     make("div", { class: "stack" },
       part("Warnings", warnings),
-      part("About", list(cell.about), make("p", { text: `What is released rests on: ${cell.provenance.join(", ") || "not said"}.` })),
+      part("About", list(cell.about)),
+      part("Provenance", list(cell.provenance)),
       part("Costs", costsPart(cell))),
     part("Settings", settingsPart(cell)),
   );

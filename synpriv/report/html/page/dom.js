@@ -1,10 +1,22 @@
 "use strict";
 
-/** The data of the page, as synpriv/report/html/shape.py defines them. */
-const view = JSON.parse(document.getElementById("view").textContent);
-const cells = new Map(view.cells.map((cell) => [cell.id, cell]));
+/** The data of the page, as synpriv/report/html/shape.py defines them, and its cells by their ids. */
+let view;
+const cells = new Map();
 
 const byId = (id) => document.getElementById(id);
+
+/** The text that an element holds as gzip in base64. */
+async function inflate(id) {
+  const packed = Uint8Array.from(atob(byId(id).textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+async function loadView() {
+  view = JSON.parse(await inflate("view"));
+  for (const cell of view.cells) cells.set(cell.id, cell);
+}
 
 /** Text without what steers or turns what is read around; as synpriv.terminal.one_line. */
 function plain(text) {

@@ -1,7 +1,9 @@
-/** Resolves when figures can be drawn, which is after what can be read is there. */
-const ready = new Promise((resolve, reject) => {
-  requestAnimationFrame(() => setTimeout(() => loadPlotly().then(resolve, reject)));
-});
+let ready; // a promise: figures can be drawn, which is after what can be read is there
+
+/** Resolves when the page has been painted. */
+function painted() {
+  return new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+}
 
 /** Draw again what depends on the filters. */
 function followFilters() {
@@ -11,22 +13,28 @@ function followFilters() {
   drawRoc();
 }
 
-async function setUpFigures() {
+async function drawFigures() {
   await ready;
   followTheme();
   for (const setUp of [setUpTradeOff, setUpRoc, setUpHeat]) {
     setUp();
-    await new Promise((resolve) => setTimeout(resolve)); // what is typed meanwhile is answered
+    await new Promise((resolve) => { setTimeout(resolve); }); // what is typed meanwhile is answered
   }
   document.documentElement.dataset.drawn = "true";
 }
 
-if (view.cells.length) {
+async function start() {
+  await painted();
+  await loadView();
+  if (!view.cells.length) return;
+  ready = loadPlotly();
   fillCurves();
   setUpTable(followFilters);
   setUpCells();
-  setUpFigures().catch((error) => {
-    for (const place of document.querySelectorAll(".wait")) place.textContent = `The figures cannot be drawn: ${error.message}`;
-    console.error(error);
-  });
+  await drawFigures();
 }
+
+start().catch((error) => {
+  for (const place of document.querySelectorAll(".wait")) place.textContent = `The figures cannot be drawn: ${error.message}`;
+  console.error(error);
+});

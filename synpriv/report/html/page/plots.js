@@ -12,13 +12,11 @@ const CONFIG = {
 };
 const figures = new Map(); // element -> function that draws it
 
-/** Inflate what the page carries and run it; its hash is in the page's policy. */
+/** Run the Plotly that the page carries; its hash is in the page's policy. */
 async function loadPlotly() {
-  const packed = Uint8Array.from(atob(byId("plotly").textContent), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  document.head.append(Object.assign(document.createElement("script"), {
-    textContent: await new Response(stream).text(),
-  }));
+  const script = document.createElement("script");
+  script.textContent = await inflate("plotly");
+  document.head.append(script);
 }
 
 /** A colour of page.css as it is now, light or dark. */

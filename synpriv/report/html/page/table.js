@@ -24,14 +24,13 @@ function sortTable(header) {
   body.append(...keyed.map(({ row }) => row));
 }
 
-/** All that a search looks through, once per cell. */
-const searched = new Map(
-  view.cells.map((cell) => {
-    const settings = Object.entries(cell.settings).map(([key, value]) => `${key}=${settingText(value)}`);
-    const named = [cell.name, cell.cell, cell.method, cell.dataset, cell.canary, cell.attack];
-    return [cell.id, [...named, cell.verdict.words, ...settings].join("\n").toLowerCase()];
-  }),
-);
+const searched = new Map(); // id of a cell -> all that a search looks through
+
+function searchText(cell) {
+  const settings = Object.entries(cell.settings).map(([key, value]) => `${key}=${settingText(value)}`);
+  const named = [cell.name, cell.cell, cell.method, cell.dataset, cell.canary, cell.attack];
+  return [...named, cell.verdict.words, ...settings].join("\n").toLowerCase();
+}
 
 /** A setting as it is written on a command line. */
 function settingText(value) {
@@ -82,6 +81,7 @@ function fill(select, entries) {
 /** @param {() => void} changed called after cards and rows follow the form */
 function setUpTable(changed) {
   const form = byId("filters");
+  for (const cell of view.cells) searched.set(cell.id, searchText(cell));
   const choice = (field, of) => fill(form.elements[field], [["", "all"], ...view.cells.map(of)]);
   choice("dataset", (cell) => [cell.dataset, cell.dataset]);
   choice("attack", (cell) => [cell.attack, cell.attack]);

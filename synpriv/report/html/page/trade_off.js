@@ -75,7 +75,7 @@ function paradigmTraces(points, panel, positions) {
 /** A side of each point for its name where it covers fewest others; ranges in axis units. */
 function labelSides(points, across, up, box) {
   const sides = { "top right": [1, -1], "bottom right": [1, 1], "top left": [-1, -1], "bottom left": [-1, 1],
-    "middle right": [1, 0], "middle left": [-1, 0] };
+    "top center": [0, -1], "bottom center": [0, 1] };
   const at = (value, range, length) => ((value - range[0]) / (range[1] - range[0])) * length;
   const taken = points.map((point) => {
     const x = at(point.x, across, box.width);
@@ -86,8 +86,8 @@ function labelSides(points, across, up, box) {
   points.forEach((point, i) => {
     const width = 6.6 * Math.min([...point.cell.short].length, 22);
     const boxes = Object.entries(sides).map(([side, [dx, dy]]) => {
-      const x0 = taken[i].x + (dx > 0 ? 11 : -11 - width);
-      const y0 = taken[i].y + 14 * dy - 7;
+      const x0 = taken[i].x + 11 * dx + (width * (dx - 1)) / 2;
+      const y0 = taken[i].y + (dx === 0 ? 18 : 14) * dy - 7;
       const place = { side, x0, x1: x0 + width, y0, y1: y0 + 14 };
       const over = taken.filter((o) => o.x0 < place.x1 && o.x1 > x0 && o.y0 < place.y1 && o.y1 > y0);
       const outside = x0 < 0 || place.x1 > box.width || y0 < 0 || place.y1 > box.height;
@@ -129,7 +129,8 @@ function drawTradeOff() {
   const across = [Math.min(...ends) - pad, Math.max(...ends) + 2 * pad];
   const heights = points.flatMap((point) => [point.low, point.high]);
   const span = [Math.min(0.5, ...heights) - 0.02, Math.max(...heights) + 0.02];
-  const up = rate ? { log: true, range: [Math.log10(floor), Math.log10(1.3)] } : { log: false, range: span };
+  const lowest = Math.max(floor, 0.6 * Math.min(...heights));
+  const up = rate ? { log: true, range: [Math.log10(lowest), Math.log10(1.3)] } : { log: false, range: span };
   const box = { width: Math.max(element.clientWidth - 70, 200), height: Math.max(element.clientHeight - 90, 200) };
   const private_ = points.filter((point) => point.cell.paradigm === "dpsgd");
   const name = label(panelName(panel));
@@ -138,7 +139,7 @@ function drawTradeOff() {
     ...paradigmTraces(points, panel, labelSides(points, across, up, box)),
   ], {
     xaxis: axis("accuracy (right is better)", { range: across }),
-    yaxis: rate ? logAxis(`${name} (lower is better)`, floor, 1.3) : axis(`${name} (lower is better)`, { range: span }),
+    yaxis: rate ? logAxis(`${name} (lower is better)`, lowest, 1.3) : axis(`${name} (lower is better)`, { range: span }),
     showlegend: points.length > MOST_LABELS || element.clientWidth >= 520,
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     margin: { l: 56, r: 14, t: 40, b: 44 },
