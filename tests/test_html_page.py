@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 
 import pytest
 from conftest import ROOT
-from example_views import HOSTILE, view_of
+from example_views import HOSTILE, beside, view_of
 
-from synpriv.report.html import shape, write
+from synpriv.report.html import shape, strip, write
 from synpriv.terminal import one_line
 
 PAGE = ROOT / "synpriv" / "report" / "html" / "page"
@@ -202,6 +202,23 @@ def test_what_is_not_known_is_a_dash_with_its_reason() -> None:
     assert row.count("-not reported") == 2
     assert "-no released images" in row
     assert "-its trainings were not timed" in row
+
+
+def test_a_line_shows_number_interval_and_band_where_they_are() -> None:
+    number = beside(0.1, 0.05, "10%", "chance 0 to 2%", (0.0, 0.02))
+    drawn = strip.strip(number, log=True)
+    left, right = strip.EDGE, strip.WIDTH - strip.EDGE
+
+    def place(text: str) -> float:  # back to a share
+        return 1e-3 ** (1 - (float(text) - left) / (right - left))
+
+    band, _, interval = re.findall(r'd="M([\d.]+) 6H([\d.]+)"', drawn)
+    assert place(re.findall(r'cx="([\d.]+)"', drawn)[0]) == pytest.approx(0.1, rel=0.01)
+    assert [place(x) for x in interval] == pytest.approx([0.05, 0.15], rel=0.01)
+    assert [place(x) for x in band] == pytest.approx([1e-3, 0.02], rel=0.01)  # 0 stands at the end
+    half = strip.strip(beside(0.5, 0.0, "0.5", ""), log=False)
+    assert float(re.findall(r'cx="([\d.]+)"', half)[0]) == (left + right) / 2
+    assert strip.strip(beside(None, 0.0, "-", ""), log=True) == ""
 
 
 def _luminance(colour: str) -> float:

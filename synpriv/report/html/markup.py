@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from synpriv.report.html.shape import Beside, Cell, Kind, Verdict, View
+from synpriv.report.html.strip import strip
 from synpriv.terminal import one_line
 
 OPEN = 6  # cells of which the reasons are seen at once
@@ -138,9 +139,9 @@ def _row(cell: Cell, cells: list[Cell]) -> str:
         _td(cell["short"], _link(cell, cell["short"]), _dominated(cell, cells)),
         _td(cell["dataset"], words(cell["dataset"]), words(f"{cell['canary']}, {cell['attack']}")),
         _td(KINDS.index(verdict["kind"]), f'<span class="said">{shown}</span>', "", WIDE),
-        _beside(cell["accuracy"], cell["random_subset"]),
-        *(_beside(cell["rates"].get(key)) for key in RATES),
-        _beside(cell["auc"]),
+        _beside(cell["accuracy"], cell["random_subset"], line="linear"),
+        *(_beside(cell["rates"].get(key), line="log") for key in RATES),
+        _beside(cell["auc"], line="linear"),
         _td(_leading(cell["epsilon_proven"]), words(cell["epsilon_proven"]), ""),
         _beside(cell["epsilon_bound"]),
         _beside(cell["nearness"], absent="no released images to compare"),
@@ -157,12 +158,20 @@ def _td(value: str | float | None, shown: str, beside: str, width: str = "middle
     return f'<td class="{width}"{sort}>{shown}{under}</td>'
 
 
-def _beside(number: Beside | None, more: str | None = None, *, absent: str = "not reported") -> str:
+def _beside(
+    number: Beside | None,
+    more: str | None = None,
+    *,
+    absent: str = "not reported",
+    line: Literal["log", "linear"] | None = None,
+) -> str:
+    """A number above what it is read against; line: also drawn, if it is a share."""
     if number is None:
         return _td(None, "-", absent)
     beside = "; ".join(words(text) for text in (number["reference"], more) if text)
     why = beside or ("not known" if number["value"] is None else "")
-    return _td(number["value"], words(number["in_words"]), why, WIDE)
+    drawn = "" if line is None else strip(number, log=line == "log")
+    return _td(number["value"], words(number["in_words"]) + drawn, why, WIDE)
 
 
 def _leading(text: str) -> float | None:

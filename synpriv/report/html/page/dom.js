@@ -54,9 +54,9 @@ function absent(why) {
 
 /** Pairs of a name and what it is, a string or a node. */
 function pairs(entries) {
-  const inside = entries.flatMap(([name, value]) => {
+  const inside = entries.map(([name, value]) => {
     const shown = value instanceof Node ? make("dd", {}, value) : make("dd", { text: value });
-    return [make("dt", { text: name }), shown];
+    return make("div", {}, make("dt", { text: name }), shown);
   });
   return make("dl", {}, ...inside);
 }

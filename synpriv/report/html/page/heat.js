@@ -1,7 +1,7 @@
 /** The largest effect that still changes the colour: one canary must not make all others pale. */
 function brightest(values) {
   const known = values.flat().filter((value) => value !== null).sort((a, b) => a - b);
-  return Math.max(1, known[Math.floor(0.98 * (known.length - 1))] ?? 1);
+  return Math.max(1, known[Math.floor(0.95 * (known.length - 1))] ?? 1);
 }
 
 function drawHeat(element, heat) {

@@ -15,7 +15,7 @@ function followFilters() {
 
 async function drawFigures() {
   await ready;
-  followTheme();
+  followMedia();
   for (const setUp of [setUpTradeOff, setUpRoc, setUpHeat]) {
     setUp();
     await new Promise((resolve) => { setTimeout(resolve); }); // what is typed meanwhile is answered

@@ -72,8 +72,17 @@ function figure(element, drawIt) {
   drawIt();
 }
 
-function followTheme() {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const [element, drawIt] of figures) if (element.isConnected) drawIt();
+function drawAll() {
+  for (const [element, drawIt] of figures) if (element.isConnected) drawIt();
+}
+
+const PAPER = 680; // pixels across a printed page
+
+/** Draw again for light, dark and paper. */
+function followMedia() {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  addEventListener("beforeprint", () => {
+    for (const element of figures.keys()) Plotly.relayout(element, { width: PAPER });
   });
+  addEventListener("afterprint", drawAll);
 }
