@@ -141,7 +141,7 @@ function drawTradeOff() {
     xaxis: axis("accuracy (right is better)", { range: across }),
     yaxis: rate ? logAxis(`${name} (lower is better)`, lowest, 1.3) : axis(`${name} (lower is better)`, { range: span }),
     showlegend: points.length > MOST_LABELS || element.clientWidth >= 520,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, itemsizing: "constant" },
     margin: { l: 56, r: 14, t: 40, b: 44 },
   });
 }
