@@ -1,3 +1,5 @@
+const RESOLVED = 10; // false positives below which a rate is mostly noise
+
 /** Histograms of members and non-members, and where the attacker's threshold lies. */
 function drawScores(element, cell, threshold) {
   const { edges, members, non_members: others } = cell.scores;
@@ -28,7 +30,7 @@ function thresholdRows(cell, i, prior) {
     ["true positives", `${now.tp} of ${cell.n_in} members`],
     ["false positives", `${now.fp} of ${cell.n_out} non-members`],
     ["TPR", percent(now.tpr)],
-    ["realised FPR", percent(now.fpr)],
+    ["realised FPR", percent(now.fpr) + (now.fp < RESOLVED ? ", of too few to say more" : "")],
     ["PPV", Number.isNaN(right) ? "-: nobody is accused" : `${percent(right)}, beside a prior of ${percent(prior)}`],
   ];
 }
