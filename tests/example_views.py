@@ -24,7 +24,7 @@ HOSTILE = (
 # method, leak in sd of the strongest canaries, accuracy, seconds, proven epsilon
 METHODS = (
     ("undefended", 5.0, 0.91, 24.0, None),
-    ("dpsgd_high", 0.05, 0.74, 61.0, 1.0),
+    ("dpsgd_high", 0.05, 0.74, 61.0, 6.69e5),
     ("dpsgd_eps8", 0.5, 0.82, 60.0, 8.0),
     ("coreset_random", 2.8, 0.86, 9.0, None),
     ("coreset_herding", 1.2, 0.865, 46.0, None),
@@ -96,7 +96,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "random_subset": "random subset of as many 0.861" if "coreset" in method else None,
         "rates": rates,
         "auc": beside(0.5 + leak / 12, 0.02, f"{0.5 + leak / 12:.3f}", "chance 0.48 to 0.52"),
-        "epsilon_proven": "none" if epsilon is None else f"{epsilon:g} (delta 1e-05)",
+        "epsilon_proven": "none" if epsilon is None else f"{epsilon:.3g} (delta 1e-05)",
         "epsilon_bound": beside(leak / 3, 0.0, f"{leak / 3:.2f} of 6.2", "proven: none"),
         "nearness": beside(0.17, 0.02, "84 of 500", "chance 49", (0.09, 0.11))
         if "distill" in method or "diffusion" in method or "coreset" in method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
@@ -176,8 +178,10 @@ def _beside(
 
 def _leading(text: str) -> float | None:
     """The number that a column of words is sorted by; what is not proven comes last."""
-    found = [word for word in text.replace(",", " ").split() if word.replace(".", "", 1).isdigit()]
-    return float(found[0]) if found else None
+    if text.startswith("infinite"):
+        return sys.float_info.max
+    found = re.match(r"(?:at most )?(\d[\d.]*(?:e[+-]?\d+)?)", text)
+    return float(found[1]) if found else None
 
 
 def _cost(cell: Cell) -> str:

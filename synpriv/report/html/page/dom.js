@@ -22,7 +22,10 @@ async function loadView() {
 function plain(text) {
   return String(text)
     .replace(/[\t\n\r\v\f]/g, " ")
-    .replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`)
+    .replace(
+      /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
+      (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`,
+    )
     .trim();
 }
 
@@ -49,7 +52,12 @@ function list(lines) {
 
 /** A value that is not known, and why. */
 function absent(why) {
-  return make("span", {}, make("span", { text: "-" }), make("span", { class: "beside", text: why }));
+  return make(
+    "span",
+    {},
+    make("span", { text: "-" }),
+    make("span", { class: "beside", text: why }),
+  );
 }
 
 /** Pairs of a name and what it is, a string or a node. */
@@ -66,9 +74,15 @@ function table(caption, head, rows, classes = []) {
   const cell = (tag, value, more) =>
     value instanceof Node ? make(tag, more, value) : make(tag, { ...more, text: value });
   const top = make("tr", {}, ...head.map((name) => cell("th", name, { scope: "col" })));
-  const body = rows.map((row) => make("tr", {}, ...row.map((value, i) => cell("td", value, { class: classes[i] ?? "" }))));
+  const body = rows.map((row) =>
+    make("tr", {}, ...row.map((value, i) => cell("td", value, { class: classes[i] ?? "" }))),
+  );
   const whole = make(
-    "table", {}, make("caption", { text: caption }), make("thead", {}, top), make("tbody", {}, ...body),
+    "table",
+    {},
+    make("caption", { text: caption }),
+    make("thead", {}, top),
+    make("tbody", {}, ...body),
   );
   const box = { class: "scroll", role: "region", tabindex: "0", "aria-label": caption };
   return make("div", box, whole);

@@ -31,9 +31,21 @@ function frontierTraces(points, left, top) {
   const quiet = { hoverinfo: "skip", mode: "lines" };
   const blue = paradigmColour("dpsgd");
   return [
-    { ...quiet, x: around.map((c) => c[0]), y: around.map((c) => c[1]), fill: "toself", line: { width: 0 },
-      fillcolor: colour("shade"), name: "dominated by DP-SGD" },
-    { ...quiet, x: corners.map((c) => c[0]), y: corners.map((c) => c[1]), line: { color: blue, width: 2 },
-      name: "DP-SGD's frontier" },
+    {
+      ...quiet,
+      x: around.map((c) => c[0]),
+      y: around.map((c) => c[1]),
+      fill: "toself",
+      line: { width: 0 },
+      fillcolor: colour("shade"),
+      name: "dominated by DP-SGD",
+    },
+    {
+      ...quiet,
+      x: corners.map((c) => c[0]),
+      y: corners.map((c) => c[1]),
+      line: { color: blue, width: 2 },
+      name: "DP-SGD's frontier",
+    },
   ];
 }

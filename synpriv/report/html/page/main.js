@@ -2,7 +2,9 @@ let ready; // a promise: figures can be drawn, which is after what can be read i
 
 /** Resolves when the page has been painted. */
 function painted() {
-  return new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+  });
 }
 
 /** Draw again what depends on the filters. */
@@ -18,7 +20,9 @@ async function drawFigures() {
   followMedia();
   for (const setUp of [setUpTradeOff, setUpRoc, setUpHeat]) {
     setUp();
-    await new Promise((resolve) => { setTimeout(resolve); }); // what is typed meanwhile is answered
+    await new Promise((resolve) => {
+      setTimeout(resolve);
+    }); // what is typed meanwhile is answered
   }
   document.documentElement.dataset.drawn = "true";
 }
@@ -35,6 +39,7 @@ async function start() {
 }
 
 start().catch((error) => {
-  for (const place of document.querySelectorAll(".wait")) place.textContent = `The figures cannot be drawn: ${error.message}`;
+  for (const place of document.querySelectorAll(".wait"))
+    place.textContent = `The figures cannot be drawn: ${error.message}`;
   console.error(error);
 });

@@ -8,7 +8,9 @@ function percent(share) {
 /** A number with so many significant digits and no exponent where it can be read without. */
 function short(value, digits = 3) {
   if (value === null) return "-";
-  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+  return Number(value.toPrecision(digits)).toLocaleString("en", {
+    maximumSignificantDigits: digits,
+  });
 }
 
 /**
@@ -24,7 +26,13 @@ function ppv(tpr, fpr, prior) {
 function accusation(cell, i) {
   const tp = cell.scores.true_positives[i];
   const fp = cell.scores.false_positives[i];
-  return { threshold: cell.scores.thresholds[i], tp, fp, tpr: tp / cell.n_in, fpr: fp / cell.n_out };
+  return {
+    threshold: cell.scores.thresholds[i],
+    tp,
+    fp,
+    tpr: tp / cell.n_in,
+    fpr: fp / cell.n_out,
+  };
 }
 
 /** The last threshold of those, falling, that accuses at most this share of the non-members. */

@@ -1,6 +1,10 @@
 /** Okabe and Ito's colours and a marker per paradigm; css holds the shades for light and dark. */
 const MARKERS = {
-  undefended: "star", dpsgd: "circle", coreset: "square", distill: "diamond", dfkd: "triangle-up",
+  undefended: "star",
+  dpsgd: "circle",
+  coreset: "square",
+  distill: "diamond",
+  dfkd: "triangle-up",
   diffusion: "triangle-down",
 };
 const CONFIG = {
@@ -31,15 +35,22 @@ function paradigmColour(paradigm) {
 /** A text in a figure: no tag, no entity, no longer than a label may be. */
 function label(text, longest = 48) {
   const whole = plain(text);
-  const cut = [...whole].length > longest ? `${[...whole].slice(0, longest - 1).join("")}\u2026` : whole;
+  const cut =
+    [...whole].length > longest ? `${[...whole].slice(0, longest - 1).join("")}\u2026` : whole;
   return cut.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
 /** An axis in the page's colours. */
 function axis(title, more = {}) {
   return {
-    title: { text: title, standoff: 8 }, gridcolor: colour("grid"), linecolor: colour("line"),
-    zeroline: false, ticks: "outside", tickcolor: colour("line"), automargin: true, ...more,
+    title: { text: title, standoff: 8 },
+    gridcolor: colour("grid"),
+    linecolor: colour("line"),
+    zeroline: false,
+    ticks: "outside",
+    tickcolor: colour("line"),
+    automargin: true,
+    ...more,
   };
 }
 
@@ -48,22 +59,42 @@ function logAxis(title, low, high, more = {}) {
   const decades = [];
   for (let power = Math.ceil(Math.log10(low)); power <= 0; power += 1) decades.push(10 ** power);
   const range = [Math.log10(low), Math.log10(high)];
-  const ticks = { tickvals: decades, ticktext: decades.map((share) => `${short(100 * share, 2)}%`) };
-  return axis(title, { type: "log", range, minor: { dtick: "D1", showgrid: false }, ...ticks, ...more });
+  const ticks = {
+    tickvals: decades,
+    ticktext: decades.map((share) => `${short(100 * share, 2)}%`),
+  };
+  return axis(title, {
+    type: "log",
+    range,
+    minor: { dtick: "D1", showgrid: false },
+    ...ticks,
+    ...more,
+  });
 }
 
 /** Draw into an element, in the colours and the font of the page. */
 function draw(element, traces, layout) {
   element.querySelector(".wait")?.remove();
   const hoverlabel = {
-    bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text"), size: 13 },
+    bgcolor: colour("card"),
+    bordercolor: colour("line"),
+    font: { color: colour("text"), size: 13 },
     align: "left",
   };
-  return Plotly.react(element, traces, {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", hoverlabel,
-    font: { family: "system-ui, sans-serif", size: 13, color: colour("text") },
-    margin: { l: 56, r: 12, t: 12, b: 44 }, ...layout,
-  }, CONFIG);
+  return Plotly.react(
+    element,
+    traces,
+    {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      hovermode: "closest",
+      hoverlabel,
+      font: { family: "system-ui, sans-serif", size: 13, color: colour("text") },
+      margin: { l: 56, r: 12, t: 12, b: 44 },
+      ...layout,
+    },
+    CONFIG,
+  );
 }
 
 /** Draw now and again when the page turns dark or light. */

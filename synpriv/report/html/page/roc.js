@@ -11,13 +11,22 @@ function chosenCurves() {
 /** A curve on log axes; what lies below the floor stands on it. */
 function curveTrace(cell, floor) {
   const i = view.cells.indexOf(cell);
-  const words = cell.roc.fpr.map((fpr, k) =>
-    `<b>${label(cell.name, 80)}</b><br>TPR ${percent(cell.roc.tpr[k])} at FPR ${percent(fpr)}`);
+  const words = cell.roc.fpr.map(
+    (fpr, k) =>
+      `<b>${label(cell.name, 80)}</b><br>TPR ${percent(cell.roc.tpr[k])} at FPR ${percent(fpr)}`,
+  );
   return {
-    type: "scatter", mode: "lines", name: label(cell.short, 28), hoverinfo: "text", hovertext: words,
-    x: cell.roc.fpr.map((fpr) => Math.max(fpr, floor)), y: cell.roc.tpr.map((tpr) => Math.max(tpr, floor)),
+    type: "scatter",
+    mode: "lines",
+    name: label(cell.short, 28),
+    hoverinfo: "text",
+    hovertext: words,
+    x: cell.roc.fpr.map((fpr) => Math.max(fpr, floor)),
+    y: cell.roc.tpr.map((tpr) => Math.max(tpr, floor)),
     line: {
-      color: colour(LINES[i % LINES.length]), width: 2, shape: "hv",
+      color: colour(LINES[i % LINES.length]),
+      width: 2,
+      shape: "hv",
       dash: DASHES[Math.floor(i / LINES.length) % DASHES.length],
     },
   };
@@ -26,8 +35,16 @@ function curveTrace(cell, floor) {
 /** Left of where all chosen curves are resolved. */
 function unresolvedShape(until, floor) {
   return {
-    type: "rect", xref: "x", yref: "paper", x0: floor, x1: until, y0: 0, y1: 1,
-    fillcolor: colour("unclear"), line: { width: 0 }, layer: "below",
+    type: "rect",
+    xref: "x",
+    yref: "paper",
+    x0: floor,
+    x1: until,
+    y0: 0,
+    y1: 1,
+    fillcolor: colour("unclear"),
+    line: { width: 0 },
+    layer: "below",
   };
 }
 
@@ -36,7 +53,12 @@ function drawRoc() {
   const floor = Math.min(1e-3, ...chosen.map((cell) => 1 / Math.max(cell.n_in, cell.n_out)));
   const until = Math.max(0, ...chosen.map((cell) => cell.roc.resolved_from));
   const chance = {
-    type: "scatter", mode: "lines", x: [floor, 1], y: [floor, 1], name: "chance", hoverinfo: "skip",
+    type: "scatter",
+    mode: "lines",
+    x: [floor, 1],
+    y: [floor, 1],
+    name: "chance",
+    hoverinfo: "skip",
     line: { color: colour("muted"), dash: "dash", width: 1.5 },
   };
   const narrow = byId("roc-plot").clientWidth < 520;
@@ -44,7 +66,8 @@ function drawRoc() {
     xaxis: logAxis("false positive rate", floor, 1),
     yaxis: logAxis("true positive rate", floor, 1.1),
     shapes: until > floor ? [unresolvedShape(Math.min(until, 1), floor)] : [],
-    showlegend: !narrow, legend: { x: 0.99, xanchor: "right", y: 0.02, yanchor: "bottom", bgcolor: colour("veil") },
+    showlegend: !narrow,
+    legend: { x: 0.99, xanchor: "right", y: 0.02, yanchor: "bottom", bgcolor: colour("veil") },
   });
   byId("roc-words").textContent = chosen.length
     ? `Shaded: FPR below ${percent(until)}, where fewer than ten non-members are accused and a curve is mostly noise.`

@@ -27,7 +27,9 @@ function sortTable(header) {
 const searched = new Map(); // id of a cell -> all that a search looks through
 
 function searchText(cell) {
-  const settings = Object.entries(cell.settings).map(([key, value]) => `${key}=${settingText(value)}`);
+  const settings = Object.entries(cell.settings).map(
+    ([key, value]) => `${key}=${settingText(value)}`,
+  );
   const named = [cell.name, cell.cell, cell.method, cell.dataset, cell.canary, cell.attack];
   return [...named, cell.verdict.words, ...settings].join("\n").toLowerCase();
 }
@@ -41,10 +43,13 @@ function settingText(value) {
 function chosenCells() {
   const form = byId("filters");
   const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const is = (field, value) => form.elements[field].value === "" || form.elements[field].value === value;
+  const is = (field, value) =>
+    form.elements[field].value === "" || form.elements[field].value === value;
   const chosen = view.cells.filter(
     (cell) =>
-      is("dataset", cell.dataset) && is("attack", cell.attack) && is("verdict", cell.verdict.kind) &&
+      is("dataset", cell.dataset) &&
+      is("attack", cell.attack) &&
+      is("verdict", cell.verdict.kind) &&
       words.every((word) => searched.get(cell.id).includes(word)),
   );
   return new Set(chosen.map((cell) => cell.id));
@@ -71,11 +76,13 @@ function applyFilters() {
 /** The options of a choice: `pairs` of value and words, each once. */
 function fill(select, entries) {
   const unique = new Map(entries);
-  select.replaceChildren(...[...unique].map(([value, words]) => {
-    const option = make("option", { text: words });
-    option.value = value;
-    return option;
-  }));
+  select.replaceChildren(
+    ...[...unique].map(([value, words]) => {
+      const option = make("option", { text: words });
+      option.value = value;
+      return option;
+    }),
+  );
 }
 
 /** @param {() => void} changed called after cards and rows follow the form */
