@@ -258,6 +258,7 @@ def _heat(cells: list[shape.Cell], rng: np.random.Generator) -> shape.Heat:
 def _make_hostile(cell: shape.Cell, word: str) -> None:
     for key in ("name", "short", "cell", "method", "dataset", "canary", "attack", "threat_model"):
         cell[key] = word  # type: ignore[literal-required]
+    cell["paradigm"] = "constructor"
     cell["verdict"] |= {"words": word, "sentence": word, "reasons": [word]}
     cell["settings"] |= {word: word}
     cell["warnings"], cell["about"], cell["provenance"] = [word], [word], [word]

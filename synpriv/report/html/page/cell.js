@@ -110,7 +110,11 @@ function setUpCells() {
       const body = place.querySelector(".body");
       if (place.open && !body.hasChildNodes()) fillCell(cells.get(place.dataset.cell), body);
     };
-    place.addEventListener("toggle", fillOnce);
+    place.addEventListener("toggle", () => {
+      fillOnce();
+      if (!place.open) return;
+      for (const plot of place.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(plot);
+    });
     fillOnce();
   }
   const follow = () => {

@@ -90,8 +90,8 @@ function table(caption, head, rows, classes = []) {
 
 /** A picture of View.pictures; nothing but a PNG within the page is shown. */
 function picture(key, words) {
-  const source = key === null ? undefined : view.pictures[key];
-  if (source === undefined) return absent("no picture kept");
+  if (key === null || !Object.hasOwn(view.pictures, key)) return absent("no picture kept");
+  const source = view.pictures[key];
   if (!source.startsWith("data:image/png;base64,")) return absent("not a PNG");
   return make("img", { src: source, alt: plain(words), width: "56", height: "56" });
 }

@@ -29,7 +29,11 @@ function colour(name) {
 }
 
 function paradigmColour(paradigm) {
-  return colour(paradigm in MARKERS ? `paradigm-${paradigm}` : "paradigm-other");
+  return colour(Object.hasOwn(MARKERS, paradigm) ? `paradigm-${paradigm}` : "paradigm-other");
+}
+
+function paradigmSymbol(paradigm) {
+  return Object.hasOwn(MARKERS, paradigm) ? MARKERS[paradigm] : "x";
 }
 
 /** A text in a figure: no tag, no entity, no longer than a label may be. */

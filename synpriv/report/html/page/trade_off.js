@@ -57,7 +57,7 @@ function paradigmTraces(points, panel, positions) {
     const own = points.filter((point) => point.cell.paradigm === paradigm);
     const tint = paradigmColour(paradigm);
     const bars = { color: tint, thickness: 1, width: 3 };
-    const symbol = MARKERS[paradigm] ?? "x";
+    const symbol = paradigmSymbol(paradigm);
     return {
       name: label(paradigm, 24),
       type: "scatter",
