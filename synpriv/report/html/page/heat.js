@@ -1,0 +1,72 @@
+/** The largest effect that still changes the colour: one canary must not make all others pale. */
+function brightest(values) {
+  const known = values
+    .flat()
+    .filter((value) => value !== null)
+    .sort((a, b) => a - b);
+  return Math.max(1, known[Math.floor(0.95 * (known.length - 1))] ?? 1);
+}
+
+function drawHeat(element, heat) {
+  const narrow = element.clientWidth < 700;
+  const every = Math.ceil(
+    (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 180 : 400), 100),
+  );
+  const ticks = heat.columns.map((_, i) => i).filter((i) => i % every === 0);
+  const top = brightest(heat.values);
+  const words = heat.values.map((row, r) =>
+    row.map(
+      (value, c) =>
+        `${label(heat.rows[r], 80)}<br>canary ${heat.columns[c]}: ${value === null ? "not in this audit" : `${short(value)} sd`}`,
+    ),
+  );
+  draw(
+    element,
+    [
+      {
+        type: "heatmap",
+        z: heat.values,
+        hovertext: words,
+        hoverinfo: "text",
+        colorscale: "Cividis",
+        zmin: 0,
+        zmax: top,
+        xgap: 1,
+        ygap: 1,
+        hoverongaps: true,
+        colorbar: { title: { text: narrow ? "sd" : "effect, sd" }, thickness: 10, outlinewidth: 0 },
+      },
+    ],
+    {
+      xaxis: axis(narrow ? "canary" : "canary, the most exposed first", {
+        tickvals: ticks,
+        ticktext: ticks.map((i) => String(heat.columns[i])),
+        showgrid: false,
+        ticks: "",
+        tickfont: { size: 10 },
+        tickangle: -90,
+      }),
+      yaxis: axis("", {
+        tickvals: heat.rows.map((_, i) => i),
+        autorange: "reversed",
+        showgrid: false,
+        ticks: "",
+        ticktext: heat.rows.map((name) => label(name, narrow ? 14 : 44)),
+      }),
+    },
+  );
+}
+
+function setUpHeat() {
+  const box = byId("heat-plots");
+  if (!view.heat.length) {
+    box.append(make("p", { text: "No two audits have canaries in common." }));
+  }
+  for (const heat of view.heat) {
+    const plot = make("div", { class: "plot", role: "img", "aria-label": plain(heat.title) });
+    plot.style.height = `${150 + 26 * heat.rows.length}px`;
+    const above = `Colours end at ${short(brightest(heat.values))} sd; hovering tells the number.`;
+    box.append(make("h3", { text: heat.title }), plot, make("p", { class: "note", text: above }));
+    figure(plot, () => drawHeat(plot, heat));
+  }
+}

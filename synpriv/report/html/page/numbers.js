@@ -1,0 +1,56 @@
+/** A share as per cent, two digits more where it is small. */
+function percent(share) {
+  if (share === null || Number.isNaN(share)) return "-";
+  const digits = share >= 0.1 || share === 0 ? 1 : share >= 0.001 ? 2 : 3;
+  return `${(100 * share).toFixed(digits)}%`;
+}
+
+/** A number with so many significant digits and no exponent where it can be read without. */
+function short(value, digits = 3) {
+  if (value === null) return "-";
+  return Number(value.toPrecision(digits)).toLocaleString("en", {
+    maximumSignificantDigits: digits,
+  });
+}
+
+/**
+ * Of those who are accused, the share of members.
+ * @param {number} tpr @param {number} fpr @param {number} prior share of members among those asked
+ * @returns {number} NaN where nobody is accused
+ */
+function ppv(tpr, fpr, prior) {
+  return (tpr * prior) / (tpr * prior + fpr * (1 - prior));
+}
+
+/** What an attacker does who accuses from the i-th threshold on: counts and shares. */
+function accusation(cell, i) {
+  const tp = cell.scores.true_positives[i];
+  const fp = cell.scores.false_positives[i];
+  return {
+    threshold: cell.scores.thresholds[i],
+    tp,
+    fp,
+    tpr: tp / cell.n_in,
+    fpr: fp / cell.n_out,
+  };
+}
+
+/** The last threshold of those, falling, that accuses at most this share of the non-members. */
+function thresholdAt(cell, fpr) {
+  const after = cell.scores.false_positives.findIndex((count) => count > fpr * cell.n_out);
+  if (after < 0) return cell.scores.thresholds.length - 1;
+  return Math.max(after - 1, 0);
+}
+
+/** What a rate is called: tpr@fpr=0.01 -> TPR at 1% FPR. */
+function panelName(key) {
+  const at = key.split("fpr=")[1];
+  return at === undefined ? "AUC" : `TPR at ${short(100 * Number(at))}% FPR`;
+}
+
+/** Seconds as somebody would say them. */
+function duration(seconds) {
+  if (seconds === null) return "not timed";
+  if (seconds < 120) return `${short(seconds)} s`;
+  return seconds < 7200 ? `${short(seconds / 60)} min` : `${short(seconds / 3600)} h`;
+}
