@@ -71,10 +71,21 @@ def _choice(group: str, file: Path) -> Iterator[str]:
         yield _escaped(said)
     found = options(file)
     if found:
-        target = _target(file)
-        types = types_of(get_object(target)) if target else {}
-        types |= types_of(TYPED[group]) if group in TYPED else {}
+        types = _types(file) | (types_of(TYPED[group]) if group in TYPED else {})
         yield _table(found, types, prefix)
+
+
+def _types(file: Path) -> dict[str, str]:
+    """The types of a file's options, those of its parts dotted: undefended@student."""
+    target, found = _target(file), {}
+    if target:
+        found = types_of(get_object(target))
+    content = yaml.safe_load(file.read_text("utf-8")) or {}
+    for entry in content.get("defaults", []):
+        base, _, part = str(entry).partition("@")
+        if part and (of_part := file.with_name(f"{base}.yaml")).is_file():
+            found |= {f"{part}.{name}": kind for name, kind in _types(of_part).items()}
+    return found
 
 
 def _target(file: Path) -> str | None:
@@ -118,7 +129,7 @@ def _options(node: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[
         name = f"{prefix}{key.value}"
         if name in _SKIPPED:
             continue
-        if isinstance(value, yaml.MappingNode) and not value.flow_style and value.value:
+        if isinstance(value, yaml.MappingNode) and value.value:
             yield from _options(value, lines, f"{name}.")
             continue
         start, end = value.start_mark, value.end_mark
