@@ -83,7 +83,7 @@ def _types(file: Path) -> dict[str, str]:
     content = yaml.safe_load(file.read_text("utf-8")) or {}
     for entry in content.get("defaults", []):
         base, _, part = str(entry).partition("@")
-        if part and (of_part := file.with_name(f"{base}.yaml")).is_file():
+        if part and base.isidentifier() and (of_part := file.with_name(f"{base}.yaml")).is_file():
             found |= {f"{part}.{name}": kind for name, kind in _types(of_part).items()}
     return found
 
