@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 import typing
@@ -176,14 +177,18 @@ def _table(found: list[Option], types: dict[str, str], prefix: str) -> str:
         kind = types.get(option.name, "")
         words = (f"`{prefix}{option.name}`", f"`{option.value}`" if option.value else "")
         cells = (*words, f"`{kind}`" if kind else "", _escaped(option.comment))
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def _escaped(text: str) -> str:
-    """Words of a comment, none of them Markdown or HTML but what stands between backticks."""
+    """Words of a comment, none of them Markdown or HTML but what stands between backticks.
+
+    A bar between backticks divides no cell of a table.
+    """
     parts = text.split("`")
-    parts[::2] = [re.sub(r"([<>*_\[\]])", r"\\\1", part) for part in parts[::2]]
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"([*_\[\]|])", r"\\\1", html.escape(parts[i], quote=False))
     return "`".join(parts)
 
 
@@ -206,7 +211,7 @@ def _scale() -> Iterator[str]:
         values = [OmegaConf.select(page, name, default=missing) for page in pages.values()]
         shown = ["" if value is missing else f"`{_plain(value)}`" for value in values]
         cells = (f"`scale.{name}`", *shown, _escaped(comment))
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append(f"| {' | '.join(cells)} |")
     yield "\n".join(rows)
 
 
