@@ -133,11 +133,17 @@ def _options(node: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[
         if isinstance(value, yaml.MappingNode) and value.value:
             yield from _options(value, lines, f"{name}.")
             continue
-        start, end = value.start_mark, value.end_mark
-        written = "\n".join(lines[start.line : end.line + 1])[start.column :]
-        if start.line == end.line:
-            written = lines[start.line][start.column : end.column]
-        yield Option(name, " ".join(written.split()), _comment(lines, end.line, end.column))
+        yield Option(name, *_written(value, lines))
+
+
+def _written(value: yaml.Node, lines: list[str]) -> tuple[str, str]:
+    """A value as it stands there, and the comment behind it, of a block list none."""
+    start, end = value.start_mark, value.end_mark
+    if end.column == 0 or end.line >= len(lines):  # a block ends where the next line begins
+        block = [line.partition(" #")[0].strip() for line in lines[start.line : end.line]]
+        return f"[{', '.join(line.removeprefix('- ') for line in block if line)}]", ""
+    text = "\n".join([*lines[start.line : end.line], lines[end.line][: end.column]])
+    return " ".join(text[start.column :].split()), _comment(lines, end.line, end.column)
 
 
 def _comment(lines: list[str], line: int, column: int) -> str:
