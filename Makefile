@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure test test-all lint type bench simulate clean
+.PHONY: help install demo figure test test-all lint type docs build bench simulate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,19 @@ lint: .venv/.installed  ## ruff: rules and format
 type: .venv/.installed  ## mypy
 	$(BIN)/mypy
 
+# Apart from .installed, so that tests do not wait for what only the site needs.
+.venv/.docs: .venv/.installed
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: .venv/.docs  ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "written: site/index.html"
+
+build: .venv/.installed  ## build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/uv build --no-build-isolation --out-dir dist
+
 bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.lira
 	$(BIN)/python -m benchmarks.audit
@@ -56,5 +69,5 @@ simulate: .venv/.installed  ## power, coverage and false alarms of the audit in 
 	$(BIN)/python -m benchmarks.false_alarms
 
 clean:  ## remove the environment and caches, keep multirun/
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from synpriv import errors, interrupts, terminal
+from synpriv import checkout, errors, interrupts, terminal
 
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -55,7 +55,7 @@ def call(main: Callable[[], object]) -> None:
     """Run Hydra's `main` on the normalised command line."""
     terminal.never_fail()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own several lines and exits
-    os.environ["SYNPRIV_COMMAND"] = shlex.join(["python", *sys.argv])
+    os.environ["SYNPRIV_COMMAND"] = checkout.as_typed(sys.argv)
     with errors_in_one_line():
         interrupts.raise_in_main()
         sys.argv[1:] = normalise(sys.argv[1:])

@@ -11,14 +11,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import callables, fingerprint
+from synpriv import callables, checkout, fingerprint
 from synpriv.data.canaries import count
 from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
 from synpriv.data.sets import sets_sha256
@@ -65,6 +64,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("code_sha256", callables.code_sha256, replace=True)
     OmegaConf.register_new_resolver("generator_name", callables.method_name, replace=True)
     OmegaConf.register_new_resolver("sets_sha256", sets_sha256, replace=True)
+    OmegaConf.register_new_resolver("program", checkout.program, replace=True)
 
 
 def _num_canaries(indices: list[int] | None, default: int) -> int:
@@ -175,7 +175,7 @@ def _try_attack(attack: str, num_models: int, num_views: int, images: bool, desi
 @functools.cache
 def _sizes() -> dict[str, Any]:
     """The page of sizes that the others begin with."""
-    return plain(OmegaConf.load(Path(__file__).parents[1] / "conf" / "scale" / "digits.yaml"))
+    return plain(OmegaConf.load(checkout.conf() / "scale" / "digits.yaml"))
 
 
 def _check_keys(raw: dict[Any, Any]) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from synpriv import cli, config, interrupts, terminal
+from synpriv import checkout, cli, config, interrupts, terminal
 from synpriv.data.sets import MANIFEST
 from synpriv.shadow import export
 
-_CONF = Path(__file__).parents[1] / "conf"
 _OWN = "--config-dir"
 
 
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
     _refuse_stale(Path(out).expanduser())
     config.register()
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(checkout.conf()), version_base="1.3"):
         cfg = hydra.compose("config", overrides)
     for line in _lines(export.write(cfg, Path(out).expanduser(), indices=indices)):
         print(line)

@@ -2,7 +2,6 @@
 
 import ast
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,10 +76,9 @@ def _used(file: Path, name: str) -> Iterator[str]:
 
 
 def test_only_these_files_see_a_dictconfig() -> None:
-    allowed = {"schema", "config", "pipeline", "summary", "tracking", "cli"}
+    allowed = {"schema", "config", "pipeline", "summary", "tracking", "cli", "command"}
     for file in importers("omegaconf"):
-        inside = file.startswith("hydra_plugins/") or file == "run.py"
-        inside = inside or file.startswith("synpriv/shadow/")
+        inside = file.startswith(("hydra_plugins/", "synpriv/shadow/"))
         assert inside or file in {f"synpriv/{name}.py" for name in allowed}, file
 
 
@@ -101,7 +99,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "hardware": (),
     "terminal": (),
     "errors": (),
-    "cli": ("interrupts", "terminal", "errors"),
+    "checkout": (),
+    "cli": ("checkout", "interrupts", "terminal", "errors"),
     "signatures": (),
     "guarantee": (),
     "fingerprint": (),
@@ -117,7 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "audit": (),
     "results": ("methods", "audit", "data", "terminal", "signatures"),
     "schema": (),
-    "config": ("schema", "signatures", "fingerprint", "callables", "data", "audit"),
+    "config": ("checkout", "schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
     "tracking": ("schema", "config", "results", "wandb_session"),
@@ -125,15 +124,16 @@ BELOW: dict[str, tuple[str, ...]] = {
     "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),
-        *("recipe", "architectures", "fingerprint", "terminal", "hardware", "errors"),
+        *("recipe", "architectures", "fingerprint", "terminal", "hardware", "errors", "checkout"),
     ),
-    "split": ("cli", "config", "data", "interrupts", "terminal", "shadow"),
+    "split": ("checkout", "cli", "config", "data", "interrupts", "terminal", "shadow"),
     "audits": ("hardware", "audit", "fingerprint", "report", "results", "signatures"),
     "elsewhere": (
         *("hardware", "audits", "audit", "fingerprint", "report", "results", "signatures"),
     ),
     "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
+    "command": ("checkout", "cli", "pipeline", "results", "shadow", "summary"),
 }
 
 
@@ -153,7 +153,7 @@ def test_the_wings_form_no_circle() -> None:
         assert all(order.index(other) < order.index(wing) for other in below), wing
     folder = ROOT / "synpriv"
     there = {f.stem for f in folder.iterdir() if f.suffix == ".py" or (f / "__init__.py").is_file()}
-    assert there - {"__init__"} == set(BELOW)
+    assert there - {"__init__", "__main__"} == set(BELOW)
 
 
 @pytest.mark.parametrize("file", METHODS, ids=lambda f: str(f.relative_to(METHODS[0].parent)))
@@ -242,12 +242,6 @@ def test_the_plugin_namespace_can_be_shared() -> None:
     assert (ROOT / "hydra_plugins" / "synpriv" / "__init__.py").is_file()
 
 
-def test_no_module_level_statement_of_run_py_imports_torch() -> None:
-    names_of_run = {name.split(".")[0] for name in imports(ROOT / "run.py")}
-    assert names_of_run == {"hydra", "omegaconf", "synpriv"}
-
-
-def test_every_package_is_installed() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {file.parent.relative_to(ROOT) for file in FILES if file.name == "__init__.py"}
-    assert set(listed) == {".".join(folder.parts) for folder in folders}
+def test_run_py_and_the_installed_command_are_one_and_import_nothing_before_it_is_called() -> None:
+    assert imports(ROOT / "run.py") == {"synpriv.__main__.main"}
+    assert imports_at_import(ROOT / "synpriv" / "__main__.py") == {"synpriv.interrupts"}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from synpriv import config
+from synpriv import checkout, config
 from synpriv.data.draws import Draw, run_seed
 from synpriv.data.intake import Pools, in_words, record
 from synpriv.data.sets import CLAIM, MANIFEST, Splits, splits_in
@@ -141,6 +141,7 @@ def _contract(manifest: dict[str, Any], *, indices: bool) -> str:
         listed=", ".join(names[:20]) + ", ..." * (len(names) > 20),
         claim=CLAIM,
         manifest=MANIFEST,
+        program=checkout.program(),
     )
 
 
@@ -164,7 +165,7 @@ Run your generator once per private set:
 
 Then, with the options that these sets were written with:
 
-    python run.py method=precomputed method.path='DIR/out/{{seed}}.npz' \\
+    {program} method=precomputed method.path='DIR/out/{{seed}}.npz' \\
       num_models={num} -m seed=0..{last}
 
 It refuses sets that are missing or were made from other private sets.

@@ -6,16 +6,14 @@ once however many methods use it. What is built on public data alone has a cell 
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from synpriv import config, fingerprint, tracking
+from synpriv import checkout, config, fingerprint, tracking
 from synpriv.results import store
 from synpriv.shadow.cells import (
     DESCRIPTION,
@@ -123,18 +121,6 @@ def _describe(cell: store.Cell, science: dict[str, Any]) -> None:
 def _origin(cfg: DictConfig) -> dict[str, str | None]:
     return {
         "command": os.environ.get("SYNPRIV_COMMAND"),
-        "git_commit": _git_commit(),
+        "git_commit": checkout.commit(),
         "code_sha256": fingerprint.code_sha256(cfg.method["_target_"]),
     }
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """The code's commit, None outside a git checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
