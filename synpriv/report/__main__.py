@@ -7,14 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from synpriv import audits, interrupts, terminal, tracking, wandb_session
 from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
-from synpriv.audit.metrics import Roc
 from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import content, figure, marks, page, table, trade_off
+from synpriv.report.audited import Audited, with_files
 from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Report
 
@@ -22,8 +20,8 @@ _SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500,
 _RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"
 
 
-def audited(results: Path) -> list[tuple[Report, Roc]]:
-    """Report and ROC of every audit below a results folder, sorted by cell and attack.
+def audited(results: Path) -> list[Audited]:
+    """Every audit with all that lies beside it below a results folder, sorted by cell and attack.
 
     What is damaged is made again or named, report by report.
     """
@@ -31,8 +29,7 @@ def audited(results: Path) -> list[tuple[Report, Roc]]:
     for file in sorted(results.glob("*/[!.]*.json")):
         try:
             report, made_again, not_compared = audits.on_disk(file)
-            with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
-                fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
+            cell = with_files(file, report)
         except Exception as error:  # noqa: BLE001 - one cell must not hide the others
             print(f"left out: {_of(file, error)}", file=sys.stderr)
             continue
@@ -40,8 +37,9 @@ def audited(results: Path) -> list[tuple[Report, Roc]]:
             print(terminal.one_line(f"made again: {made_again}"), file=sys.stderr)
         if not_compared:
             note = f"this report was not compared with {not_compared}: it may be of others"
-            report = report | {"warnings": [*report["warnings"], note]}
-        found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
+            warned = report | {"warnings": [*report["warnings"], note]}
+            cell = cell._replace(report=warned)
+        found.append(cell)
     return found
 
 
@@ -82,7 +80,7 @@ def _report(given: argparse.Namespace) -> None:
     if (results / "cell.yaml").is_file():
         raise ValueError(f"{results}: is a cell; name the folder above it, {results.parent}")
     cells = audited(results)
-    found = [report for report, _ in cells]
+    found = [cell.report for cell in cells]
     if cells:
         marked, family = marks.corrected(found)
         print(table.text(marked, family=family, rest=str(place / "report.md")))
@@ -105,9 +103,9 @@ def _report(given: argparse.Namespace) -> None:
     print(f"written: {place / 'report.md'}, report.csv, {', '.join(pictures)}")
 
 
-def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
+def _write(cells: Sequence[Audited], place: Path) -> list[str]:
     """The table as Markdown and csv, all curves, and what can be compared; returns the pictures."""
-    found = [report for report, _ in cells]
+    found = [cell.report for cell in cells]
     marked, family = marks.corrected(found)
     trade_offs = trade_off.draw_groups(marked, place / "trade_off", family=family)
     for old in place.glob("trade_off-*"):  # of kinds that are there no more
@@ -117,7 +115,7 @@ def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
     written = page.markdown(marked, family=family, pictures=pictures)
     store.write_bytes(place / "report.md", written.encode())
     store.write_bytes(place / "report.csv", table.as_csv(found).encode())
-    store.write_bytes(place / "report.png", figure.png(cells))
+    store.write_bytes(place / "report.png", figure.png([(cell.report, cell.roc) for cell in cells]))
     return pictures
 
 

@@ -71,8 +71,8 @@ def row(report: Report, name: str) -> list[str]:
         members.kind(report),
         report["attack"],
         _accuracy(report),
-        _rate(report["tpr@fpr=0.01"]),
-        _rate(report["tpr@fpr=0.001"]),
+        rate_in_words(report["tpr@fpr=0.01"]),
+        rate_in_words(report["tpr@fpr=0.001"]),
         _auc(report),
         "-" if clean else _answers(report, "trained_label"),
         _answers(report, "true_label"),
@@ -106,7 +106,7 @@ def _accuracy(report: Report) -> str:
     return f"{mean:.3f}{mark} {PLUS_MINUS} {half:.3f}{under}"
 
 
-def _rate(rate: dict[str, Any]) -> str:
+def rate_in_words(rate: dict[str, Any]) -> str:
     """A rate and its interval, marked as `MARKS` explains.
 
     One whose FPR cannot be resolved is followed by the FPR that is to be expected there.

@@ -53,15 +53,15 @@ def draw_groups(
     for report in reports:
         if report["accuracy"] is None:
             continue
-        groups.setdefault(_kind(report), []).append(report)
+        groups.setdefault(kind(report), []).append(report)
     found, used = [], Counter[str]()
-    for kind, group in groups.items():
+    for alike, group in groups.items():
         if len(group) == 1:
             continue
         name = (
             file.name
             if len(groups) == 1
-            else "-".join([file.name, *map(inert.file_name, kind[:-1])])
+            else "-".join([file.name, *map(inert.file_name, alike[:-1])])
         )
         used[name] += 1  # groups may differ in what the name does not say
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
@@ -73,15 +73,26 @@ def draw_groups(
     return found
 
 
-def _kind(report: Report) -> tuple[str, ...]:
+def kind(report: Report) -> tuple[str, ...]:
     """What two audits must share to be compared; the last part is in no file's name."""
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
     others = [report[key] for key in ("attack_options", "canaries_sha256", "membership")]
-    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _model(report)])
+    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _network(report)])
 
 
-def _model(report: Report) -> dict[str, Any]:
+def trained_alike(report: Report) -> tuple[str, ...]:
+    """What two cells must share for one's accuracy to be the other's reference: all but methods."""
+    seen = [report["canaries_sha256"], report["data"]["sha256"], report["membership"]]
+    return report["dataset"], report["canary"], vouched.json_sha256([*seen, _network(report)])
+
+
+def _network(report: Report) -> dict[str, Any]:
+    """The architecture; its normalisation is a method's own choice (DP-SGD has no BatchNorm)."""
+    return {key: value for key, value in model_of(report).items() if key != "norm"}
+
+
+def model_of(report: Report) -> dict[str, Any]:
     """Settings of the audited architecture."""
     every = report["settings"].items()
     return {key.removeprefix("model."): v for key, v in every if key.startswith("model.")}
@@ -125,7 +136,7 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     slowest = max(report["train_s"]["mean"] for report in reports)
     lack = f"; {missing} CELLS ARE MISSING" if missing else ""
     words = [
-        inert.label(_shared(reports[0])),
+        inert.label(_shared(reports)),
         f"bars: 95%; area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}",
         f"hollow: no more than chance gives; {family}",
     ]
@@ -171,9 +182,11 @@ def _accuracy(reports: Sequence[Report]) -> str:
     return f"{images} accuracy under up to {max(wrong):.0%} wrong labels{these}"
 
 
-def _shared(report: Report) -> str:
+def _shared(reports: Sequence[Report]) -> str:
     """What all points of a figure share."""
-    model = _model(report)
+    report, model = reports[0], model_of(reports[0])
+    if any(model_of(other) != model for other in reports):
+        model = _network(report)
     called = str(model.pop("_target_", "classifier")).rpartition(".")[2]
     options = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
     return (
