@@ -15,6 +15,7 @@ from synpriv.audit.evidence import Evidence
 from synpriv.audit.metrics import roc
 from synpriv.report import content, figure, names, page, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
+from synpriv.results import flat
 from synpriv.results.reports import save
 
 draw_groups = functools.partial(trade_off.draw_groups, family="alone")
@@ -480,19 +481,19 @@ def test_a_dashboard_sees_what_is_no_evidence() -> None:
     leak, none = report_of(), report_of("distill_dm", tpr=0.0, p=0.5, partial=True)
     leak["nearness"] = {"nearer": 9, "pairs": 99, "chance": 8.5, "p": 0.4, "above_chance": False}
     for report, found in ((leak, 1), (none, 0)):
-        flat = content.flatten(report)
-        assert all(type(value) in (int, float) for value in flat.values())
+        numbers = flat.flatten(report)
+        assert all(type(value) in (int, float) for value in numbers.values())
         for key in ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"):
-            assert flat[f"{key}/above_chance"] == found
-            assert flat[f"{key}/resolvable"] == report[key]["resolvable"]
-            assert [flat[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
+            assert numbers[f"{key}/above_chance"] == found
+            assert numbers[f"{key}/resolvable"] == report[key]["resolvable"]
+            assert [numbers[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
                 "null_band"
             ]
-            assert flat[f"{key}/p"] == report[key]["p"]
-        assert [flat["auc/null_low"], flat["auc/null_high"]] == report["auc_null_band"]
-        assert flat["auc/above_chance"] == found
-        assert flat["partial"] == 1 - found
-        assert [flat["auc/low"], flat["auc/high"]] == [report["auc_low"], report["auc_high"]]
-        assert flat["accuracy/se"] == 0.002
-        assert flat["epsilon_bound"] == 1.0
+            assert numbers[f"{key}/p"] == report[key]["p"]
+        assert [numbers["auc/null_low"], numbers["auc/null_high"]] == report["auc_null_band"]
+        assert numbers["auc/above_chance"] == found
+        assert numbers["partial"] == 1 - found
+        assert [numbers["auc/low"], numbers["auc/high"]] == [report["auc_low"], report["auc_high"]]
+        assert numbers["accuracy/se"] == 0.002
+        assert numbers["epsilon_bound"] == 1.0
         assert content.objective(report, "auc") == report["auc"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synpriv.audit.metrics import Bools, Floats, Roc, roc
 from synpriv.report import pairs
-from synpriv.results import keepsakes, store, vouched
+from synpriv.results import canary_images, store, vouched
 
 Report = dict[str, Any]
 Labels = NDArray[np.int64]
@@ -76,7 +76,7 @@ def _canaries(
     with np.load(file, allow_pickle=False) as arrays:
         labels, true_labels = arrays["labels"], arrays["true_labels"]
         groups = arrays["groups"] if "groups" in arrays.files else None
-    images = keepsakes.read(folder, report["canaries_sha256"]) if pictures else None
+    images = canary_images.read(folder, report["canaries_sha256"]) if pictures else None
     return Canaries(labels, true_labels, groups, images)
 
 

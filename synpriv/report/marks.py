@@ -26,11 +26,6 @@ class Tested(NamedTuple):
     floor: float  # the smallest p that so many rounds can give
 
 
-def auc_above_chance(report: Report) -> bool:
-    """Whether its AUC is marked as above chance, corrected if the report is of `corrected`."""
-    return bool(report.get("auc_above_chance", report["auc_p"] <= ALPHA))
-
-
 def tested(report: Report) -> list[str]:
     """Keys of the rates that count for or against a leak: resolved ones, else the headline."""
     return [key for key in SHOWN if report[key]["resolvable"]] or [SHOWN[0]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synpriv.report import content, inert, marks, members, names
-from synpriv.results import store, vouched
+from synpriv.report.figure import FORMATS, written
+from synpriv.results import flat, store, vouched
 
 Report = dict[str, Any]
 RATES = {  # the headline first
@@ -68,7 +68,7 @@ def draw_groups(
         draw(group, target, family=family, missing=missing)
         found.append(target.with_suffix(".png"))
     if file.with_suffix(".png") not in found:  # of an earlier time, when all were of one kind
-        for suffix in (".png", ".svg"):
+        for suffix in FORMATS:
             file.with_suffix(suffix).unlink(missing_ok=True)
     return found
 
@@ -111,13 +111,13 @@ def height(report: Report, key: str) -> Height:
     """A report's number in the panel `key`."""
     if key == marks.AUC:
         ends = (report["auc"], report["auc_low"], report["auc_high"])
-        return Height(*ends, above_chance=marks.auc_above_chance(report))
+        return Height(*ends, above_chance=flat.auc_above_chance(report))
     rate = report[key]
     return Height(rate["tpr"], rate["low"], rate["high"], above_chance=rate["above_chance"])
 
 
 def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0) -> None:
-    """Write `file` as PNG and SVG: what leaks against accuracy, one point per report.
+    """Write `file` as PNG, SVG and PDF: what leaks against accuracy, one point per report.
 
     Both with their 95% intervals. Marker area grows with the seconds per shadow model; hollow
     markers are no more than chance gives; DP-SGD's points are joined. A TPR of zero has no place on
@@ -142,10 +142,8 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     ]
     wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
     figure.suptitle(wrapped, fontsize=9)
-    for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], **options)
-        store.write_bytes(file.with_suffix(suffix), buffer.getvalue())
+    for suffix in FORMATS:
+        store.write_bytes(file.with_suffix(suffix), written(figure, suffix))
 
 
 def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:

@@ -13,6 +13,7 @@ from synpriv.audit.metrics import needed
 from synpriv.audit.null import ALPHA
 from synpriv.report import content, marks, members, threat
 from synpriv.report.html.shape import Kind, Verdict
+from synpriv.results import flat
 
 Report = dict[str, Any]
 HEADLINE = marks.SHOWN[0]
@@ -62,8 +63,8 @@ def sentence(report: Report, key: str) -> str:
     return (
         f"{threat.attacker(report)} finds {rate['tpr']:.1%} [{rate['low']:.1%}, "
         f"{rate['high']:.1%}] of the {members.canaries(report)} by {report['attack']} at "
-        f"{reached}, where chance gives {low:.1%} to {high:.1%}: {report['method']} on {data}, over "
-        f"{report['num_models']} {report['membership']} shadow models."
+        f"{reached}, where chance gives {low:.1%} to {high:.1%}: {report['method']} on {data}, "
+        f"over {report['num_models']} {report['membership']} shadow models."
     )
 
 
@@ -77,7 +78,7 @@ def _first(report: Report, kind: Kind) -> list[str]:
     reasons = []
     auc = f"AUC {report['auc']:.3f} [{report['auc_low']:.3f}, {report['auc_high']:.3f}]"
     low, high = report["auc_null_band"]
-    if kind != "leak" and marks.auc_above_chance(report):
+    if kind != "leak" and flat.auc_above_chance(report):
         reasons.append(
             f"members score higher than non-members on average all the same ({auc}, chance "
             f"{low:.3f} to {high:.3f}, p = {report['auc_p']:.2g}): a leak is to be expected at "
