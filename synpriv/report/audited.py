@@ -37,7 +37,7 @@ class Audited(NamedTuple):
     member: Bools
     runs: list[dict[str, Any]]  # metrics.json of its shadow models, as far as they are there
     canaries: Canaries | None
-    nearest: dict[int, pairs.Shown]  # by canary image, the released image that comes nearest
+    nearest: dict[int, pairs.Shown]  # of images of the most exposed canaries, where it is known
 
 
 def with_files(file: Path, report: Report, *, pictures: bool = True) -> Audited:
@@ -53,8 +53,11 @@ def with_files(file: Path, report: Report, *, pictures: bool = True) -> Audited:
     canaries, nearest = None, {}
     if runs:
         canaries = _canaries(file.parent, report, runs[0], pictures=pictures)
-        if pictures and "nearness" in report:
-            nearest = _nearest(store.Cell(file.parent.parent, report["cell"], 0), report, runs)
+        complete = [run["seed"] for run in runs] == report["seeds"]  # else models are not counted
+        if pictures and canaries is not None and complete and "nearness" in report:
+            of_images = member if canaries.groups is None else member[canaries.groups]
+            cell = store.Cell(file.parent.parent, report["cell"], 0)
+            nearest = _nearest(cell, report, of_images, _shown(report, canaries))
     return Audited(report, curve, statistic, member, runs, canaries, nearest)
 
 
@@ -80,19 +83,22 @@ def _canaries(
     return Canaries(labels, true_labels, groups, images)
 
 
+def _shown(report: Report, canaries: Canaries) -> Labels:
+    """Images of the canaries that the report names as most exposed."""
+    first = np.array([int(canary) for canary, _ in report["most_exposed"]], dtype=np.int64)
+    return first if canaries.groups is None else np.flatnonzero(np.isin(canaries.groups, first))
+
+
 def _nearest(
-    cell: store.Cell, report: Report, runs: list[dict[str, Any]]
+    cell: store.Cell, report: Report, member: Bools, images: Labels
 ) -> dict[int, pairs.Shown]:
-    """Of each canary the pair that is closest, of the runs that kept theirs."""
-    seeds = [run["seed"] for run in runs]
-    if seeds != report["seeds"]:  # else the models without a canary would not all be counted
+    """The closest pair of each of these images, of the runs that kept theirs; member [C,S]."""
+    seeds = report["seeds"]
+    found = cell.pairs(seeds, of=images)
+    if not found:
         return {}
-    kept = cell.pairs(seeds)
-    if not kept:
-        return {}
-    distances, members = [], []
+    distances = []
     for seed in seeds:
         with np.load(cell.run(seed) / store.EVIDENCE, allow_pickle=False) as arrays:
             distances.append(arrays["nearest"])
-            members.append(arrays["member"])
-    return pairs.best_of_each(kept, np.stack(distances, 1), np.stack(members, 1), seeds)
+    return pairs.best_of_each(found, np.stack(distances, 1), member, seeds)

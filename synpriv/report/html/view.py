@@ -16,7 +16,7 @@ from synpriv.report.html.shape import Cell, Missing, StageCost, View
 from synpriv.report.verdict import verdict
 
 Report = dict[str, Any]
-MOST_CANARIES, MANY_CELLS, FEW_CANARIES = 12, 20, 6  # with pictures; fewer beyond so many cells
+MOST_CANARIES, MANY_CELLS, FEW_CANARIES = 10, 20, 6  # with pictures; fewer beyond so many cells
 _PICTURES = (
     "pictures of canaries are private images of the data set: whoever gets this page gets them "
     "(--no-pictures leaves them out)"
