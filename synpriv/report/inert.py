@@ -70,6 +70,5 @@ def latex(text: str) -> str:
 def _in_latex(char: str) -> str:
     if char.isascii() or char in _LATEX:
         return _LATEX.get(char, char)
-    return (
-        char if "\N{LATIN CAPITAL LETTER A WITH GRAVE}" <= char <= "\xff" else f"U+{ord(char):04X}"
-    )
+    is_letter_of_latin_1 = "\N{LATIN CAPITAL LETTER A WITH GRAVE}" <= char <= "\xff"
+    return char if is_letter_of_latin_1 else f"{{[}}U+{ord(char):04X}{{]}}"

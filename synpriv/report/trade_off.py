@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.report import content, inert, marks, members, names
-from synpriv.report.figure import FORMATS, written
+from synpriv.report import content, figure, inert, marks, members, names
 from synpriv.results import flat, store, vouched
 
 Report = dict[str, Any]
@@ -68,7 +67,7 @@ def draw_groups(
         draw(group, target, family=family, missing=missing)
         found.append(target.with_suffix(".png"))
     if file.with_suffix(".png") not in found:  # of an earlier time, when all were of one kind
-        for suffix in FORMATS:
+        for suffix in figure.FORMATS:
             file.with_suffix(suffix).unlink(missing_ok=True)
     return found
 
@@ -127,10 +126,10 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     from matplotlib.figure import Figure
 
     keys = panels_of(reports)
-    figure = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
-    panels = figure.subplots(1, len(keys), sharex=True, squeeze=False)
+    whole = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
+    panels = whole.subplots(1, len(keys), sharex=True, squeeze=False)
     named = [_panel(axes, reports, key) for axes, key in zip(panels[0], keys, strict=True)]
-    figure.draw_without_rendering()  # the layout decides where the labels are
+    whole.draw_without_rendering()  # the layout decides where the labels are
     for labels in named:
         _spread(labels)
     slowest = max(report["train_s"]["mean"] for report in reports)
@@ -141,9 +140,9 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
         f"hollow: no more than chance gives; {family}",
     ]
     wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
-    figure.suptitle(wrapped, fontsize=9)
-    for suffix in FORMATS:
-        store.write_bytes(file.with_suffix(suffix), written(figure, suffix))
+    whole.suptitle(wrapped, fontsize=9)
+    for suffix in figure.FORMATS:
+        store.write_bytes(file.with_suffix(suffix), figure.written(whole, suffix))
 
 
 def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:
