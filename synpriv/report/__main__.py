@@ -127,7 +127,7 @@ def _report(given: argparse.Namespace) -> Found:
     if (results / "cell.yaml").is_file():
         raise ValueError(f"{results}: is a cell; name the folder above it, {results.parent}")
     every = audited(results, pictures=not given.no_pictures)
-    unaudited = _unaudited(results, every.cells)
+    unaudited = _unaudited(results, every)
     for cell, num in unaudited.items():
         print(terminal.one_line(f"not audited: {results / cell}, {num} models there"))
         why = f"not audited yet, {num} models are there"
@@ -185,23 +185,27 @@ def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
         print(f"{report['cell']}, {report['attack']}: {done}")
 
 
-def _unaudited(results: Path, cells: Sequence[Audited]) -> dict[str, int]:
-    """Shadow models of cells without an audit, but for those that are only built on."""
-    known = {name for cell in cells for name in (cell.report["cell"], cell.report["accuracy_cell"])}
+def _unaudited(results: Path, found: Found) -> dict[str, int]:
+    """Shadow models of cells without an audit, but for those that are only built on.
+
+    Damaged ones are named and added to what is missing.
+    """
+    shown = {cell.report["cell"] for cell in found.cells}
+    twins = {cell.report["accuracy_cell"] for cell in found.cells}
+    runs = [run for cell in found.cells for run in cell.runs]
     models: dict[str, int] = {}
-    used = {
-        basis["cell"] for c in cells for r in c.runs for basis in r.get("builds_on", {}).values()
-    }
     for file in sorted(results.glob("*/*/metrics.json")):
-        if file.parts[-3] in known:
+        if file.parts[-3] in shown:
             continue  # its runs were read, and what is wrong with them is said
         metrics, why = vouched.read_metrics(file)
         if metrics is None:
             print(f"left out: {terminal.one_line(str(why))}", file=sys.stderr)
+            found.missing.append({"name": file.parts[-3], "why": str(why)})
         elif metrics["cell"] == file.parts[-3]:  # else it is a renamed copy
+            runs.append(metrics)
             models[metrics["cell"]] = models.get(metrics["cell"], 0) + 1
-            used |= {basis["cell"] for basis in metrics.get("builds_on", {}).values()}
-    return {cell: num for cell, num in sorted(models.items()) if cell not in used}
+    used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
+    return {cell: models[cell] for cell in sorted(models.keys() - twins - used)}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,8 +58,10 @@ def _audits(results: Path, left_out: list[str]) -> Iterator[Row]:
         if report is None:
             left_out.append(str(reports.problem(file)))
             continue
-        about = {key: report[key] for key in _OF_AUDIT}
+        about: Row = {key: report[key] for key in _OF_AUDIT}
         about |= {"provenance": ", ".join(report["provenance"])}
+        if report.get("epsilon", 0.0) is None:
+            about["epsilon"] = math.inf  # training adds no noise
         yield about | flatten(report) | report["settings"]
 
 
