@@ -8,7 +8,7 @@ import pytest
 import yaml
 from example_reports import ARRAYS, report_of
 
-from synpriv.report import figure, gate, marks
+from synpriv.report import files, gate, marks
 from synpriv.report.__main__ import MALFORMED, main
 from synpriv.report.verdict import verdict
 from synpriv.results.reports import save
@@ -147,7 +147,7 @@ def test_a_malformed_file_is_one_line_and_another_exit_code(
 def test_the_command_line_writes_and_judges(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figure, "written", lambda *_: b"picture")
+    monkeypatch.setattr(files, "write_tables", lambda *_: [])
     for report in STUDY[:2]:
         save(tmp_path / report["cell"] / "threshold.json", report, ARRAYS, {"threshold.png": b""})
     file = tmp_path / "expect.yaml"
