@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from synpriv import audits, config, tracking
 from synpriv.audits import Request
 from synpriv.report import content, names
-from synpriv.results import reports, store
+from synpriv.results import flat, reports, store
 from synpriv.results.reports import Report
 from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
@@ -102,7 +102,7 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.summary(content.flatten(content.under_rule(report, cfg.admission)))
+            tracker.summary(flat.flatten(content.under_rule(report, cfg.admission)))
             for shown, picture in reports.pictures(request.file, report).items():
                 tracker.picture(shown, picture)
     return report

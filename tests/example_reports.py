@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 Report = dict[str, Any]
+ARRAYS = {  # of two canaries and two models: what lies beside a report
+    "statistic": np.array([[0.9, 0.6], [0.4, 0.1]]),
+    "member": np.array([[True, False], [True, False]]),
+}
 KEYS = ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1")
 
 

@@ -120,7 +120,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "probe": (),
     "wandb_session": ("probe",),
     "tracking": ("schema", "config", "results", "wandb_session"),
-    "report": ("terminal", "guarantee", "data", "audit", "results"),
+    "report": ("terminal", "signatures", "guarantee", "data", "audit", "results"),
     "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),

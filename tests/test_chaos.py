@@ -53,7 +53,7 @@ def confirmed(cfg: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
     outputs.warn(cfg)
     pipeline.audit_if_complete(cfg, partial=False)
     text = summary.summary([cfg])
-    methods = [report["method"] for report, _ in audited(Path(cfg.results))]
+    methods = [cell.report["method"] for cell in audited(Path(cfg.results)).cells]
     return f"{text}\nreported: {methods}\n{''.join(capsys.readouterr())}"
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from synpriv import guarantee, pipeline, summary
 from synpriv.methods.dpsgd import accounting
 from synpriv.report import content, table
-from synpriv.results import store, vouched
+from synpriv.results import flat, store, vouched
 from synpriv.results.store import Cell
 from synpriv.shadow import pools, runs
 
@@ -100,7 +100,7 @@ def test_tuning_is_counted_without_training_again(make: Make, no_training: None)
     assert (report["num_trials"], report["trials_distribution"]) == (20, "geometric")
     (shown,) = table.rows_of([report])
     assert f"tuned {expected:.3g}" in shown[table.HEADER.index("epsilon")]
-    assert content.flatten(report)["epsilon_tuned"] == expected
+    assert flat.flatten(report)["epsilon_tuned"] == expected
     pipeline.run(make("seed=0", "tuning.num_trials=10"))  # ten were really tried
     grid = guarantee.tuned(
         curve["orders"], curve["divergences"], 1e-4, num_trials=10, distribution="fixed"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, Compose, RunPy
-from example_reports import report_of
+from example_reports import ARRAYS, report_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -316,9 +316,8 @@ def test_a_results_folder_of_any_name_is_checked(
 
 def test_a_report_is_written_into_a_folder_of_any_name(tmp_path: Path) -> None:
     folder = tmp_path / ODD / "cell"
-    curve = {"roc_fpr": np.array([0.0, 1.0]), "roc_tpr": np.array([0.0, 1.0])}
     report = a_report("plain") | {"attack": "lira"}
-    reports.save(folder / "lira.json", report, curve, {"lira.png": b""})
+    reports.save(folder / "lira.json", report, ARRAYS, {"lira.png": b""})
     answer = subprocess.run(
         [sys.executable, "-m", "synpriv.report", str(folder.parent)],
         capture_output=True,

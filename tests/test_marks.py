@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synpriv.report import marks, table
+from synpriv.results import flat
 
 
 @given(st.lists(st.sampled_from([0.0001, 0.001, 0.004, 0.006, 0.01, 0.02, 0.3]), min_size=1))
@@ -43,7 +44,7 @@ def test_a_chance_finding_loses_its_mark_and_a_leak_keeps_it() -> None:
     assert "over 9 tests (Holm 1979)" in words
     above = [[rate["above_chance"] for rate in (r[key] for key in marks.SHOWN)] for r in found]
     assert above == [[True, True], [False, False], [False, False]]
-    assert [marks.auc_above_chance(report) for report in found] == [True, False, False]
+    assert [flat.auc_above_chance(report) for report in found] == [True, False, False]
     assert lucky["tpr@fpr=0.01"]["above_chance"]  # the reports themselves stay as they are
     printed = table.text(found, family=words, rest="report.md").splitlines()
     assert [line.count("*") for line in printed[2:5]] == [0, 3, 3]
@@ -60,7 +61,7 @@ def test_a_family_that_the_rounds_cannot_resolve_is_said_not_erased() -> None:
     found, words = marks.corrected(reports)
     assert "corrected over 27 tests" in words
     assert "1000 rounds show 0.001: what beat all of them counts as found" in words
-    assert all(marks.auc_above_chance(report) for report in found)
+    assert all(flat.auc_above_chance(report) for report in found)
     lucky = [report_of("lucky", p=0.02, cell="lucky-0"), *reports[:8]]
     assert not marks.corrected(lucky)[0][0]["tpr@fpr=0.01"]["above_chance"]
     more = {"null_rounds": 2000, "auc_p": 1 / 2001}

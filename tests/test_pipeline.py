@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from synpriv import pipeline, summary
 from synpriv.data.intake import record
 from synpriv.report import table
-from synpriv.results import reports, store, vouched
+from synpriv.results import canary_images, reports, store, vouched
 from synpriv.results.store import Cell
 from synpriv.shadow import runs
 from synpriv.shadow.pools import load_pools
@@ -92,6 +92,9 @@ def test_the_last_shadow_model_audits_its_cell(make: Make) -> None:
         assert arrays["statistic"].shape == arrays["member"].shape == (40, NUM_MODELS)
     assert (cell.folder / "lira.png").read_bytes().startswith(b"\x89PNG")
     assert "num_epochs: 2" in (cell.folder / "cell.yaml").read_text()
+    images = canary_images.read(cell.folder, cell.metrics(0)["canaries_sha256"])
+    assert images is not None
+    assert images.shape == (40, 1, 8, 8)
     assert not list(cell.folder.rglob("*.tmp"))
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from synpriv.audit import quality
 from synpriv.report import content, table
+from synpriv.results import flat
 
 Floats = NDArray[np.float64]
 
@@ -109,7 +110,7 @@ def test_a_report_says_how_good_the_images_are() -> None:
     words = "FID 40.00 (4.00), precision 0.01 (0.80), recall 0.50 (0.70)"
     assert row[table.HEADER.index("image quality")] == words
     assert table.row(report_of(), "mine")[table.HEADER.index("image quality")] == "-"
-    assert content.flatten(report_of(quality=MEASURED))["quality/private_recall"] == 0.7
+    assert flat.flatten(report_of(quality=MEASURED))["quality/private_recall"] == 0.7
     assert "image quality" not in table.text([report_of(quality=MEASURED)], family="", rest="")
 
 

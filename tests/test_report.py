@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_reports import report_of
+from example_reports import ARRAYS, report_of
 from matplotlib.figure import Figure
 
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.metrics import roc
 from synpriv.report import content, figure, names, page, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
+from synpriv.results import flat
 from synpriv.results.reports import save
 
 draw_groups = functools.partial(trade_off.draw_groups, family="alone")
-CURVE = roc(np.array([0.9, 0.4, 0.6, 0.1]), np.array([True, True, False, False]))
 
 
 @pytest.fixture
@@ -27,8 +26,7 @@ def results(tmp_path: Path) -> Path:
     words = "tpr@fpr=0.01 = 0.0110 is no evidence of a leak"
     for report in (leaky, report_of("distill_dm", tpr=0.011, p=0.4, warnings=[words])):
         file = tmp_path / report["cell"] / "threshold.json"
-        arrays = {"roc_fpr": CURVE.fpr, "roc_tpr": CURVE.tpr}
-        save(file, report, arrays, {"threshold.png": b"picture"})
+        save(file, report, ARRAYS, {"threshold.png": b"picture"})
     return tmp_path
 
 
@@ -68,7 +66,7 @@ def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table_holds_the_report_numbers_and_marks_what_is_no_evidence(results: Path) -> None:
-    reports = [report for report, _ in audited(results)]
+    reports = [cell.report for cell in audited(results).cells]
     text = text_of(reports)
     assert "16000/16000" in markdown_of(reports)
     assert r"\*: no more than chance" in markdown_of(reports)  # else a list's bullet
@@ -157,7 +155,7 @@ def test_a_bound_is_beside_what_could_be_shown_of_what_is_proven() -> None:
 
 
 def test_csv_has_full_precision(results: Path) -> None:
-    reports = [report for report, _ in audited(results)]
+    reports = [cell.report for cell in audited(results).cells]
     rows = list(csv.DictReader(io.StringIO(table.as_csv(reports))))
     for row, report in zip(rows, reports, strict=True):
         assert float(row["tpr@fpr=0.001"]) == report["tpr@fpr=0.001"]["tpr"]
@@ -169,7 +167,9 @@ def test_csv_has_full_precision(results: Path) -> None:
 
 
 def test_markdown_rows_have_as_many_cells_as_the_header(results: Path) -> None:
-    lines = markdown_of([r for r, _ in audited(results)], "report.png").splitlines()[:4]
+    lines = markdown_of(
+        [cell.report for cell in audited(results).cells], "report.png"
+    ).splitlines()[:4]
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_report_without_its_models_is_named_and_left_out(
 ) -> None:
     file = next(results.glob(f"undefended*/threshold.{end}"))
     file.write_text("{")
-    assert [report["method"] for report, _ in audited(results)] == ["distill_dm"]
+    assert [cell.report["method"] for cell in audited(results).cells] == ["distill_dm"]
     assert f"left out: {file} " in capsys.readouterr().err
 
 
@@ -276,7 +276,7 @@ def test_what_chance_gives_is_hollow(tmp_path: Path, kept: list[Figure]) -> None
 
 def twins(results: Path) -> list[dict]:
     """One method in two cells that differ in the number of epochs alone."""
-    first = audited(results)[1][0]
+    first = audited(results).cells[1].report
     settings = first["settings"] | {"method.num_epochs": 10}
     other = {"cell": "undefended-digits-mislabelled-89abcdef", "settings": settings}
     return [first, first | other]
@@ -304,7 +304,7 @@ def test_rows_that_differ_in_a_swept_option_show_it_and_no_hash(
 def test_figure_axes_end_below_the_smallest_resolvable_fpr(
     results: Path, kept: list[Figure]
 ) -> None:
-    figure.png(audited(results))
+    figure.png([(cell.report, cell.roc) for cell in audited(results).cells])
     axes = kept[0].axes[0]
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_xlim()[0] == pytest.approx(1 / 16_000 / 2)
@@ -386,7 +386,7 @@ def test_a_label_does_not_cover_the_point_beside_its_own(
 
 @pytest.mark.usefixtures("not_drawn")
 def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
-    reports = [report for report, _ in audited(results)]
+    reports = [cell.report for cell in audited(results).cells]
     assert draw_groups(reports[:1], tmp_path / "one") == []
     assert draw_groups(reports, tmp_path / "f") == [tmp_path / "f.png"]
     other = [report | {"attack": "lira"} for report in reports]
@@ -413,7 +413,7 @@ def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
 def test_audits_of_other_precision_canaries_or_models_are_not_compared(
     results: Path, tmp_path: Path, other: dict, name: str
 ) -> None:
-    reports = [report for report, _ in audited(results)]
+    reports = [cell.report for cell in audited(results).cells]
     found = draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
     assert [file.name for file in found] == ["f-digits-mislabelled-threshold-64x500.png", name]
 
@@ -421,7 +421,7 @@ def test_audits_of_other_precision_canaries_or_models_are_not_compared(
 def test_a_figure_says_that_cells_are_missing(
     results: Path, tmp_path: Path, kept: list[Figure]
 ) -> None:
-    reports = [report for report, _ in audited(results)]
+    reports = [cell.report for cell in audited(results).cells]
     for missing in (0, 2):
         draw_groups(reports, tmp_path / "f", missing=missing)
     titles = [figure.get_suptitle() for figure in kept]
@@ -480,19 +480,19 @@ def test_a_dashboard_sees_what_is_no_evidence() -> None:
     leak, none = report_of(), report_of("distill_dm", tpr=0.0, p=0.5, partial=True)
     leak["nearness"] = {"nearer": 9, "pairs": 99, "chance": 8.5, "p": 0.4, "above_chance": False}
     for report, found in ((leak, 1), (none, 0)):
-        flat = content.flatten(report)
-        assert all(type(value) in (int, float) for value in flat.values())
+        numbers = flat.flatten(report)
+        assert all(type(value) in (int, float) for value in numbers.values())
         for key in ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"):
-            assert flat[f"{key}/above_chance"] == found
-            assert flat[f"{key}/resolvable"] == report[key]["resolvable"]
-            assert [flat[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
+            assert numbers[f"{key}/above_chance"] == found
+            assert numbers[f"{key}/resolvable"] == report[key]["resolvable"]
+            assert [numbers[f"{key}/null_{end}"] for end in ("low", "high")] == report[key][
                 "null_band"
             ]
-            assert flat[f"{key}/p"] == report[key]["p"]
-        assert [flat["auc/null_low"], flat["auc/null_high"]] == report["auc_null_band"]
-        assert flat["auc/above_chance"] == found
-        assert flat["partial"] == 1 - found
-        assert [flat["auc/low"], flat["auc/high"]] == [report["auc_low"], report["auc_high"]]
-        assert flat["accuracy/se"] == 0.002
-        assert flat["epsilon_bound"] == 1.0
+            assert numbers[f"{key}/p"] == report[key]["p"]
+        assert [numbers["auc/null_low"], numbers["auc/null_high"]] == report["auc_null_band"]
+        assert numbers["auc/above_chance"] == found
+        assert numbers["partial"] == 1 - found
+        assert [numbers["auc/low"], numbers["auc/high"]] == [report["auc_low"], report["auc_high"]]
+        assert numbers["accuracy/se"] == 0.002
+        assert numbers["epsilon_bound"] == 1.0
         assert content.objective(report, "auc") == report["auc"]

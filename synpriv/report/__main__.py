@@ -1,4 +1,4 @@
-"""`python -m synpriv.report`: all audited cells as one table, figure, Markdown and csv."""
+"""`python -m synpriv.report`: all audited cells as a page, tables and figures, and as a gate."""
 
 from __future__ import annotations
 
@@ -6,42 +6,52 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from synpriv import audits, interrupts, terminal, tracking, wandb_session
 from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
-from synpriv.audit.metrics import Roc
 from synpriv.cli import errors_in_one_line, one_line
-from synpriv.report import content, figure, marks, page, table, trade_off
-from synpriv.results import reports, store, vouched
+from synpriv.report import files, gate, marks, names, table
+from synpriv.report.audited import Audited, with_files
+from synpriv.report.html.shape import Missing
+from synpriv.results import flat, reports, store, vouched
 from synpriv.results.reports import Report
 
 _SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500, 128))
 _RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"
+MALFORMED = 2  # exit code for an expectations file that cannot be read
 
 
-def audited(results: Path) -> list[tuple[Report, Roc]]:
-    """Report and ROC of every audit below a results folder, sorted by cell and attack.
+class Found(NamedTuple):
+    """What lies below a results folder: audits, and what is there but cannot be shown."""
 
-    What is damaged is made again or named, report by report.
+    cells: list[Audited]
+    missing: list[Missing]
+
+
+def audited(results: Path, *, pictures: bool = True) -> Found:
+    """Every audit with all that lies beside it below a results folder, sorted by cell and attack.
+
+    What is damaged is made again or named, report by report. pictures: whether images are read.
     """
-    found = []
+    found = Found([], [])
     for file in sorted(results.glob("*/[!.]*.json")):
         try:
             report, made_again, not_compared = audits.on_disk(file)
-            with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
-                fpr, tpr = arrays["roc_fpr"], arrays["roc_tpr"]
+            cell = with_files(file, report, pictures=pictures)
         except Exception as error:  # noqa: BLE001 - one cell must not hide the others
-            print(f"left out: {_of(file, error)}", file=sys.stderr)
+            why = _of(file, error)
+            found.missing.append({"name": file.parent.name, "why": why})
+            print(f"left out: {why}", file=sys.stderr)
             continue
         if made_again:
             print(terminal.one_line(f"made again: {made_again}"), file=sys.stderr)
         if not_compared:
             note = f"this report was not compared with {not_compared}: it may be of others"
-            report = report | {"warnings": [*report["warnings"], note]}
-        found.append((report, Roc(fpr, tpr, np.full_like(fpr, np.nan))))
+            warned = report | {"warnings": [*report["warnings"], note]}
+            cell = cell._replace(report=warned)
+        found.cells.append(cell)
     return found
 
 
@@ -51,29 +61,64 @@ def _of(file: Path, error: Exception) -> str:
     return words if file.parent.name in words else terminal.one_line(f"{file}: {words}")
 
 
-def main(argv: list[str]) -> int:
-    """Print and write the report; returns the exit code."""
-    terminal.never_fail()
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m synpriv.report",
         description=__doc__,
         epilog=_RESOLVED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", nargs="?", default="multirun", type=Path)
-    parser.add_argument("--out", type=Path, help="where the files go; RESULTS if it is not given")
-    parser.add_argument("--wandb", action="store_true", help="mirror the audits in W&B too")
-    given = parser.parse_args(argv)
+    add = parser.add_argument
+    add("results", nargs="?", default="multirun", type=Path)
+    add("--out", type=Path, help="where the files go; RESULTS if it is not given")
+    add("--cells", metavar="GLOB", help="only audits whose folder or name in the table fits")
+    add("--no-pictures", action="store_true", help="no private or released image on the page")
+    add("--expect", metavar="YAML", type=Path, help="exit 1 where a bound in this file is broken")
+    add("--write-expect", metavar="YAML", type=Path, help="write bounds that these audits keep to")
+    add("--wandb", action="store_true", help="mirror the audits in W&B too")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Print and write the report; returns the exit code."""
+    terminal.never_fail()
+    given = _parser().parse_args(argv)
+    entries = None
     try:
-        _report(given)
+        if given.expect is not None:
+            entries = _expected(given.expect)
+    except ValueError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return MALFORMED
+    try:
+        found = _report(given)
     except ValueError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if entries is None else _judged(entries, found)
 
 
-def _report(given: argparse.Namespace) -> None:
-    """ValueError where there is nothing to show or no place to write it."""
+def _expected(file: Path) -> list[gate.Entry]:
+    try:
+        return gate.read(file)
+    except OSError as error:
+        raise ValueError(f"--expect={file} cannot be read ({error.strerror})") from error
+
+
+def _judged(entries: Sequence[gate.Entry], found: Found) -> int:
+    """Name what breaks a bound, one line each; returns the exit code."""
+    marked, _ = marks.corrected([cell.report for cell in found.cells])
+    broken = gate.violations(entries, marked, found.missing)
+    for line in broken:
+        print(terminal.one_line(f"violation: {line}"), file=sys.stderr)
+    num = len(entries)
+    kept = f"expectations: all {num} kept" if not broken else f"expectations: {len(broken)} broken"
+    print(kept)
+    return 1 if broken else 0
+
+
+def _report(given: argparse.Namespace) -> Found:
+    """What was shown; ValueError where there is nothing to show or no place to write it."""
     results, place = given.results, given.out or given.results
     if given.wandb:
         wandb_session.check()
@@ -81,53 +126,58 @@ def _report(given: argparse.Namespace) -> None:
         raise ValueError(f"{results}: no such folder; must be the `results` of a sweep")
     if (results / "cell.yaml").is_file():
         raise ValueError(f"{results}: is a cell; name the folder above it, {results.parent}")
-    cells = audited(results)
-    found = [report for report, _ in cells]
-    if cells:
-        marked, family = marks.corrected(found)
-        print(table.text(marked, family=family, rest=str(place / "report.md")))
-    known = {cell for report in found for cell in (report["cell"], report["accuracy_cell"])}
-    unaudited = _unaudited(results, known)
+    every = audited(results, pictures=not given.no_pictures)
+    unaudited = _unaudited(results, every)
     for cell, num in unaudited.items():
         print(terminal.one_line(f"not audited: {results / cell}, {num} models there"))
-    if not cells:
-        first = "run python run.py method=distill -m seed=0..63 first"
-        again = "run the command of a cell's sweep again (partial=true audits what is there)"
-        raise ValueError(f"{results.absolute()}: no audited cell; {again if unaudited else first}")
+        why = f"not audited yet, {num} models are there"
+        every.missing.append({"name": cell, "why": why})
+    found = every if given.cells is None else _chosen(every, given.cells)
+    if found.cells:
+        marked, family = marks.corrected([cell.report for cell in found.cells])
+        print(table.text(marked, family=family, rest=str(place / "report.md")))
     try:
-        pictures = _write(cells, place)
+        files.write_page(found.cells, place, missing=found.missing)
+        if not found.cells:
+            raise ValueError(_nothing(results, unaudited))
+        written = files.write_tables(found.cells, place)
         if given.wandb:
-            _mirror(found, results, place)
+            _mirror(found.cells, results, place)
+        if given.write_expect is not None:
+            store.write_bytes(given.write_expect, gate.expectations(marked).encode())
     except BrokenPipeError:
         raise
     except OSError as error:
         raise ValueError(f"{one_line(error)}; --out DIR writes elsewhere") from error
-    print(f"written: {place / 'report.md'}, report.csv, {', '.join(pictures)}")
+    print(f"written: {place / files.PAGE}, {', '.join(written)}")
+    return found
 
 
-def _write(cells: Sequence[tuple[Report, Roc]], place: Path) -> list[str]:
-    """The table as Markdown and csv, all curves, and what can be compared; returns the pictures."""
-    found = [report for report, _ in cells]
-    marked, family = marks.corrected(found)
-    trade_offs = trade_off.draw_groups(marked, place / "trade_off", family=family)
-    for old in place.glob("trade_off-*"):  # of kinds that are there no more
-        if old.suffix in (".png", ".svg") and old.with_suffix(".png") not in trade_offs:
-            old.unlink()
-    pictures = ["report.png", *(file.name for file in trade_offs)]
-    written = page.markdown(marked, family=family, pictures=pictures)
-    store.write_bytes(place / "report.md", written.encode())
-    store.write_bytes(place / "report.csv", table.as_csv(found).encode())
-    store.write_bytes(place / "report.png", figure.png(cells))
-    return pictures
+def _nothing(results: Path, unaudited: dict[str, int]) -> str:
+    first = "run python run.py method=distill -m seed=0..63 first"
+    again = "run the command of a cell's sweep again (partial=true audits what is there)"
+    return f"{results.absolute()}: no audited cell; {again if unaudited else first}"
 
 
-def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
+def _chosen(found: Found, pattern: str) -> Found:
+    """The audits whose folder or name a glob is of, and what is missing of such folders."""
+    called = names.distinct_names([cell.report for cell in found.cells])
+    pairs = list(zip(called, found.cells, strict=True))
+    cells = [cell for name, cell in pairs if gate.matches(pattern, name, cell.report)]
+    if pairs and not cells:
+        there = "; ".join(f"{cell.report['cell']} ({name})" for name, cell in pairs)
+        raise ValueError(f"--cells={pattern} is of no audit; there are {there}")
+    return Found(cells, gate.lacking(pattern, found.missing))
+
+
+def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
-    for report in found:
+    for cell in cells:
+        report: Report = cell.report
         file = results / report["cell"] / f"{report['attack']}.json"
         there = tracking.mirror(
             report,
-            summary=content.flatten(report),
+            summary=flat.flatten(report),
             pictures=reports.pictures(file, report),
             results=place,
         )
@@ -135,18 +185,27 @@ def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
         print(f"{report['cell']}, {report['attack']}: {done}")
 
 
-def _unaudited(results: Path, audited: set[str | None]) -> dict[str, int]:
-    """Shadow models of cells without an audit, but for those that are only built on."""
-    models: dict[str, list[dict]] = {}
+def _unaudited(results: Path, found: Found) -> dict[str, int]:
+    """Shadow models of cells without an audit, but for those that are only built on.
+
+    Damaged ones are named and added to what is missing.
+    """
+    shown = {cell.report["cell"] for cell in found.cells}
+    twins = {cell.report["accuracy_cell"] for cell in found.cells}
+    runs = [run for cell in found.cells for run in cell.runs]
+    models: dict[str, int] = {}
     for file in sorted(results.glob("*/*/metrics.json")):
+        if file.parts[-3] in shown:
+            continue  # its runs were read, and what is wrong with them is said
         metrics, why = vouched.read_metrics(file)
         if metrics is None:
             print(f"left out: {terminal.one_line(str(why))}", file=sys.stderr)
+            found.missing.append({"name": file.parts[-3], "why": str(why)})
         elif metrics["cell"] == file.parts[-3]:  # else it is a renamed copy
-            models.setdefault(metrics["cell"], []).append(metrics)
-    runs = [run for of_cell in models.values() for run in of_cell]
+            runs.append(metrics)
+            models[metrics["cell"]] = models.get(metrics["cell"], 0) + 1
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
-    return {cell: len(models[cell]) for cell in sorted(models.keys() - audited - used)}
+    return {cell: models[cell] for cell in sorted(models.keys() - twins - used)}
 
 
 if __name__ == "__main__":

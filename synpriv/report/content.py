@@ -9,16 +9,11 @@ from synpriv import guarantee
 from synpriv.audit import audit, quality, released
 from synpriv.data import sets
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
-from synpriv.report import marks
+from synpriv.results import flat
 
 Report = dict[str, Any]
 CLEAN = "clean canaries"  # a source of accuracy
 _WITHOUT = ": a sweep (-m) with accuracy_models=4 measures it without"
-EPSILONS = (
-    *("epsilon", "epsilon_tuned", "epsilon_group"),
-    *("epsilon_audited", "epsilon_audited_largest", "epsilon_gdp"),
-    *("epsilon_bound", "epsilon_bound_largest", "epsilon_bound_at_proven"),
-)
 MECHANISM = ("delta", "noise_multiplier", "sample_rate", "steps", "max_grad_norm", "accountant")
 
 
@@ -233,12 +228,6 @@ def under_rule(report: Report, admission: float | None) -> Report:
     return report if admission is None else {**report, "admission": admission}
 
 
-def admitted(report: Report) -> bool:
-    """Whether its accuracy is what its study asks for; of a study that asks for none it is."""
-    asked = report.get("admission")
-    return asked is None or (report["accuracy"] is not None and report["accuracy"]["mean"] >= asked)
-
-
 def wrong_labels(report: Report) -> float | None:
     """The share of wrong labels that its accuracy suffers from, None below one in a hundred."""
     accuracy = report["accuracy"]
@@ -248,52 +237,9 @@ def wrong_labels(report: Report) -> float | None:
     return share if share > FEW_WRONG else None
 
 
-def flatten(report: Report) -> dict[str, Any]:
-    """What a dashboard or a spreadsheet compares: one flat number per key, 0 or 1 for yes and no.
-
-    `above_chance` and `p` belong beside every rate: without them one without any leak reads as a
-    finding. Keys of what a report has not are left out.
-    """
-    low, high = report["auc_null_band"]
-    flat: dict[str, Any] = {"auc": report["auc"], "auc/low": report["auc_low"]}
-    flat |= {"auc/high": report["auc_high"], "auc/p": report["auc_p"]}
-    flat |= {"auc/null_low": low, "auc/null_high": high}
-    flat |= {"auc/above_chance": int(marks.auc_above_chance(report))}
-    for key in (name for name in report if name.startswith("tpr@")):
-        flat |= _flat_rate(key, report[key])
-    if accuracy := report["accuracy"]:
-        flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
-        flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
-    if reached := report["test_accuracy"]:
-        flat |= {"test_accuracy": reached["mean"], "test_accuracy/sd": reached["sd"]}
-    if seconds := report["train_s"]:
-        flat |= {"train_s": seconds["mean"]}
-    for label, sides in (report["answers"] or {}).items():
-        flat |= {f"answers/{label}/{side}": share for side, share in sides.items()}
-    if near := report.get("nearness"):
-        flat |= {f"nearness/{key}": float(value) for key, value in near.items()}
-    if selected := report.get("canary_selection_rate"):
-        flat["canary_selection_rate"] = selected["mean"]
-    flat |= {f"quality/{key}": value for key, value in report.get("quality", {}).items()}
-    flat |= {key: report[key] for key in EPSILONS if report.get(key) is not None}
-    counts = ("n_in", "n_out", "num_models", "num_canaries")
-    flat |= {key: report[key] for key in ("balanced_accuracy", *counts)}
-    flat |= {f"groups/{key}": value for key, value in report.get("groups", {}).items()}
-    if "admission" in report:
-        flat["admitted"] = int(admitted(report))
-    return flat | {"partial": int(report["partial"])}
-
-
-def _flat_rate(key: str, rate: dict[str, Any]) -> dict[str, Any]:
-    ends = ("low", "high", "fpr", "expected_fpr", "p")
-    flat = {key: rate["tpr"]} | {f"{key}/{end}": rate[end] for end in ends}
-    flat |= dict(zip((f"{key}/null_low", f"{key}/null_high"), rate["null_band"], strict=True))
-    return flat | {f"{key}/{end}": int(rate[end]) for end in ("above_chance", "resolvable")}
-
-
 def objective(report: dict[str, Any], key: str) -> float:
     """The number that a hyper-parameter sweeper optimises."""
-    numbers = flatten(report)
+    numbers = flat.flatten(report)
     if key not in numbers:
         raise ValueError(f"objective={key}: must be one of {', '.join(numbers)}")
     return float(numbers[key])

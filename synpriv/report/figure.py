@@ -1,19 +1,44 @@
-"""Log-log ROC of one or several cells."""
+"""Log-log ROC of one or several cells, and how figures are written."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from synpriv.audit.metrics import Roc
 from synpriv.report import inert, names
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Without dates, so that the same figure gives the same bytes.
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"dpi": 150},
+    ".svg": {"metadata": {"Date": None}},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
+
+
+def written(figure: Figure, suffix: str) -> bytes:
+    """A figure as .png, .svg or .pdf; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "synpriv"}):  # else ids in it are random
+        figure.savefig(buffer, format=suffix[1:], **FORMATS[suffix])
+    return buffer.getvalue()
+
 
 def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
-    """A PNG: one curve per report, the chance line, and the smallest FPR that is resolved.
+    """The figure of `roc` as PNG."""
+    return written(roc(cells), ".png")
+
+
+def roc(cells: Sequence[tuple[dict[str, Any], Roc]]) -> Figure:
+    """One curve per report, the chance line, and the smallest FPR that is resolved.
 
     The legend names a report by what tells it apart.
 
@@ -58,6 +83,4 @@ def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.grid(True, which="major", color="0.9")
     figure.legend(fontsize=8, loc="outside lower left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
-    return buffer.getvalue()
+    return figure

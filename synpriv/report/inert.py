@@ -20,6 +20,15 @@ _MARKDOWN = re.compile(
 _AT_START = re.compile(r"^(?:[#=]|\+(?=\s|$)|-(?=[\s-])|\d{1,9}(?=[.)](?:\s|$)))")
 # OWASP's list, with the wide forms that spreadsheets read alike.
 _FORMULA = (*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# What TeX reads as a command, a ligature, or as belonging to the line break before it.
+_LATEX = {
+    **{char: f"\\{char}" for char in "#$%&_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}"},
+    **{"[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "`": "{`}", "'": "{'}"},
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
+}
 _LONGEST = 60  # characters of a text in a file's name
 
 
@@ -51,3 +60,15 @@ def label(text: str) -> str:
 def file_name(text: str) -> str:
     """A part of a file's name, which leads into no other folder."""
     return re.sub(r"[^A-Za-z0-9_.+-]+|^\.+", "_", text)[:_LONGEST]
+
+
+def latex(text: str) -> str:
+    """A cell of a LaTeX table that shows this text; letters that need a package are spelt out."""
+    return "".join(map(_in_latex, one_line(text)))
+
+
+def _in_latex(char: str) -> str:
+    if char.isascii() or char in _LATEX:
+        return _LATEX.get(char, char)
+    is_letter_of_latin_1 = "\N{LATIN CAPITAL LETTER A WITH GRAVE}" <= char <= "\xff"
+    return char if is_letter_of_latin_1 else f"{{[}}U+{ord(char):04X}{{]}}"

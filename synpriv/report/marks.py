@@ -26,18 +26,17 @@ class Tested(NamedTuple):
     floor: float  # the smallest p that so many rounds can give
 
 
-def auc_above_chance(report: Report) -> bool:
-    """Whether its AUC is marked as above chance, corrected if the report is of `corrected`."""
-    return bool(report.get("auc_above_chance", report["auc_p"] <= ALPHA))
+def tested(report: Report) -> list[str]:
+    """Keys of the rates that count for or against a leak: resolved ones, else the headline."""
+    return [key for key in SHOWN if report[key]["resolvable"]] or [SHOWN[0]]
 
 
 def family(reports: Sequence[Report]) -> list[Tested]:
-    """What a table of these reports tests: every rate that it shows and resolves, every AUC."""
+    """What a table of these reports tests: every AUC, and of every report its `tested` rates."""
     found = []
     for row, report in enumerate(reports):
         floor = 1 / (1 + report["null_rounds"])
-        resolved = [key for key in SHOWN if report[key]["resolvable"]]
-        found += [Tested(row, key, report[key]["p"], floor) for key in resolved]
+        found += [Tested(row, key, report[key]["p"], floor) for key in tested(report)]
         found.append(Tested(row, AUC, report["auc_p"], floor))
     return found
 
@@ -60,7 +59,7 @@ def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
     counts as found where that is still too much for a family of this size, which the line says; the
     others are corrected as if its p were known to be small enough. One report alone is not.
     """
-    if len(reports) == 1:
+    if len(reports) <= 1:
         return list(reports), ALONE
     tests = family(reports)
     beaten = [test.p <= test.floor <= ALPHA for test in tests]  # no round was as large
@@ -76,7 +75,8 @@ def corrected(reports: Sequence[Report]) -> tuple[list[Report], str]:
             found[test.row][test.key] = rate | {"above_chance": above}
     return found, (
         f"marks corrected over {len(tests)} tests (Holm 1979): every AUC and every resolved rate "
-        f"of the table; one false finding or more in at most {ALPHA:.1%} of such tables{beyond}"
+        f"of the table, of a row without one the rate at 1%; one false finding or more in at most "
+        f"{ALPHA:.1%} of such tables{beyond}"
     )
 
 

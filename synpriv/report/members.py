@@ -49,13 +49,13 @@ def most_exposed(report: Report, num: int = 5) -> str | None:
     first = report.get("most_exposed", [])[:num]
     if source is None or not first:
         return None
-    named = "; ".join(f"{_place(source, int(i))} ({effect:.1f})" for i, effect in first)
+    named = "; ".join(f"{place(source, int(i))} ({effect:.1f})" for i, effect in first)
     chance = report.get("most_exposed_null")
     beside = "" if chance is None else f", the largest by chance up to {chance:.1f}"
     return f"most exposed (effect size in sd{beside}), of {source['of']}: {named}"
 
 
-def _place(source: dict[str, Any], canary: int, num: int = 3) -> str:
+def place(source: dict[str, Any], canary: int, num: int = 3) -> str:
     """A canary's file or row, or a group's name with its first rows."""
     if "groups" not in source:
         return (

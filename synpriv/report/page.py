@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from synpriv.report import inert, members, names, networks, table
+from synpriv.report.verdict import verdict
 
 Report = dict[str, Any]
 
@@ -45,9 +46,11 @@ def _listed(title: str, lines: Sequence[str]) -> str:
 
 
 def _cell(name: str, report: Report) -> str:
-    """What a report warns of, its most exposed canaries, what each variant of its attack reads."""
+    """Its verdict, what it warns of, its most exposed canaries, what each variant reads."""
+    found = verdict(report)
     lines = [*report["warnings"], *filter(None, [members.most_exposed(report)])]
-    parts = ["\n".join(f"- {inert.markdown(line)}" for line in lines)]
+    parts = [f"**{inert.markdown(found['words'])}.** {inert.markdown(found['sentence'])}"]
+    parts.append("\n".join(f"- {inert.markdown(line)}" for line in lines))
     if variants := report.get("variants"):
         keys = list(next(iter(variants.values())))
         chosen = report.get("variants_chosen", {})
@@ -57,8 +60,7 @@ def _cell(name: str, report: Report) -> str:
             for variant, read in variants.items()
         ]
         parts.append(_table(rows))
-    body = "\n\n".join(part for part in parts if part)
-    return f"## {inert.markdown(name)}\n\n{body}" if body else ""
+    return "\n\n".join([f"## {inert.markdown(name)}", *filter(None, parts)])
 
 
 def _about_networks(reports: Sequence[Report]) -> list[str]:

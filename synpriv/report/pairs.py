@@ -34,22 +34,36 @@ def closest(
     """The `num` pairs that fewest OUT models come as near to, each canary once.
 
     runs: (seed, candidates) of the models that have them; seeds: of the columns of the evidence.
-    Of equals the one that fewest held-out images of its class are nearer than, then the nearest.
     """
     assert evidence.nearest is not None
+    best = best_of_each(runs, evidence.nearest, evidence.member, seeds)
+    return list(best.values())[:num]
+
+
+def best_of_each(
+    runs: Sequence[tuple[int, Pairs]],
+    distance: nearness.Floats,
+    member: NDArray[np.bool_],
+    seeds: Sequence[int],
+) -> dict[int, Shown]:
+    """Of each canary the pair that fewest OUT models come as near to, the closest canary first.
+
+    distance, member: [C,S], columns of `seeds`; runs: as in `closest`. Of equals the one that
+    fewest held-out images of its class are nearer than, then the nearest.
+    """
     column = {seed: place for place, seed in enumerate(seeds)}
     every = []
-    for seed, pairs in runs:
-        for i, canary in enumerate(pairs["canary"]):
-            row, member = evidence.nearest[canary], evidence.member[canary]
-            if not member.all():  # else there is no control
-                one = {name: values[i] for name, values in pairs.items()}
-                every.append(Shown(seed, one, nearness.rank(row, member, column[seed])))
+    for seed, found in runs:
+        for i, canary in enumerate(found["canary"]):
+            if not member[canary].all():  # else there is no control
+                one = {name: values[i] for name, values in found.items()}
+                rank = nearness.rank(distance[canary], member[canary], column[seed])
+                every.append(Shown(seed, one, rank))
     every.sort(key=lambda s: (s.rank.as_near / s.rank.out, s.pair["closer"], s.pair["distance"]))
     best: dict[int, Shown] = {}
     for shown in every:
         best.setdefault(int(shown.pair["canary"]), shown)
-    return list(best.values())[:num]
+    return best
 
 
 def verdict(found: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from synpriv import terminal
 from synpriv.audit import quality
-from synpriv.report import content, inert, marks, members, names
+from synpriv.report import content, inert, members, names
+from synpriv.results import flat
 
 Report = dict[str, Any]
 
@@ -71,8 +72,8 @@ def row(report: Report, name: str) -> list[str]:
         members.kind(report),
         report["attack"],
         _accuracy(report),
-        _rate(report["tpr@fpr=0.01"]),
-        _rate(report["tpr@fpr=0.001"]),
+        rate_in_words(report["tpr@fpr=0.01"]),
+        rate_in_words(report["tpr@fpr=0.001"]),
         _auc(report),
         "-" if clean else _answers(report, "trained_label"),
         _answers(report, "true_label"),
@@ -102,11 +103,11 @@ def _accuracy(report: Report) -> str:
     mean, half = content.accuracy_95(report)
     wrong = content.wrong_labels(report)
     under = "" if wrong is None else f" under {wrong:.0%} wrong labels"
-    mark = "" if content.admitted(report) else "#"
+    mark = "" if flat.admitted(report) else "#"
     return f"{mean:.3f}{mark} {PLUS_MINUS} {half:.3f}{under}"
 
 
-def _rate(rate: dict[str, Any]) -> str:
+def rate_in_words(rate: dict[str, Any]) -> str:
     """A rate and its interval, marked as `MARKS` explains.
 
     One whose FPR cannot be resolved is followed by the FPR that is to be expected there.
@@ -122,7 +123,7 @@ def _percent(share: float) -> str:
 
 
 def _auc(report: Report) -> str:
-    mark = "" if marks.auc_above_chance(report) else "*"
+    mark = "" if flat.auc_above_chance(report) else "*"
     if report["auc"] < report["auc_null_band"][0]:
         mark = "!"
     return f"{report['auc']:.3f}{mark} [{report['auc_low']:.3f}, {report['auc_high']:.3f}]"
@@ -272,14 +273,14 @@ def as_csv(reports: Sequence[Report]) -> str:
     """One row per audit, numbers in full precision."""
     about = ["cell", "name", "method", "dataset", "canary", "attack", "membership"]
     proof = ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "num_trials", "delta"]
-    flat = [content.flatten(report) for report in reports]
-    numbers = list(dict.fromkeys(key for one in flat for key in one))
+    every = [flat.flatten(report) for report in reports]
+    numbers = list(dict.fromkeys(key for one in every for key in one))
     rest = [key for key in ("epsilon", "epsilon_tuned", *proof) if key not in numbers]
     columns = [*about, *numbers, *rest, "provenance"]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns)
     writer.writerow(dict(_safe((key, key) for key in columns)))
-    for report, one, name in zip(reports, flat, names.distinct_methods(reports), strict=True):
+    for report, one, name in zip(reports, every, names.distinct_methods(reports), strict=True):
         whole = {key: report.get(key) for key in (*about, *rest)} | one | {"name": name}
         if "epsilon" in report and report["epsilon"] is None:
             whole["epsilon"] = "inf"

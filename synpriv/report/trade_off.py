@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.report import content, inert, marks, members, names
-from synpriv.results import store, vouched
+from synpriv.report import content, figure, inert, marks, members, names
+from synpriv.results import flat, store, vouched
 
 Report = dict[str, Any]
 RATES = {  # the headline first
@@ -53,35 +52,46 @@ def draw_groups(
     for report in reports:
         if report["accuracy"] is None:
             continue
-        groups.setdefault(_kind(report), []).append(report)
+        groups.setdefault(kind(report), []).append(report)
     found, used = [], Counter[str]()
-    for kind, group in groups.items():
+    for alike, group in groups.items():
         if len(group) == 1:
             continue
         name = (
             file.name
             if len(groups) == 1
-            else "-".join([file.name, *map(inert.file_name, kind[:-1])])
+            else "-".join([file.name, *map(inert.file_name, alike[:-1])])
         )
         used[name] += 1  # groups may differ in what the name does not say
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
         draw(group, target, family=family, missing=missing)
         found.append(target.with_suffix(".png"))
     if file.with_suffix(".png") not in found:  # of an earlier time, when all were of one kind
-        for suffix in (".png", ".svg"):
+        for suffix in figure.FORMATS:
             file.with_suffix(suffix).unlink(missing_ok=True)
     return found
 
 
-def _kind(report: Report) -> tuple[str, ...]:
+def kind(report: Report) -> tuple[str, ...]:
     """What two audits must share to be compared; the last part is in no file's name."""
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
     others = [report[key] for key in ("attack_options", "canaries_sha256", "membership")]
-    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _model(report)])
+    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _network(report)])
 
 
-def _model(report: Report) -> dict[str, Any]:
+def trained_alike(report: Report) -> tuple[str, ...]:
+    """What two cells must share for one's accuracy to be the other's reference: all but methods."""
+    seen = [report["canaries_sha256"], report["data"]["sha256"], report["membership"]]
+    return report["dataset"], report["canary"], vouched.json_sha256([*seen, _network(report)])
+
+
+def _network(report: Report) -> dict[str, Any]:
+    """The architecture; its normalisation is a method's own choice (DP-SGD has no BatchNorm)."""
+    return {key: value for key, value in model_of(report).items() if key != "norm"}
+
+
+def model_of(report: Report) -> dict[str, Any]:
     """Settings of the audited architecture."""
     every = report["settings"].items()
     return {key.removeprefix("model."): v for key, v in every if key.startswith("model.")}
@@ -100,13 +110,13 @@ def height(report: Report, key: str) -> Height:
     """A report's number in the panel `key`."""
     if key == marks.AUC:
         ends = (report["auc"], report["auc_low"], report["auc_high"])
-        return Height(*ends, above_chance=marks.auc_above_chance(report))
+        return Height(*ends, above_chance=flat.auc_above_chance(report))
     rate = report[key]
     return Height(rate["tpr"], rate["low"], rate["high"], above_chance=rate["above_chance"])
 
 
 def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0) -> None:
-    """Write `file` as PNG and SVG: what leaks against accuracy, one point per report.
+    """Write `file` as PNG, SVG and PDF: what leaks against accuracy, one point per report.
 
     Both with their 95% intervals. Marker area grows with the seconds per shadow model; hollow
     markers are no more than chance gives; DP-SGD's points are joined. A TPR of zero has no place on
@@ -116,25 +126,23 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     from matplotlib.figure import Figure
 
     keys = panels_of(reports)
-    figure = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
-    panels = figure.subplots(1, len(keys), sharex=True, squeeze=False)
+    whole = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
+    panels = whole.subplots(1, len(keys), sharex=True, squeeze=False)
     named = [_panel(axes, reports, key) for axes, key in zip(panels[0], keys, strict=True)]
-    figure.draw_without_rendering()  # the layout decides where the labels are
+    whole.draw_without_rendering()  # the layout decides where the labels are
     for labels in named:
         _spread(labels)
     slowest = max(report["train_s"]["mean"] for report in reports)
     lack = f"; {missing} CELLS ARE MISSING" if missing else ""
     words = [
-        inert.label(_shared(reports[0])),
+        inert.label(_shared(reports)),
         f"bars: 95%; area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}",
         f"hollow: no more than chance gives; {family}",
     ]
     wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
-    figure.suptitle(wrapped, fontsize=9)
-    for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], **options)
-        store.write_bytes(file.with_suffix(suffix), buffer.getvalue())
+    whole.suptitle(wrapped, fontsize=9)
+    for suffix in figure.FORMATS:
+        store.write_bytes(file.with_suffix(suffix), figure.written(whole, suffix))
 
 
 def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:
@@ -171,9 +179,11 @@ def _accuracy(reports: Sequence[Report]) -> str:
     return f"{images} accuracy under up to {max(wrong):.0%} wrong labels{these}"
 
 
-def _shared(report: Report) -> str:
+def _shared(reports: Sequence[Report]) -> str:
     """What all points of a figure share."""
-    model = _model(report)
+    report, model = reports[0], model_of(reports[0])
+    if any(model_of(other) != model for other in reports):
+        model = _network(report)
     called = str(model.pop("_target_", "classifier")).rpartition(".")[2]
     options = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
     return (

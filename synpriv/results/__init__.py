@@ -1,1 +1,3 @@
-"""What is on disk."""
+"""What is on disk; `frame` gives all of it as a pandas data frame."""
+
+from synpriv.results.frames import frame as frame

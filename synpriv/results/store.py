@@ -129,8 +129,13 @@ class Cell:
                 "move it away, or point the data set to where the old data are"
             )
 
-    def pairs(self, seeds: Sequence[int]) -> list[tuple[int, dict[str, NDArray]]]:
-        """(seed, visual.closest_pairs) of the runs that have them, damaged ones left out."""
+    def pairs(
+        self, seeds: Sequence[int], of: NDArray[np.int64] | None = None
+    ) -> list[tuple[int, dict[str, NDArray]]]:
+        """(seed, visual.closest_pairs) of the runs that have them, damaged ones left out.
+
+        of: only pairs of these canaries, and only runs that have one.
+        """
         found = []
         for seed in seeds:
             if PAIRS not in self.metrics(seed).get("artefacts", {}):
@@ -138,7 +143,11 @@ class Cell:
             if problem := self.problem(seed, PAIRS):
                 log.warning("left out: %s", problem)
                 continue
-            found.append((seed, read_arrays(self.run(seed) / PAIRS)))
+            with np.load(self.run(seed) / PAIRS, allow_pickle=False) as archive:
+                canary = archive["canary"]
+                wanted = np.ones(len(canary), bool) if of is None else np.isin(canary, of)
+                if of is None or wanted.any():
+                    found.append((seed, {name: archive[name][wanted] for name in archive.files}))
         return found
 
     def trained(self) -> list[int]:

@@ -25,9 +25,10 @@ from synpriv.audit import released
 from synpriv.data.chosen import source_of
 from synpriv.data.draws import run_seed
 from synpriv.data.intake import Pools, record
+from synpriv.data.pool import Pool
 from synpriv.data.split import AuditSplit
 from synpriv.methods.base import Method, Release
-from synpriv.results import store
+from synpriv.results import canary_images, store
 from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
 from synpriv.shadow import query, visual
 from synpriv.shadow.costs import Costs
@@ -171,6 +172,7 @@ def train_run(
         "quality": good,
         **extra,
     }
+    _keep_canaries(folder.parent, split)
     store.save_run(
         folder,
         logits=logits,
@@ -182,6 +184,11 @@ def train_run(
         metrics=metrics,
     )
     return metrics
+
+
+def _keep_canaries(cell: Path, split: AuditSplit) -> None:
+    canaries = Pool(split.canaries.images.numpy(), split.canaries.labels.numpy())
+    canary_images.keep(cell, canaries, split.true_labels.numpy())
 
 
 def _source(cfg: DictConfig, pools: Pools) -> Facts:

@@ -1,0 +1,196 @@
+"""The canaries of an audit: how exposed each is, in how many models it is found, its pictures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synpriv.audit.metrics import effect_size
+from synpriv.report import members
+from synpriv.report.audited import Audited
+from synpriv.report.html.shape import AllCanaries, Canary, Heat, Nearest
+from synpriv.report.pairs import Shown
+
+COLUMNS = 60  # canaries in a heat map
+_AT = "tpr@fpr=0.01"  # whose threshold accuses
+_SIDE = 64  # pixels of a picture, at most
+_UNKNOWN = "unknown"
+Shares = list[float | None]
+
+
+class Album:
+    """Pictures of the page, each once, by the hash of its pixels."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, str] = {}
+
+    def add(self, image: NDArray[np.uint8]) -> str:
+        """The key of an image uint8 [ch,H,W], larger ones made smaller."""
+        pixels = np.ascontiguousarray(np.moveaxis(image, 0, -1))
+        key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:12]
+        if key not in self.pictures:
+            self.pictures[key] = f"data:image/png;base64,{_png(pixels)}"
+        return key
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    grey_or_colour = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    picture = Image.fromarray(grey_or_colour)
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def everyone(cell: Audited) -> AllCanaries:
+    """All canaries of an audit in their order."""
+    num = len(cell.statistic)
+    trained, true = _labels(cell, num)
+    found, accused = shares(cell)
+    return {
+        "canary": list(range(num)),
+        "place": [_place(cell.report, canary) for canary in range(num)],
+        "trained_label": trained,
+        "true_label": true,
+        "effect": effects(cell),
+        "found": found,
+        "accused": accused,
+    }
+
+
+def effects(cell: Audited) -> Shares:
+    """Effect size of each canary in sd, None where there are too few models for one."""
+    values = effect_size(cell.statistic, cell.member)
+    return [round(float(value), 4) if np.isfinite(value) else None for value in values]
+
+
+def shares(cell: Audited) -> tuple[Shares, Shares]:
+    """Of the models with, and without, each canary the share in which it is accused.
+
+    At the threshold of an FPR of 1%. A statistic that is not finite accuses nobody and is not
+    counted; None where none is left.
+    """
+    threshold = cell.report[_AT]["threshold"]
+    accused = cell.statistic >= (np.inf if threshold is None else threshold)
+    usable = np.isfinite(cell.statistic)
+    return _shares(accused, usable & cell.member), _shares(accused, usable & ~cell.member)
+
+
+def _shares(accused: NDArray[np.bool_], side: NDArray[np.bool_]) -> Shares:
+    counts, hits = side.sum(axis=1), (accused & side).sum(axis=1)
+    return [round(int(hit) / int(n), 4) if n else None for hit, n in zip(hits, counts, strict=True)]
+
+
+def most_exposed(cell: Audited, every: AllCanaries, album: Album, *, num: int) -> list[Canary]:
+    """The canaries of largest effect, with their pictures if there are any."""
+    first = sorted(
+        (canary for canary, effect in enumerate(every["effect"]) if effect is not None),
+        key=lambda canary: -(every["effect"][canary] or 0.0),
+    )
+    found: list[Canary] = []
+    for canary in first[:num]:
+        effect = every["effect"][canary]
+        assert effect is not None
+        found.append(
+            {
+                "canary": canary,
+                "place": every["place"][canary],
+                "trained_label": every["trained_label"][canary],
+                "true_label": every["true_label"][canary],
+                "effect": effect,
+                "found": every["found"][canary],
+                "accused": every["accused"][canary],
+                "picture": _picture(cell, canary, album),
+                "nearest": _nearest(cell, canary, album),
+            }
+        )
+    return found
+
+
+def _images_of(cell: Audited, canary: int) -> list[int]:
+    """The image of a canary, or the images of a group."""
+    if cell.canaries is None or cell.canaries.groups is None:
+        return [canary]
+    return np.flatnonzero(cell.canaries.groups == canary).tolist()
+
+
+def _picture(cell: Audited, canary: int, album: Album) -> str | None:
+    """Of a group its first image; without images of the cell that of a pair, if it has one."""
+    first = _images_of(cell, canary)[0]
+    if cell.canaries is not None and cell.canaries.images is not None:
+        return album.add(cell.canaries.images[first])
+    pair = cell.nearest.get(first)
+    return None if pair is None else album.add(pair.pair["images"])
+
+
+def _nearest(cell: Audited, canary: int, album: Album) -> Nearest | None:
+    """The closest pair of a canary, or of the images of a group."""
+    every = (cell.nearest.get(image) for image in _images_of(cell, canary))
+    there: list[Shown] = [pair for pair in every if pair is not None]
+    if not there:
+        return None
+    best = min(there, key=lambda s: (s.rank.as_near / s.rank.out, float(s.pair["distance"])))
+    return {
+        "picture": album.add(best.pair["synthetic"]),
+        "seed": best.seed,
+        "distance": round(float(best.pair["distance"]), 4),
+        "as_near": best.rank.as_near,
+        "out": best.rank.out,
+    }
+
+
+def _place(report: dict[str, Any], canary: int) -> str | None:
+    if "canary_names" in report:
+        return str(report["canary_names"][canary])
+    source = report.get("canary_source")
+    return None if source is None else members.place(source, canary)
+
+
+def _labels(cell: Audited, num: int) -> tuple[list[str], list[str]]:
+    """Trained and true label of each canary, of a group the first three that differ."""
+    if cell.canaries is None:
+        return [_UNKNOWN] * num, [_UNKNOWN] * num
+    names = cell.report["data"].get("class_names")
+    images = [_images_of(cell, canary) for canary in range(num)]
+    sides = (cell.canaries.labels, cell.canaries.true_labels)
+    trained, true = ([_named(side[some], names) for some in images] for side in sides)
+    return trained, true
+
+
+def _named(labels: NDArray[np.int64], names: Sequence[str] | None) -> str:
+    words = dict.fromkeys(str(label) if names is None else names[label] for label in labels)
+    some = list(words)[:3]
+    return ", ".join(some) + ", ..." * (len(words) > len(some))
+
+
+def heat_maps(cells: Sequence[Audited], names: Sequence[str]) -> list[Heat]:
+    """One map for each set of canaries that two or more audits share, most exposed first."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for place, cell in enumerate(cells):
+        key = cell.report["canaries_sha256"], len(cell.statistic)
+        groups.setdefault(key, []).append(place)
+    return [_heat(cells, names, group) for group in groups.values() if len(group) > 1]
+
+
+def _heat(cells: Sequence[Audited], names: Sequence[str], group: Sequence[int]) -> Heat:
+    """Effects [rows, C]; a canary is as exposed as the audit shows that exposes it most."""
+    every = [effects(cells[place]) for place in group]
+    known = np.array([[np.nan if e is None else e for e in row] for row in every])
+    largest = np.where(np.isnan(known), -np.inf, known).max(axis=0)
+    columns = np.argsort(-largest, kind="stable")[:COLUMNS].tolist()
+    report = cells[group[0]].report
+    shown = f"{len(columns)} most exposed of " if len(columns) < len(largest) else ""
+    return {
+        "title": f"{shown}{members.canaries(report)}, {report['dataset']}",
+        "rows": [names[place] for place in group],
+        "columns": columns,
+        "values": [[row[column] for column in columns] for row in every],
+    }

@@ -1,0 +1,352 @@
+"""What the page shows: the numbers of the reports, and of the canaries what loops count again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_reports import ARRAYS, report_of
+from PIL import Image
+
+from benchmarks.page import study
+from synpriv.audit.metrics import roc
+from synpriv.data.pool import Pool
+from synpriv.report import figure
+from synpriv.report.__main__ import Found, audited, main
+from synpriv.report.audited import Audited, Canaries
+from synpriv.report.html import compared, curves, exposed, view
+from synpriv.report.html.shape import View
+from synpriv.results import canary_images, store
+
+NUM_CELLS, NUM_MODELS, NUM_CANARIES = 3, 8, 40
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("study")
+    study(place, NUM_CELLS, NUM_MODELS, NUM_CANARIES)
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(results: Path) -> Found:
+    return audited(results)
+
+
+@pytest.fixture(scope="module")
+def page(found: Found) -> View:
+    shown = view.view(found.cells, missing=found.missing)
+    return json.loads(json.dumps(shown, allow_nan=False))
+
+
+@pytest.fixture
+def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which figures there are matters, not the seconds that drawing takes."""
+    monkeypatch.setattr(figure, "written", lambda *_: b"picture")
+    monkeypatch.setattr(figure, "roc", lambda _: None)
+
+
+def audited_of(*reports: dict) -> list[Audited]:
+    statistic, member = ARRAYS["statistic"], ARRAYS["member"]
+    curve = roc(statistic, member)
+    return [Audited(report, curve, statistic, member, [], None, {}) for report in reports]
+
+
+def test_every_number_is_that_of_the_report(page: View, found: Found) -> None:
+    assert len(page["cells"]) == NUM_CELLS
+    for cell, audit in zip(page["cells"], found.cells, strict=True):
+        report = audit.report
+        for key in ("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"):
+            shown, rate = cell["rates"][key], report[key]
+            assert [shown[k] for k in ("value", "low", "high")] == [
+                rate[k] for k in ("tpr", "low", "high")
+            ]
+            assert [shown["reference_low"], shown["reference_high"]] == rate["null_band"]
+        ends = [cell["auc"][key] for key in ("value", "low", "high")]
+        assert ends == [report["auc"], report["auc_low"], report["auc_high"]]
+        mean, half = report["accuracy"]["mean"], report["accuracy"]["half"]
+        assert cell["accuracy"]["low"] == pytest.approx(mean - half)
+        assert [(p["x"], p["x_half"]) for p in cell["points"]] == [(mean, half)] * len(
+            cell["points"]
+        )
+        assert cell["settings"]["method.step"] == report["settings"]["method.step"]
+        assert cell["stages"] == [
+            {"stage": stage, "wall_s": 10.0, "cpu_s": 9.0, "peak_mb": 500.0}
+            for stage in ("fit", "query")
+        ]
+    dfkd, distill, undefended = page["cells"]
+    assert undefended["accuracy"]["reference"] == "this is the undefended model"
+    assert dfkd["accuracy"]["reference"].startswith("undefended 0.900")
+    assert distill["nearness"] is not None
+    assert undefended["nearness"] is None
+
+
+def test_a_thinned_curve_is_made_of_exact_points_and_thresholds(page: View, found: Found) -> None:
+    for cell, audit in zip(page["cells"], found.cells, strict=True):
+        points = set(zip(curves.rounded(audit.roc.fpr), curves.rounded(audit.roc.tpr), strict=True))
+        curve, scores = cell["roc"], cell["scores"]
+        shown = list(zip(curve["fpr"], curve["tpr"], strict=True))
+        assert set(shown) <= points
+        assert shown[0] == (0.0, 0.0)
+        assert shown[-1] == (1.0, 1.0)
+        assert len(shown) <= curves.MOST
+        values, truth = audit.statistic.ravel(), audit.member.ravel()
+        assert scores["thresholds"] == sorted(scores["thresholds"], reverse=True)
+        for i, threshold in enumerate(scores["thresholds"]):
+            accused = [bool(value >= threshold) for value in values]
+            pairs = list(zip(accused, truth.tolist(), strict=True))
+            assert scores["true_positives"][i] == pairs.count((True, True))
+            assert scores["false_positives"][i] == pairs.count((True, False))
+
+
+def test_histograms_count_every_score_and_gather_what_is_extreme() -> None:
+    rng = np.random.default_rng(0)
+    statistic = np.append(rng.normal(size=998), [1e9, -1e9]).reshape(100, 10)
+    statistic[3, 4] = np.nan
+    member = rng.random((100, 10)) < 0.5
+    usable = np.isfinite(statistic)
+    found = curves.scores(statistic, member, roc(statistic[usable], member[usable]))
+    edges = found["edges"]
+    assert -5 < edges[0] < edges[-1] < 5
+    for side, counts in ((member, found["members"]), (~member, found["non_members"])):
+        naive = [0] * (len(edges) - 1)
+        for value in statistic[usable & side]:
+            inside = min(max(value, edges[0]), edges[-1])
+            naive[max(i for i in range(len(naive)) if edges[i] <= inside)] += 1
+        assert counts == naive
+        assert sum(counts) == (usable & side).sum()
+    equal = curves.scores(np.ones((2, 2)), ARRAYS["member"], roc(np.ones(4), [1, 0, 1, 0]))
+    assert sum(equal["members"]) == sum(equal["non_members"]) == 2
+
+
+def test_found_and_accused_are_shares_of_models_at_the_reports_threshold(
+    page: View, found: Found
+) -> None:
+    for cell, audit in zip(page["cells"], found.cells, strict=True):
+        threshold = audit.report["tpr@fpr=0.01"]["threshold"]
+        every = cell["all_canaries"]
+        for canary in range(NUM_CANARIES):
+            for side, key in ((True, "found"), (False, "accused")):
+                models = [s for s in range(NUM_MODELS) if audit.member[canary, s] == side]
+                hits = [s for s in models if audit.statistic[canary, s] >= threshold]
+                assert every[key][canary] == pytest.approx(len(hits) / len(models), abs=1e-4)
+        shown = [(c["canary"], c["effect"]) for c in cell["canaries"]]
+        assert shown == [(int(i), effect) for i, effect in audit.report["most_exposed"]]
+
+
+def test_undefined_statistics_give_no_number_instead_of_a_wrong_one() -> None:
+    statistic = np.array([[np.nan, np.nan], [2.0, 0.0]])
+    report = report_of(num_canaries=2, num_models=2)
+    audit = audited_of(report)[0]._replace(statistic=statistic)
+    every = exposed.everyone(audit)
+    assert every["found"] == [None, 1.0]
+    assert every["accused"] == [None, 0.0]
+    assert every["effect"] == [None, None]  # one model on a side has no spread
+    never = report | {"tpr@fpr=0.01": report["tpr@fpr=0.01"] | {"threshold": None}}
+    assert exposed.shares(audit._replace(report=never)) == ([None, 0.0], [None, 0.0])
+
+
+def test_pictures_are_the_canaries_and_the_nearest_released_images(
+    results: Path, page: View, found: Found
+) -> None:
+    with np.load(next(results.glob("*/canaries.npz")), allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    for cell, audit in zip(page["cells"], found.cells, strict=True):
+        for canary in cell["canaries"]:
+            assert canary["picture"] is not None
+            shown = pixels(page, canary["picture"])
+            np.testing.assert_array_equal(shown, np.moveaxis(images[canary["canary"]], 0, -1))
+            assert canary["trained_label"] == "abcdefghij"[labels[canary["canary"]]]
+            assert canary["place"] == f"row {canary['canary']}"
+            if (near := canary["nearest"]) is None:
+                continue
+            run = results / cell["cell"] / str(near["seed"])
+            pairs = store.read_arrays(run / store.PAIRS)
+            row = pairs["canary"].tolist().index(canary["canary"])
+            np.testing.assert_array_equal(
+                pixels(page, near["picture"]), np.moveaxis(pairs["synthetic"][row], 0, -1)
+            )
+            distances = [
+                store.read_arrays(run.parent / str(seed) / store.EVIDENCE)["nearest"]
+                for seed in range(NUM_MODELS)
+            ]
+            outside = [s for s in range(NUM_MODELS) if not audit.member[canary["canary"], s]]
+            own = distances[near["seed"]][canary["canary"]]
+            assert near["as_near"] == sum(distances[s][canary["canary"]] <= own for s in outside)
+            assert near["out"] == len(outside)
+    assert any(canary["nearest"] for canary in page["cells"][1]["canaries"])
+    assert any("private images of the data set" in line for line in page["legend"])
+
+
+def pixels(page: View, key: str) -> np.ndarray:
+    _, _, content = page["pictures"][key].partition(",")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+def test_a_large_picture_is_made_small() -> None:
+    album = exposed.Album()
+    key = album.add(np.zeros((3, 200, 100), np.uint8))
+    assert album.add(np.zeros((3, 200, 100), np.uint8)) == key
+    content = album.pictures[key].partition(",")[2]
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (32, 64)
+
+
+def test_a_heat_map_holds_the_effects_of_shared_canaries(page: View, found: Found) -> None:
+    (heat,) = page["heat"]
+    assert heat["rows"] == [cell["name"] for cell in page["cells"]]
+    for row, cell in zip(heat["values"], page["cells"], strict=True):
+        assert row == [cell["all_canaries"]["effect"][column] for column in heat["columns"]]
+    largest = [max(values) for values in zip(*heat["values"], strict=True)]
+    assert largest == sorted(largest, reverse=True)
+    reports = [report_of("a", cell="a-0"), report_of("b", cell="b-0", canaries_sha256="1")]
+    assert view.view(audited_of(*reports))["heat"] == []
+
+
+def test_members_of_a_group_are_one_row_with_the_picture_of_its_first_image() -> None:
+    images = np.arange(3 * 4, dtype=np.uint8).reshape(3, 1, 2, 2)
+    labels, groups = np.array([1, 0, 2]), np.array([1, 0, 1])
+    report = report_of(groups={"images": 3, "smallest": 1, "largest": 2})
+    report["data"] = report["data"] | {"class_names": ["cat", "dog", "cow"]}
+    given = Canaries(labels, labels, groups, images)
+    audit = audited_of(report)[0]._replace(canaries=given)
+    every = exposed.everyone(audit)
+    assert every["trained_label"] == ["cat", "dog, cow"]
+    album = exposed.Album()
+    assert exposed.most_exposed(audit, every, album, num=9) == []  # no effect is known
+    every["effect"] = [1.0, 2.0]
+    first, second = exposed.most_exposed(audit, every, album, num=9)
+    assert [first["canary"], second["canary"]] == [1, 0]
+    content = album.pictures[first["picture"] or ""].partition(",")[2]
+    opened = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    np.testing.assert_array_equal(opened, images[0, 0])
+
+
+def test_dominated_is_what_another_beats_beyond_doubt() -> None:
+    def report(name: str, tpr: float, accuracy: float) -> dict:
+        return report_of(name, tpr=tpr, accuracy=accuracy, cell=f"{name}-0")
+
+    reports = [
+        report("worse", 0.5, 0.90),
+        report("better", 0.2, 0.91),  # leaks less: [.18, .22] and [.45, .55]
+        report("near", 0.49, 0.905),  # neither interval is apart from that of `worse`
+        report("costly", 0.1, 0.60),
+        report("equal", 0.5, 0.95),  # as leaky, more accurate beyond .004 on both sides
+    ]
+    shown = view.view(audited_of(*reports))["cells"]
+    ids = {cell["method"]: cell["id"] for cell in shown}
+    found = {cell["method"]: set(cell["dominated_by"]) for cell in shown}
+    assert found["worse"] == {ids["better"], ids["equal"]}
+    assert found["near"] == {ids["better"]}
+    assert found["better"] == found["costly"] == set()
+    assert found["equal"] == set()
+    other = report("elsewhere", 0.01, 0.99) | {"dataset": "other"}
+    alone = view.view(audited_of(reports[0], other))["cells"]
+    assert [cell["dominated_by"] for cell in alone] == [[], []]
+    assert len({cell["comparable"] for cell in alone}) == 2
+
+
+def test_a_random_subset_of_as_many_images_is_a_reference() -> None:
+    reports = [report_of("coreset_random", accuracy=0.7, cell="r-0"), report_of("dfkd", cell="d-0")]
+    sizes = (100, 103), (101, 101)
+    cells = [
+        cell._replace(runs=[{"num_synthetic": n} for n in some])
+        for cell, some in zip(audited_of(*reports), sizes, strict=True)
+    ]
+    assert compared.random_subset(cells[1], cells) == "0.700 ± 0.004 (102 random images)"
+    assert compared.random_subset(cells[0], cells) is None
+    larger = cells[1]._replace(runs=[{"num_synthetic": 200}])
+    assert compared.random_subset(larger, cells) is None
+
+
+def test_models_trained_elsewhere_are_shown_without_what_nobody_told() -> None:
+    report = report_of(evidence_file="a.npz", settings={})
+    report |= {"accuracy": None, "train_s": None, "test_accuracy": None}
+    (cell,) = view.view(audited_of(report))["cells"]
+    assert cell["accuracy"]["value"] is None
+    assert cell["points"] == []
+    assert cell["all_canaries"]["trained_label"] == ["unknown", "unknown"]
+    assert cell["canaries"] == []  # of two models no canary has an effect size
+
+
+def test_nothing_at_all_is_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = view.view([], missing=[{"name": "a", "why": "damaged"}])
+    assert empty["cells"] == empty["heat"] == []
+    assert empty["missing"] == [{"name": "a", "why": "damaged"}]
+    assert main([str(tmp_path)]) == 1
+    assert "no audited cell" in capsys.readouterr().err
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_what_is_damaged_or_not_audited_is_on_the_page(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], not_drawn: None
+) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(results, place)
+    first, second, third = sorted(p for p in place.iterdir() if p.is_dir())
+    (first / "threshold.npz").write_bytes(b"damaged")
+    (first / "0" / "evidence.npz").unlink()  # so that it cannot be made again
+    for file in second.glob("threshold.*"):
+        file.unlink()
+    (third / "canaries.npz").write_bytes(b"PK")
+    assert main([str(place), "--out", str(tmp_path), "--cells", "*"]) == 0
+    shown = audited(place)
+    assert [lack["name"] for lack in shown.missing] == [first.name]
+    assert "threshold.npz damaged" in shown.missing[0]["why"]
+    assert shown.cells[0].canaries is not None
+    assert shown.cells[0].canaries.images is None  # the damaged pictures are left out, not shown
+    assert f"not audited: {second}" in capsys.readouterr().out
+    written = {file.name for file in tmp_path.iterdir() if file.is_file()}
+    kinds = ("html", "md", "csv", "tex", "png", "svg", "pdf")
+    assert written == {f"report.{kind}" for kind in kinds}
+
+
+def test_cells_are_chosen_by_folder_or_name(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], not_drawn: None
+) -> None:
+    assert main([str(results), "--out", str(tmp_path), "--cells", "dist*", "--no-pictures"]) == 0
+    rows = (tmp_path / "report.csv").read_text().splitlines()
+    assert len(rows) == 2
+    assert "distill_dm" in rows[1]
+    assert main([str(results), "--out", str(tmp_path), "--cells", "nothing*"]) == 1
+    error = capsys.readouterr().err
+    assert "--cells=nothing* is of no audit; there are " in error
+    assert error.count("made-mislabelled") == NUM_CELLS
+    assert "\n" not in error.strip()
+
+
+def test_the_same_figure_and_page_give_the_same_bytes(page: View, found: Found) -> None:
+    again = view.view(found.cells, missing=found.missing)
+    assert json.loads(json.dumps(again)) == page
+    curves_of = [(cell.report, cell.roc) for cell in found.cells[:1]]
+    drawn = [figure.roc(curves_of) for _ in range(2)]
+    for suffix in (".svg", ".pdf"):
+        first, other = (figure.written(each, suffix) for each in drawn)
+        assert first == other
+        assert len(first) > 1000
+
+
+def test_canary_images_are_kept_once_and_checked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 4, 4), dtype=np.uint8)
+    canaries = Pool(images, np.arange(5))
+    file = tmp_path / canary_images.CANARIES
+    assert canary_images.read(tmp_path, canaries.digest()) is None
+    canary_images.keep(tmp_path, canaries, np.arange(5))
+    before = file.stat()
+    canary_images.keep(tmp_path, canaries, np.arange(5))
+    assert file.stat() == before
+    found = canary_images.read(tmp_path, canaries.digest())
+    np.testing.assert_array_equal(found, images)
+    assert canary_images.read(tmp_path, "another") is None
+    assert "is of other canaries" in caplog.text
+    for damage in (b"", file.read_bytes()[:200], b"\x93NUMPY"):
+        file.write_bytes(damage)
+        assert canary_images.read(tmp_path, canaries.digest()) is None
+        canary_images.keep(tmp_path, canaries, np.arange(5))
+        assert canary_images.read(tmp_path, canaries.digest()) is not None
