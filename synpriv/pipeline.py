@@ -102,7 +102,11 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.summary(content.flatten(content.under_rule(report, cfg.admission)))
-            for shown, picture in reports.pictures(request.file, report).items():
-                tracker.picture(shown, picture)
+            tracker.audit(lambda: _findings(cfg, request, report))
     return report
+
+
+def _findings(cfg: DictConfig, request: Request, report: Report) -> tracking.Findings:
+    """What trackers are told of an audit."""
+    summary = content.flatten(content.under_rule(report, cfg.admission))
+    return tracking.Findings(summary, reports.pictures(request.file, report))

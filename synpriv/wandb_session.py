@@ -6,6 +6,7 @@ Importing it takes most of a second, so that is done when a run begins.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import re
@@ -59,11 +60,32 @@ def folders(results: Path, name: str, kind: str) -> list[Path]:
     return [folder for folder in results.glob("wandb/*run-*") if ours.fullmatch(folder.name)]
 
 
-def image(file: Path) -> Any:
-    """A picture as W&B logs it."""
+def image(picture: Path | bytes, caption: str | None = None) -> Any:
+    """A picture as W&B logs it, from a file or from the bytes of one."""
     import wandb
 
-    return wandb.Image(str(file))
+    if isinstance(picture, Path):
+        return wandb.Image(str(picture), caption=caption)
+    from PIL import Image
+
+    return wandb.Image(Image.open(io.BytesIO(picture)), caption=caption)
+
+
+def table(columns: list[str | int], rows: list[list[Any]]) -> Any:
+    """A table as W&B logs it; None and values of several types may share a column."""
+    import wandb
+
+    return wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+
+
+def artifact(run: Any, file: str, content: bytes) -> Any:
+    """One file as an artifact of a run: the same bytes are uploaded once."""
+    import wandb
+
+    found = wandb.Artifact(f"{run.id}-page", type="report")
+    with found.new_file(file, mode="wb") as stream:
+        stream.write(content)
+    return found
 
 
 def settle(results: Path) -> None:

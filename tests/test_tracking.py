@@ -536,14 +536,12 @@ def test_an_audit_is_mirrored_later_as_its_sweep_would_have(
     cfg = compose("logger=wandb", "logger.project=leaks")  # others are cached without the variable
     cfg.results = str(tmp_path / "sweep")
     with tracking.track(cfg, tmp_path, job_type="audit") as tracker:
-        tracker.summary(summary)
-        tracker.picture("roc", picture)
+        tracker.audit(lambda: tracking.Findings(summary, {"roc": picture}))
     attack = config.plain(cfg.attack)
     report = {"cell": cfg.cell, "settings": names.flat(config.science(cfg))}
     place = tracking.mirror(
         report | {"attack_options": attack},
-        summary=summary,
-        pictures={"roc": picture},
+        tracking.Findings(summary, {"roc": picture}),
         results=tmp_path / "later",
     )
     (swept,) = (tmp_path / "sweep").glob("wandb/offline-run-*")
@@ -581,12 +579,12 @@ def test_mirroring_asks_for_a_sound_environment_first(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ValueError, match="WANDB_MODE=ofline: must be one of online"):
-        tracking.mirror({}, summary={}, pictures={}, results=tmp_path)
+        tracking.mirror({}, tracking.Findings({}, {}), results=tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     report = {"cell": "c", "settings": {"a": 1, "b.c": 2}, "attack_options": {"name": "lira"}}
-    assert tracking.mirror(report, summary={}, pictures={}, results=tmp_path) is None
+    assert tracking.mirror(report, tracking.Findings({}, {}), results=tmp_path) is None
     with pytest.raises(ValueError, match=r"a\.b is within a value"):
-        tracking._nested({"a": 1, "a.b": 2})
+        tracking.wandb._nested({"a": 1, "a.b": 2})
 
 
 def test_a_sweep_asks_a_silent_server_once_for_all_its_processes(

@@ -125,12 +125,8 @@ def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
     for report in found:
         file = results / report["cell"] / f"{report['attack']}.json"
-        there = tracking.mirror(
-            report,
-            summary=content.flatten(report),
-            pictures=reports.pictures(file, report),
-            results=place,
-        )
+        told = tracking.Findings(content.flatten(report), reports.pictures(file, report))
+        there = tracking.mirror(report, told, results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 
