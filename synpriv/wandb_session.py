@@ -22,6 +22,7 @@ from synpriv import probe
 log = logging.getLogger(__name__)
 INIT_TIMEOUT_S = 3.0  # of a server that has answered already; giving up takes 2 s more
 FINISH_TIMEOUT_S = 60.0  # of uploading what is left; the rest stays for `wandb sync`
+NO_KEY = "it has no key"
 Mode = Literal["online", "shared", "offline"]
 # Of WANDB_MODE and of W&B's settings files; None mirrors nothing.
 _MEANT: dict[str, Mode | None] = {
@@ -163,25 +164,38 @@ def _init(**arguments: Any) -> Any:
 
 def _decide(results: Path) -> Mode | None:
     """What W&B's own settings ask for, offline if its server does not take the key."""
-    import wandb
-
     try:
-        settings: Any = wandb.setup().settings
-        mode = _MEANT[settings.mode]
-        if mode is None or mode == "offline":
-            return mode
-        url, key = settings.base_url, _key(settings)
+        mode, url, problem = reach()
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
         log.warning("W&B mirrors nothing, it cannot be set up: %s", _in_one_line(error))
         return None
-    if key is None and not getattr(settings, "identity_token_file", None):
+    if problem == NO_KEY:
         log.info("W&B has no key for %s: offline (`wandb login` stores one)", url)
-        return "offline"
+    elif problem is not None:
+        _say_offline(url, problem, results)
+    return mode
+
+
+def reach() -> tuple[Mode | None, str, str | None]:
+    """How W&B would be used now, its address, and why its server cannot be; takes 2 s at most."""
+    import wandb
+
+    settings: Any = wandb.setup().settings
+    mode, url = _MEANT[settings.mode], settings.base_url
+    if mode is None or mode == "offline":
+        return mode, url, None
+    key = _key(settings)
+    if key is None and not getattr(settings, "identity_token_file", None):
+        return "offline", url, NO_KEY
     problem = probe.refusal(url, key)
-    if problem is None:
-        return mode
-    _say_offline(url, problem, results)
-    return "offline"
+    return mode if problem is None else "offline", url, problem
+
+
+def default_entity() -> str:
+    """Whose projects are meant where nobody is named: the server's answer."""
+    import wandb
+
+    return str(wandb.Api().default_entity or "")
 
 
 def _key(settings: Any) -> str | None:

@@ -60,6 +60,7 @@ def test_only_one_file_imports_wandb() -> None:
     [
         ("torch.utils.tensorboard", "synpriv/tracking/tensorboard.py"),
         ("mlflow", "synpriv/tracking/mlflow.py"),
+        ("wandb_workspaces", "synpriv/dashboard.py"),
     ],
 )
 def test_an_optional_package_has_one_user_which_imports_it_inside_functions(
@@ -136,6 +137,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "wandb_session": ("probe",),
     "report": ("terminal", "guarantee", "data", "audit", "results"),
     "tracking": (*("schema", "config", "results", "report", "terminal", "probe", "wandb_session"),),
+    "dashboard": (
+        *("cli", "interrupts", "terminal", "schema", "results", "report", "wandb_session"),
+    ),
     "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),

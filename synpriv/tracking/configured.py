@@ -14,17 +14,14 @@ from synpriv.tracking import mlflow, tensorboard, wandb
 from synpriv.tracking.base import About, NoTracker, Tracker
 from synpriv.tracking.csv import CsvTracker
 
-# Of the trackers that are not installed with the package: what is imported, what installs it.
-EXTRAS = {"tensorboard": ("tensorboard", "tensorboard"), "mlflow": ("mlflow", "mlflow-skinny")}
+EXTRAS = ("tensorboard", "mlflow")  # trackers that are not installed with the package
 
 
 def check(cfg: DictConfig) -> None:
     """Refuse, before anything is trained, an environment with which nothing would be mirrored."""
     name = cfg.logger.name
-    if name in EXTRAS:
-        module, package = EXTRAS[name]
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"logger={name}: it is not installed; pip install {package}")
+    if name in EXTRAS and importlib.util.find_spec(name) is None:
+        raise ValueError(f"logger={name}: {name} is not installed; pip install 'synpriv[{name}]'")
     if name == "wandb":
         wandb_session.check()
     if name == "mlflow":

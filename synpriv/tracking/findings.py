@@ -59,10 +59,19 @@ def limits(view: View) -> dict[str, Any]:
 
 
 def roc(view: View) -> Table:
-    """The thinned ROC; of points at zero nothing, which has no place on a log axis."""
-    curve = _cell(view)["roc"]
-    points = zip(curve["fpr"], curve["tpr"], strict=True)
-    rows = [[f, t, int(f >= curve["resolved_from"])] for f, t in points if f > 0 and t > 0]
+    """The largest TPR at each FPR of the thinned ROC, as `report.figure` draws it.
+
+    What is reached without any false positive stands at half of one, 1/(2 n_out): zero has no
+    place on a log axis.
+    """
+    cell = _cell(view)
+    curve, floor = cell["roc"], 1 / (2 * cell["n_out"])
+    best: dict[float, float] = {}
+    for fpr, tpr in zip(curve["fpr"], curve["tpr"], strict=True):
+        if tpr > 0:
+            at = max(fpr, floor)
+            best[at] = max(tpr, best.get(at, 0.0))
+    rows = [[fpr, best[fpr], int(fpr >= curve["resolved_from"])] for fpr in sorted(best)]
     return Table(["fpr", "tpr", "resolved"], rows)
 
 
@@ -80,7 +89,7 @@ def _canaries(cell: Cell, pictures: Mapping[str, str]) -> Table:
     keys = ("canary", "place", "trained_label", "true_label", "effect", "found", "accused")
     of = cell["all_canaries"]
     rows = [list(row) for row in zip(*(of[key] for key in keys), strict=True)]  # type: ignore[literal-required]
-    rows.sort(key=lambda row: -row[4] if math.isfinite(row[4]) else math.inf)
+    rows.sort(key=lambda row: math.inf if row[4] is None else -row[4])
     shown = {canary["canary"]: canary for canary in cell["canaries"]}
     for row in rows[:MOST_ROWS]:
         row[1:4] = [None if text is None else _text(text) for text in row[1:4]]

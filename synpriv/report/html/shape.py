@@ -94,7 +94,7 @@ class AllCanaries(TypedDict):
     place: list[str | None]
     trained_label: list[str]
     true_label: list[str]
-    effect: Numbers
+    effect: list[float | None]  # None: too few models on a side
     found: list[float | None]
     accused: list[float | None]
 
