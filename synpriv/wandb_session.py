@@ -143,7 +143,10 @@ def _online(**arguments: Any) -> Any:
 def _init(**arguments: Any) -> Any:
     import wandb
 
-    Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+    results = Path(arguments["dir"]).absolute()
+    results.mkdir(parents=True, exist_ok=True)
+    # What artifacts hold until they are uploaded: beside the runs, not in the user's home.
+    os.environ.setdefault("WANDB_DATA_DIR", str(results / "wandb"))
     if _decided[-1] == "offline":  # of the whole process: its telemetry would wait at every exit
         wandb.setup(wandb.Settings(mode="offline"))
     options: dict[str, Any] = {"finish_timeout": FINISH_TIMEOUT_S}  # of newer versions

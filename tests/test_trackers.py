@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from example_view import HOSTILE, png, view_of
 from PIL import Image
 
 from synpriv import config, tracking
+from synpriv.report import names
 from synpriv.shadow import check
 from synpriv.tracking import Findings, base, configured, findings, mlflow, tensorboard
 
@@ -241,7 +241,7 @@ def test_a_real_mlflow_server_holds_runs_and_audits(
     for name in mlflow._DEFAULTS:
         monkeypatch.setenv(name, mlflow._DEFAULTS[name])
     cfg = compose("logger=mlflow", f"results={tmp_path}", "seed=3", "logger.project=leaks")
-    check.tracking.check(cfg)
+    tracking.check(cfg)
     with tracking.track(cfg, tmp_path, job_type="train") as tracker:
         tracker.log({"fit/loss": 0.5, "fit/accuracy": 0.75}, 0)
         tracker.log({"fit/loss": 0.25}, 1)
@@ -262,7 +262,8 @@ def test_a_real_mlflow_server_holds_runs_and_audits(
     assert audit.data.tags["verdict"] == "leak"
     assert audit.data.metrics["tpr_at_fpr_0.01/low"] == 0.25
     assert audit.data.params["attack.name"] == cfg.attack.name
-    assert len(audit.data.params) == len(tracking.base.names.flat(config.science(cfg))) + 0
+    settings = names.flat(config.science(cfg))
+    assert {key: str(value) for key, value in settings.items()}.items() <= audit.data.params.items()
     kept = Path(client.download_artifacts(audit.info.run_id, "", str(tmp_path)))
     assert (kept / "audit.html").read_bytes() == PAGE
     assert (kept / "roc.png").read_bytes() == png(90)
@@ -270,5 +271,5 @@ def test_a_real_mlflow_server_holds_runs_and_audits(
         rows = list(csv.DictReader(stream))
     assert [row["canary"] for row in rows] == ["4", "3", "2", "1", "0"]
     assert rows[0]["trained_label"] == "'=1+1"  # a text, no formula
-    assert json.loads(json.dumps(HOSTILE))[:8] == rows[0]["place"][:8]
+    assert rows[0]["place"].startswith(HOSTILE[:8])
     assert (kept / "canaries/most_exposed/0.png").read_bytes() == png(10)
