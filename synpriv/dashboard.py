@@ -195,9 +195,7 @@ def main(argv: list[str]) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(out, json.dumps(content, indent=1).encode())
     again = shlex.join(["python", "-m", "synpriv.dashboard", *argv])
-    line = (
-        f"written: {out}; not saved at {url} ({why}): once `wandb login` is done, {again} saves it"
-    )
+    line = f"written: {out}; not saved at {url}: {why}; after `wandb login` {again} saves it"
     print(terminal.one_line(line))
     return 0
 
