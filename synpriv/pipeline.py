@@ -17,6 +17,7 @@ from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import cell_of
+from synpriv.tracking.findings import of_audit
 
 log = logging.getLogger(__name__)
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
@@ -102,11 +103,5 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.audit(lambda: _findings(cfg, request, report))
+            tracker.audit(lambda: of_audit(request.file, report, admission=cfg.admission))
     return report
-
-
-def _findings(cfg: DictConfig, request: Request, report: Report) -> tracking.Findings:
-    """What trackers are told of an audit."""
-    summary = content.flatten(content.under_rule(report, cfg.admission))
-    return tracking.Findings(summary, reports.pictures(request.file, report))

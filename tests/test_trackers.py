@@ -150,6 +150,16 @@ def test_a_backend_that_fails_is_reported_once(caplog: pytest.LogCaptureFixture)
     assert base.in_one_line(OSError()) == "OSError"
 
 
+def test_an_audit_that_cannot_be_told_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def ask() -> Findings:
+        raise KeyError("no such figure")
+
+    tracker = tensorboard.TensorBoardTracker(object(), {})
+    tracker.audit(ask)
+    tracker.finish()
+    assert "stopped mirroring this run: 'no such figure'" in caplog.text
+
+
 def test_tensorboard_holds_rows_settings_pictures_and_the_page(
     compose: Compose, tmp_path: Path, found: Findings
 ) -> None:

@@ -14,9 +14,10 @@ from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
 from synpriv.audit.metrics import Roc
 from synpriv.cli import errors_in_one_line, one_line
-from synpriv.report import content, figure, marks, page, table, trade_off
-from synpriv.results import reports, store, vouched
+from synpriv.report import figure, marks, page, table, trade_off
+from synpriv.results import store, vouched
 from synpriv.results.reports import Report
+from synpriv.tracking.findings import of_audit
 
 _SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500, 128))
 _RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"
@@ -125,8 +126,7 @@ def _mirror(found: Sequence[Report], results: Path, place: Path) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
     for report in found:
         file = results / report["cell"] / f"{report['attack']}.json"
-        told = tracking.Findings(content.flatten(report), reports.pictures(file, report))
-        there = tracking.mirror(report, told, results=place)
+        there = tracking.mirror(report, of_audit(file, report), results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 

@@ -126,8 +126,7 @@ class Mirror(Tracker):
             self._run = None
 
     def audit(self, ask: Callable[[], Findings]) -> None:
-        if self._run is not None:
-            super().audit(ask)
+        self._guard(lambda _: super(Mirror, self).audit(ask))
 
 
 def opened(backend: str, begin: Callable[[], Tracker]) -> Tracker:
