@@ -53,7 +53,7 @@ def workspace(entity: str, project: str, found: Sequence[Report]) -> Any:
         sections=[ws.Section(name=n, panels=p, is_open=True) for n, p in sections.items()],
         settings=ws.WorkspaceSettings(max_runs=100),
         runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("JobType") == "audit"],
+            filters=expr.And(expr.Metric("JobType") == "audit"),
             # Of one cell alone the figures of several attacks would be averaged.
             groupby=[expr.Metric("Group"), expr.Config("attack.name")],
             group_colors=colours(found),

@@ -17,7 +17,7 @@ from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import cell_of
-from synpriv.tracking.findings import of_audit
+from synpriv.tracking.told import of_audit
 
 log = logging.getLogger(__name__)
 OWN = ("npz", "folder")  # data sets of users, until they give them a name

@@ -17,7 +17,7 @@ from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import figure, marks, page, table, trade_off
 from synpriv.results import store, vouched
 from synpriv.results.reports import Report
-from synpriv.tracking.findings import of_audit
+from synpriv.tracking.told import of_audit
 
 _SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500, 128))
 _RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"

@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpriv.report import content
 from synpriv.report.html.shape import Canary, Cell, View
-from synpriv.results import reports
-from synpriv.results.reports import Report
 from synpriv.terminal import one_line
 
 MOST_ROWS = 1000  # of a table of canaries, the most exposed first
@@ -29,12 +26,6 @@ class Findings(NamedTuple):
     pictures: Mapping[str, Path]  # by key, PNG
     view: View | None = None
     page: bytes | None = None
-
-
-def of_audit(file: Path, report: Report, *, admission: float | None = None) -> Findings:
-    """What is told of the report in `file`, by whoever tells it; admission: its study's rule."""
-    summary = content.flatten(content.under_rule(report, admission))
-    return Findings(summary, reports.pictures(file, report))
 
 
 class Picture(NamedTuple):
