@@ -1,6 +1,6 @@
 """The checks of a configuration, and the name of the cell it describes.
 
-Only this file, `cli.py`, `pipeline.py`, `summary.py`, `tracking.py` and `shadow/` see a DictConfig.
+Only this file, `cli.py`, `pipeline.py`, `summary.py`, `tracking/` and `shadow/` see a DictConfig.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from synpriv.signatures import (
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
 STEPS = ("eager", "compile", "graph")
-LOGGERS = ("wandb", "csv", "none")
+LOGGERS = ("wandb", "tensorboard", "mlflow", "csv", "none")
 CANARIES = ("mislabelled", "clean", "path")
 MEMBERSHIPS = ("paired", "balanced", "bernoulli")
 DISTRIBUTIONS = ("logarithmic", "geometric", "poisson", "fixed")  # of the number of trials

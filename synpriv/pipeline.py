@@ -11,12 +11,13 @@ from omegaconf import DictConfig
 from synpriv import audits, config, tracking
 from synpriv.audits import Request
 from synpriv.report import content, names
-from synpriv.results import flat, reports, store
+from synpriv.results import reports, store
 from synpriv.results.reports import Report
 from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
 from synpriv.shadow.accuracy import clean_runs
 from synpriv.shadow.cells import cell_of
+from synpriv.tracking.told import of_audit
 
 log = logging.getLogger(__name__)
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
@@ -102,7 +103,9 @@ def _audit(cfg: DictConfig, request: Request) -> Report:
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
             report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.summary(flat.flatten(content.under_rule(report, cfg.admission)))
-            for shown, picture in reports.pictures(request.file, report).items():
-                tracker.picture(shown, picture)
+            tracker.audit(
+                lambda: of_audit(
+                    request.file, report, admission=cfg.admission, pictures=cfg.logger.pictures
+                )
+            )
     return report

@@ -1,4 +1,4 @@
-"""Whether a W&B server takes a key, known within two seconds."""
+"""Whether a server answers, and whether one of W&B takes a key, known within two seconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 TIMEOUT_S = 2.0
 _QUERY = b'{"query": "query { viewer { id } }"}'
@@ -20,14 +21,36 @@ _SILENT = f"no answer within {TIMEOUT_S:g} s"
 def refusal(url: str, key: str | None) -> str | None:
     """Why nothing can be uploaded there, in words; None if it can, or if only W&B itself can tell.
 
-    `wandb.init` would wait longer and say less. Name resolution has no time limit of its own, hence
-    the thread. key: None if the user identifies himself in another way.
+    `wandb.init` would wait longer and say less. key: None if the user identifies himself in another
+    way.
     """
+    return _in_time(lambda: _ask(url, key))
+
+
+def silence(url: str) -> str | None:
+    """Why a server gives no answer at all, in words; None if it gives any."""
+    return _in_time(lambda: _knock(url))
+
+
+def _in_time(ask: Callable[[], str | None]) -> str | None:
+    """Name resolution has no time limit of its own, hence the thread."""
     answers: list[str | None] = []
-    thread = threading.Thread(target=lambda: answers.append(_ask(url, key)), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)
     return answers[0] if answers else _SILENT
+
+
+def _knock(url: str) -> str | None:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S):
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except ValueError:
+        return "it is no address"
+    except (OSError, http.client.HTTPException) as error:
+        return _lost(error)
 
 
 def _ask(url: str, key: str | None) -> str | None:
@@ -43,15 +66,19 @@ def _ask(url: str, key: str | None) -> str | None:
     except ValueError:  # no URL, or no JSON
         return "it does not answer as W&B does"
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError):
-            return _SILENT
-        # W&B may know certificates that Python does not.
-        return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+        return _lost(error)
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, dict):
         return "it does not answer as W&B does"
     return _KEY_REFUSED if key is not None and not data.get("viewer") else None
+
+
+def _lost(error: Exception) -> str | None:
+    """Why there was no answer; a client may know certificates that Python does not."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return _SILENT
+    return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
 
 
 def _of_status(status: int, key: str | None) -> str | None:

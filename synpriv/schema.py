@@ -40,6 +40,7 @@ class Logger:
     project: str = "synpriv"
     entity: str | None = None
     per_seed: bool = True
+    pictures: bool | None = None
 
 
 @dataclass

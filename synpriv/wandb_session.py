@@ -6,6 +6,7 @@ Importing it takes most of a second, so that is done when a run begins.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from synpriv import probe
 log = logging.getLogger(__name__)
 INIT_TIMEOUT_S = 3.0  # of a server that has answered already; giving up takes 2 s more
 FINISH_TIMEOUT_S = 60.0  # of uploading what is left; the rest stays for `wandb sync`
+NO_KEY = "it has no key"
 Mode = Literal["online", "shared", "offline"]
 # Of WANDB_MODE and of W&B's settings files; None mirrors nothing.
 _MEANT: dict[str, Mode | None] = {
@@ -59,11 +61,32 @@ def folders(results: Path, name: str, kind: str) -> list[Path]:
     return [folder for folder in results.glob("wandb/*run-*") if ours.fullmatch(folder.name)]
 
 
-def image(file: Path) -> Any:
-    """A picture as W&B logs it."""
+def image(picture: Path | bytes, caption: str | None = None) -> Any:
+    """A picture as W&B logs it, from a file or from the bytes of one."""
     import wandb
 
-    return wandb.Image(str(file))
+    if isinstance(picture, Path):
+        return wandb.Image(str(picture), caption=caption)
+    from PIL import Image
+
+    return wandb.Image(Image.open(io.BytesIO(picture)), caption=caption)
+
+
+def table(columns: list[str | int], rows: list[list[Any]]) -> Any:
+    """A table as W&B logs it; None and values of several types may share a column."""
+    import wandb
+
+    return wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+
+
+def artifact(run: Any, file: str, content: bytes) -> Any:
+    """One file as an artifact of a run: the same bytes are uploaded once."""
+    import wandb
+
+    found = wandb.Artifact(f"{run.id}-page", type="report")
+    with found.new_file(file, mode="wb") as stream:
+        stream.write(content)
+    return found
 
 
 def settle(results: Path) -> None:
@@ -120,7 +143,10 @@ def _online(**arguments: Any) -> Any:
 def _init(**arguments: Any) -> Any:
     import wandb
 
-    Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+    results = Path(arguments["dir"]).absolute()
+    results.mkdir(parents=True, exist_ok=True)
+    # What artifacts hold until they are uploaded: beside the runs, not in the user's home.
+    os.environ.setdefault("WANDB_DATA_DIR", str(results / "wandb"))
     if _decided[-1] == "offline":  # of the whole process: its telemetry would wait at every exit
         wandb.setup(wandb.Settings(mode="offline"))
     options: dict[str, Any] = {"finish_timeout": FINISH_TIMEOUT_S}  # of newer versions
@@ -141,25 +167,38 @@ def _init(**arguments: Any) -> Any:
 
 def _decide(results: Path) -> Mode | None:
     """What W&B's own settings ask for, offline if its server does not take the key."""
-    import wandb
-
     try:
-        settings: Any = wandb.setup().settings
-        mode = _MEANT[settings.mode]
-        if mode is None or mode == "offline":
-            return mode
-        url, key = settings.base_url, _key(settings)
+        mode, url, problem = reach()
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
         log.warning("W&B mirrors nothing, it cannot be set up: %s", _in_one_line(error))
         return None
-    if key is None and not getattr(settings, "identity_token_file", None):
+    if problem == NO_KEY:
         log.info("W&B has no key for %s: offline (`wandb login` stores one)", url)
-        return "offline"
+    elif problem is not None:
+        _say_offline(url, problem, results)
+    return mode
+
+
+def reach() -> tuple[Mode | None, str, str | None]:
+    """How W&B would be used now, its address, and why its server cannot be; takes 2 s at most."""
+    import wandb
+
+    settings: Any = wandb.setup().settings
+    mode, url = _MEANT[settings.mode], settings.base_url
+    if mode is None or mode == "offline":
+        return mode, url, None
+    key = _key(settings)
+    if key is None and not getattr(settings, "identity_token_file", None):
+        return "offline", url, NO_KEY
     problem = probe.refusal(url, key)
-    if problem is None:
-        return mode
-    _say_offline(url, problem, results)
-    return "offline"
+    return mode if problem is None else "offline", url, problem
+
+
+def default_entity() -> str:
+    """Whose projects are meant where nobody is named: the server's answer."""
+    import wandb
+
+    return str(wandb.Api().default_entity or "")
 
 
 def _key(settings: Any) -> str | None:

@@ -54,6 +54,21 @@ def test_only_one_file_imports_wandb() -> None:
     assert importers("wandb") == {"synpriv/wandb_session.py"}
 
 
+@pytest.mark.parametrize(
+    ("package", "user"),
+    [
+        ("torch.utils.tensorboard", "synpriv/tracking/tensorboard.py"),
+        ("mlflow", "synpriv/tracking/mlflow.py"),
+        ("wandb_workspaces", "synpriv/dashboard.py"),
+    ],
+)
+def test_an_optional_package_has_one_user_which_imports_it_inside_functions(
+    package: str, user: str
+) -> None:
+    assert importers(package) == {user}
+    assert not any(name.startswith(package) for name in imports_at_import(ROOT / user))
+
+
 def test_only_dp_sgd_s_parts_import_opacus() -> None:
     assert importers("opacus") == {
         f"synpriv/methods/dpsgd/{name}.py" for name in ("accounting", "per_sample")
@@ -76,7 +91,7 @@ def _used(file: Path, name: str) -> Iterator[str]:
 
 
 def test_only_these_files_see_a_dictconfig() -> None:
-    allowed = {"schema", "config", "pipeline", "summary", "tracking", "cli", "command"}
+    allowed = {"schema", "config", "pipeline", "summary", "tracking/configured", "cli", "command"}
     for file in importers("omegaconf"):
         inside = file.startswith(("hydra_plugins/", "synpriv/shadow/"))
         assert inside or file in {f"synpriv/{name}.py" for name in allowed}, file
@@ -119,8 +134,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("checkout", "schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
-    "tracking": ("schema", "config", "results", "wandb_session"),
     "report": ("terminal", "signatures", "guarantee", "data", "audit", "results"),
+    "tracking": (*("schema", "config", "results", "report", "terminal", "probe", "wandb_session"),),
+    "dashboard": (
+        *("cli", "interrupts", "terminal", "schema", "results", "report", "wandb_session"),
+    ),
     "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (
         *("methods", "audit", "results", "config", "tracking", "models", "data", "signatures"),

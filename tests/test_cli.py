@@ -299,7 +299,7 @@ MISTAKES = {
     "dataset=npz dataset.path=/no/such.npz": ["/no/such.npz", "no such file", "npz archive"],
     "dataset=folder dataset.path=/no/such": ["/no/such", "no such folder", "one folder per class"],
     "method.name=a/b": ["a/b", "letters"],
-    "logger.name=x": ["logger.name=x", "wandb, csv, none"],
+    "logger.name=x": ["logger.name=x", "wandb, tensorboard, mlflow, csv, none"],
     "-m seed=0..99": ["seed=99", "0..63", "num_models"],
     "-m seed=5..2": ["seed=5..2", "smaller end first"],
     "-m seed=0..x": ["seed", "0..x", "Integer"],

@@ -373,7 +373,7 @@ def test_a_bool_is_no_member_of_a_list_of_integers(compose: Compose) -> None:
         (["seed=64"], r"seed=64: must be 0\.\.63"),
         (["trainer.precision=16"], "trainer.precision=16: must be one of 32-true, bf16-mixed"),
         (["trainer.accelerator=tpu"], "must be one of auto, cpu, gpu"),
-        (["logger.name=tensorboard"], "must be one of wandb, csv, none"),
+        (["logger.name=visdom"], "must be one of wandb, tensorboard, mlflow, csv, none"),
         (["attack.name='a b'"], "name=a b: must be letters"),
         (["attack=lira_parent", "attack.queries=10"], r"queries=10: must be 1\.\.9"),
         (["method=dfkd", "method.teacher=null"], "method.teacher=null: must be what dfkd brings"),

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 import wandb
 from conftest import ROOT, Compose
+from example_view import view_of
 from google.protobuf import json_format
 from wandb.proto import wandb_internal_pb2
 
@@ -507,8 +508,10 @@ def test_an_offline_run_holds_what_was_logged(compose: Compose, tmp_path: Path) 
     cfg = compose("logger=wandb", f"results={tmp_path}", "seed=3")
     with tracking.track(cfg, tmp_path, job_type="train") as tracker:
         tracker.log({"fit/loss": 0.625}, 0)
+    summary = {"tpr@fpr=0.001": 0.0123456, "tpr@fpr=0.001/low": 0.01}
+    page = b"<!doctype html><title>an audit</title>"
     with tracking.track(cfg, tmp_path, job_type="audit") as tracker:
-        tracker.summary({"tpr@fpr=0.001": 0.0123456, "tpr@fpr=0.001/low": 0.01})
+        tracker.audit(lambda: tracking.Findings(summary, {}, view_of(), page))
     (train,) = tmp_path.glob(f"wandb/offline-run-*-{cfg.cell}-3")
     (audit,) = tmp_path.glob(f"wandb/offline-run-*-{cfg.cell}-lira")
     text = inspected(train)
@@ -518,9 +521,40 @@ def test_an_offline_run_holds_what_was_logged(compose: Compose, tmp_path: Path) 
     text = inspected(audit)
     assert "0.0123456" in text
     assert "tpr@fpr=0.001" in text
-    assert "audit" in [
-        json.loads(line).get("run", {}).get("job_type") for line in text.splitlines()
+    read = [json.loads(line) for line in text.splitlines()]
+    assert "audit" in [record.get("run", {}).get("job_type") for record in read]
+    holds_what_the_page_shows(audit, read, page)
+
+
+def holds_what_the_page_shows(folder: Path, read: Sequence[dict[str, Any]], page: bytes) -> None:
+    """The curve as rows, canaries and pairs as tables, pictures, and the page as an artifact."""
+    rows = [record["history"]["item"] for record in read if "history" in record]
+    rows = [row for row in rows if "roc/fpr" in row]
+    curve = [(row["roc/fpr"], row["roc/tpr"], row["roc/resolved"]) for row in rows]
+    assert curve == [(0.005, 0.3, 0), (0.01, 0.5, 0), (0.2, 0.75, 1), (1.0, 1.0, 1)]
+    updates = [record["summary"]["update"] for record in read if "summary" in record]
+    assert "leak" in [update.get("verdict") for update in updates]
+    steps = {r["metric"]["name"]: r["metric"]["step_metric"] for r in read if "metric" in r}
+    assert steps["roc/tpr"] == "roc/fpr"
+    tables = {}
+    for file in folder.glob("files/media/table/*.table.json"):
+        table = json.loads(file.read_text())
+        kept = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+        tables[file.name.split("_")[0]] = kept
+    canaries, pairs = tables["canaries"], tables["nearest"]
+    assert [(row["canary"], row["found"]) for row in canaries] == [
+        *((4, 0.8), (3, 0.6), (2, 0.4), (1, 0.2), (0, 0.0)),
     ]
+    assert [(row["seed"], row["as_near"], row["out"]) for row in pairs] == [(2, 1, 4)]
+    assert len(list(folder.glob("files/media/images/canaries/most_exposed_*.png"))) == 1
+    artifacts = [record["artifact"] for record in read if "artifact" in record]
+    (made,) = [artifact for artifact in artifacts if artifact["type"] == "report"]
+    (entry,) = made["manifest"]["contents"]
+    assert entry["path"] == "audit.html"
+    assert int(entry["size"]) == len(page)
+    kept = Path(entry["local_path"])  # until it is uploaded
+    assert kept.is_relative_to(folder.parents[1])
+    assert kept.read_bytes() == page
 
 
 def test_an_audit_is_mirrored_later_as_its_sweep_would_have(
@@ -533,17 +567,16 @@ def test_an_audit_is_mirrored_later_as_its_sweep_would_have(
     picture = tmp_path / "lira.png"
     Image.new("L", (4, 4)).save(picture)
     summary = {"tpr@fpr=0.001": 0.0123456, "tpr@fpr=0.001/above_chance": 1}
+    found = tracking.Findings(summary, {"roc": picture}, view_of(), b"<!doctype html>")
     cfg = compose("logger=wandb", "logger.project=leaks")  # others are cached without the variable
     cfg.results = str(tmp_path / "sweep")
     with tracking.track(cfg, tmp_path, job_type="audit") as tracker:
-        tracker.summary(summary)
-        tracker.picture("roc", picture)
+        tracker.audit(lambda: found)
     attack = config.plain(cfg.attack)
     report = {"cell": cfg.cell, "settings": names.flat(config.science(cfg))}
     place = tracking.mirror(
         report | {"attack_options": attack},
-        summary=summary,
-        pictures={"roc": picture},
+        found,
         results=tmp_path / "later",
     )
     (swept,) = (tmp_path / "sweep").glob("wandb/offline-run-*")
@@ -581,12 +614,12 @@ def test_mirroring_asks_for_a_sound_environment_first(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ValueError, match="WANDB_MODE=ofline: must be one of online"):
-        tracking.mirror({}, summary={}, pictures={}, results=tmp_path)
+        tracking.mirror({}, tracking.Findings({}, {}), results=tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     report = {"cell": "c", "settings": {"a": 1, "b.c": 2}, "attack_options": {"name": "lira"}}
-    assert tracking.mirror(report, summary={}, pictures={}, results=tmp_path) is None
+    assert tracking.mirror(report, tracking.Findings({}, {}), results=tmp_path) is None
     with pytest.raises(ValueError, match=r"a\.b is within a value"):
-        tracking._nested({"a": 1, "a.b": 2})
+        tracking.wandb._nested({"a": 1, "a.b": 2})
 
 
 def test_a_sweep_asks_a_silent_server_once_for_all_its_processes(

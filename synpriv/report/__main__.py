@@ -15,8 +15,9 @@ from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import files, gate, marks, names, table
 from synpriv.report.audited import Audited, with_files
 from synpriv.report.html.shape import Missing
-from synpriv.results import flat, reports, store, vouched
+from synpriv.results import store, vouched
 from synpriv.results.reports import Report
+from synpriv.tracking.told import of_audit
 
 _SIZES = ((100, 8), (125, 16), (250, 16), (125, 64), (500, 16), (500, 64), (500, 128))
 _RESOLVED = f"which TPR an audit resolves:\n{resolution(FPRS, _SIZES)}"
@@ -175,12 +176,7 @@ def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
     for cell in cells:
         report: Report = cell.report
         file = results / report["cell"] / f"{report['attack']}.json"
-        there = tracking.mirror(
-            report,
-            summary=flat.flatten(report),
-            pictures=reports.pictures(file, report),
-            results=place,
-        )
+        there = tracking.mirror(report, of_audit(file, report), results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 

@@ -1,0 +1,111 @@
+"""Runs as TensorBoard's event files, below `tensorboard/` of the results."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synpriv.report import inert, names
+from synpriv.results import store
+from synpriv.tracking.base import About, Mirror, Tracker, opened
+from synpriv.tracking.findings import Picture, Table, as_text
+
+FOLDER = "tensorboard"  # of the results
+PAGE = "audit.html"  # beside the event files: TensorBoard shows no HTML
+
+
+class TensorBoardTracker(Mirror):
+    """One folder of event files; settings and final figures as its HParams plugin reads them."""
+
+    backend = "TensorBoard"
+
+    def __init__(self, writer: Any, settings: Mapping[str, Any]) -> None:
+        super().__init__(writer)
+        self._settings = settings
+        self._figures: dict[str, float] = {}
+
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        self._guard(lambda run: _add_scalars(run, row, epoch))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        numbers = {key: float(v) for key, v in values.items() if isinstance(v, int | float)}
+        words = {key: v for key, v in values.items() if isinstance(v, str)}
+        self._figures |= numbers
+        self._guard(lambda run: _add_scalars(run, numbers, 0))
+        self._guard(lambda run: _add_texts(run, words))
+
+    def picture(self, key: str, file: Path) -> None:
+        self._guard(lambda run: _add_images(run, key, [file.read_bytes()]))
+
+    def table(self, key: str, table: Table) -> None:
+        lines = [table.columns, ["---"] * len(table.columns)]
+        lines += [[inert.markdown(text) for text in row] for row in as_text(table)]
+        written = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        self._guard(lambda run: run.add_text(key, written))
+
+    def curve(self, key: str, points: Table) -> None:
+        """Nothing: no axis of TensorBoard's is logarithmic in x, and the picture is there."""
+
+    def gallery(self, key: str, pictures: Sequence[Picture]) -> None:
+        self._guard(lambda run: _add_images(run, key, [one.png for one in pictures]))
+        captions = [[str(place), picture.caption] for place, picture in enumerate(pictures)]
+        self.table(f"{key}/captions", Table(["picture", "caption"], captions))
+
+    def page(self, content: bytes) -> None:
+        self._guard(lambda run: store.write_bytes(Path(run.log_dir) / PAGE, content))
+
+    def finish(self, *, failed: bool = False) -> None:
+        if self._figures:
+            self._guard(lambda run: _add_settings(run, self._settings, self._figures))
+        self._guard(lambda run: run.close())
+
+
+def begin(about: About) -> Tracker:
+    """A writer in the run's own folder, which a run of the same name before it has left."""
+
+    def begun() -> Tracker:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = about.results / FOLDER / about.name
+        shutil.rmtree(folder, ignore_errors=True)
+        settings = {
+            "group": about.group,
+            "job_type": about.job_type,
+            **names.flat({**about.config}),
+        }
+        return TensorBoardTracker(SummaryWriter(str(folder)), settings)
+
+    return opened(TensorBoardTracker.backend, begun)
+
+
+def _add_scalars(run: Any, row: Mapping[str, float], step: int) -> None:
+    for key, value in row.items():
+        run.add_scalar(key, value, step)
+
+
+def _add_texts(run: Any, words: Mapping[str, str]) -> None:
+    for key, text in words.items():
+        run.add_text(key, inert.markdown(text))  # which TensorBoard renders
+
+
+def _add_images(run: Any, key: str, pngs: Sequence[bytes]) -> None:
+    """Under the key itself if there is one, else numbered."""
+    import numpy as np
+    from PIL import Image
+
+    for place, png in enumerate(pngs):
+        tag = key if len(pngs) == 1 else f"{key}/{place}"
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        run.add_image(tag, pixels, dataformats="HWC")
+
+
+def _add_settings(run: Any, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    """In the run's own event file; SummaryWriter.add_hparams would open a second run for it."""
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in settings.items()}
+    for part in hparams(plain, dict(figures)):
+        run.file_writer.add_summary(part)

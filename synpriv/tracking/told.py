@@ -1,0 +1,48 @@
+"""What trackers are told of a report on disk: the same by its sweep and by whoever finds it.
+
+A file of its own: a sweep's start imports the other trackers, this takes most of a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synpriv.report import content
+from synpriv.report.audited import with_files
+from synpriv.report.html.view import view
+from synpriv.report.html.write import html
+from synpriv.results import flat, reports
+from synpriv.results.reports import Report
+from synpriv.tracking.findings import Findings
+
+_OWN = ("npz", "folder")  # readers of users' own images; all others read published data sets
+
+
+def of_audit(
+    file: Path,
+    report: Report,
+    *,
+    admission: float | None = None,
+    pictures: bool | None = None,
+) -> Findings:
+    """All of the report in `file`; admission: the rule of its study, `Report["admission"]`.
+
+    pictures: whether images of canaries and releases are told, which may leave this machine. None:
+    those of data sets that are public anyway.
+    """
+    told = content.under_rule(report, admission)
+    shown = pictures if pictures is not None else _is_public(report)
+    page = view([with_files(file, told, pictures=shown)])
+    files = {
+        key: picture
+        for key, picture in reports.pictures(file, report).items()
+        if shown or key == "roc"
+    }
+    return Findings(flat.flatten(told), files, page, html(page).encode())
+
+
+def _is_public(report: Report) -> bool:
+    """Whether its images are those of a published data set; unknown ones are not."""
+    settings = report["settings"]
+    reader = settings.get("dataset.load._target_", _OWN[0])
+    return reader not in _OWN and settings.get("canary.kind", report["canary"]) != "path"
