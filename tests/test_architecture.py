@@ -119,6 +119,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "schema": (),
     "config": ("schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
+    "preload": (),
     "wandb_session": ("probe",),
     "tracking": ("schema", "config", "results", "wandb_session"),
     "report": ("terminal", "guarantee", "data", "audit", "results"),
