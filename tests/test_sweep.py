@@ -128,7 +128,7 @@ def begin(start_py: Start) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def whole(run_py: RunPy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An uninterrupted sweep: its results folder and what it printed."""
-    results = tmp_path_factory.mktemp("whole")
+    results = tmp_path_factory.mktemp("whole") / "r (1),ü=x" / "it's [here]"
     done = run_py(*DISTILL, f"results={results}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return results, done.stdout
@@ -143,6 +143,8 @@ def test_the_card_s_command_ends_with_a_table_and_a_picture(whole: tuple[Path, s
     (picture,) = results.glob("*/lira.png")
     assert str(picture) in printed
     assert report(results)["num_models"] == 6
+    assert report(results)["cell"] == picture.parent.name
+    assert [path.name for path in results.parents[1].iterdir()] == ["r (1),ü=x"]  # as it was named
     assert len(evidence(results)) == 6
     assert not list(results.rglob("*.tmp"))
 
