@@ -150,14 +150,24 @@ def test_the_card_s_command_ends_with_a_table_and_a_picture(whole: tuple[Path, s
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_is_only_reported(whole: tuple[Path, str], run_py: RunPy) -> None:
+def test_a_finished_sweep_is_reported_and_swept_up_and_no_more(
+    whole: tuple[Path, str], run_py: RunPy
+) -> None:
     results, printed = whole
     before = files(results)
+    (cell,) = results.glob("distill_dm-*")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [at / f".x.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")]
+    for file in left:
+        file.write_bytes(b"half")
+        os.utime(file, (time.time() - 3600,) * 2)
     done = run_py(*DISTILL, f"results={results}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     assert files(results) == before
     assert "6 of 6 shadow models are there already" in done.stdout
     assert done.stdout.partition("\n\n")[2] == printed.partition("\n\n")[2]  # the same table
+    assert not any(file.exists() for file in left)
 
 
 @pytest.fixture

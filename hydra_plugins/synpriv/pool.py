@@ -123,7 +123,7 @@ class PoolLauncher(Launcher):
         shared = zlib.compress(cloudpickle.dumps(context))
         folder = Path(tempfile.mkdtemp(prefix="synpriv-slots-"))
         try:
-            with _environment(self.preload):
+            with _environment([_worker.__name__, *self.preload]):
                 return _Sweep(shared, slots, folder).run(job_overrides, initial_job_idx)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
