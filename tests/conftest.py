@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 os.environ.pop("WANDB_API_KEY", None)
 
 import functools
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +21,10 @@ import hydra
 import numpy as np
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig
 
 from synpriv import config
@@ -89,6 +93,30 @@ def _is_value(override: str) -> bool:
     """Whether an override is of a value, and not of Hydra's own nor a choice of a file."""
     key = override.partition("=")[0].lstrip("+~")
     return not (key.startswith("hydra") or "@" in key or (ROOT / "conf" / key).is_dir())
+
+
+def _read_each_file_once() -> None:
+    """Keep what Hydra parses of its own and our yaml files, a third of the time that it composes.
+
+    A file that changed is read again. The classes are asked for, as Hydra's scan for plugins
+    executes their modules a second time.
+    """
+    for scheme in ("file", "pkg"):
+        source = SourcesRegistry.instance().resolve(scheme)
+        source.load_config = functools.partialmethod(_read, source.load_config, {})
+
+
+def _read(source: ConfigSource, read: Callable, kept: dict, config_path: str) -> ConfigResult:
+    file = Path(source.path, source._normalize_file_name(config_path))
+    state = file.stat() if source.scheme() == "file" and file.is_file() else None
+    key = source.provider, str(file), state and (state.st_mtime_ns, state.st_size, state.st_ino)
+    if key not in kept:
+        kept[key] = pickle.dumps(read(source, config_path))
+    return pickle.loads(kept[key])  # one of its own: Hydra writes into it
+
+
+Plugins.instance()  # scans
+_read_each_file_once()
 
 
 @functools.cache

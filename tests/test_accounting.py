@@ -81,24 +81,23 @@ def divergence(noise: float, rate: float, order: float) -> float:
 
 
 @in_settings
-def test_prv_is_the_privacy_loss_distribution(setting: Setting) -> None:
-    found, used = spent(setting, "prv")
-    expected = pld(setting, NeighboringRelation.ADD_OR_REMOVE_ONE)
-    assert used == "prv"
-    assert found == pytest.approx(expected, rel=0.02)
-    assert found >= 0.99 * expected
-
-
-@in_settings
-def test_prv_is_not_below_either_direction(setting: Setting) -> None:
-    # A library that only looked at removing (or only at adding) one sample would be below.
+def test_prv_is_the_privacy_loss_distribution_of_the_worse_direction(setting: Setting) -> None:
+    # A library that only looked at adding one sample would be below.
     noise, rate, steps, delta = setting
     directions = from_gaussian_mechanism(noise, sampling_prob=rate, use_connect_dots=True)
     removed = directions._pmf_remove.self_compose(steps).get_epsilon_for_delta(delta)
     added = directions._pmf_add.self_compose(steps).get_epsilon_for_delta(delta)
-    found, _ = spent(setting, "prv")
+    found, used = spent(setting, "prv")
+    assert used == "prv"
     assert added < removed
+    assert found == pytest.approx(removed, rel=0.02)
     assert found >= 0.99 * removed
+
+
+def test_the_worse_direction_is_what_dp_accounting_gives_for_adding_or_removing() -> None:
+    setting = SETTINGS[-1]
+    expected = pld(setting, NeighboringRelation.ADD_OR_REMOVE_ONE)
+    assert spent(setting, "prv")[0] == pytest.approx(expected, rel=0.02)
 
 
 def test_the_relation_is_not_replacing_one_sample() -> None:
@@ -222,10 +221,10 @@ def test_orders_for_vacuous_epsilons_change_no_noise() -> None:
 @pytest.mark.parametrize(
     ("place", "values", "grows"),
     [
-        (0, (0.7, 0.9, 1.0, 1.2, 2.0, 5.0), False),
-        (1, (0.01, 0.02, 0.05, 0.1, 0.3, 0.9), True),
-        (2, (1, 5, 20, 100, 300), True),
-        (3, (1e-8, 1e-6, 1e-5, 1e-4, 1e-3), False),
+        (0, (0.7, 1.0, 2.0, 5.0), False),
+        (1, (0.01, 0.05, 0.3, 0.9), True),
+        (2, (1, 20, 100, 300), True),
+        (3, (1e-8, 1e-5, 1e-3), False),
     ],
     ids=["noise", "sample_rate", "steps", "delta"],
 )

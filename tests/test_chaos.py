@@ -17,7 +17,7 @@ from test_sweep import (
     begin,  # noqa: F401 - a fixture
     evidence,
     files,
-    processes,
+    forks,
     report,
     until,
 )
@@ -109,9 +109,11 @@ def test_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
 
 
 def killed(sweep: subprocess.Popen[str], rng: random.Random) -> tuple[signal.Signals, str]:
-    """Kill two workers, then the parent; the signal that it got, and its stderr."""
+    """Kill two workers, or what forks them, then the parent; the signal it got, its stderr."""
     for _ in range(2):
-        workers = [pid for pid, line in processes(sweep.pid).items() if "spawn_main" in line]
+        server, workers = forks(sweep.pid)
+        if rng.random() < 0.25:
+            workers = server
         if workers:
             number = rng.choice([signal.SIGKILL, signal.SIGTERM])
             with contextlib.suppress(ProcessLookupError):

@@ -186,10 +186,12 @@ def test_a_check_says_what_accuracy_is_measured_on(
 # --- nothing is left behind ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])
-@pytest.mark.parametrize("wrong", ["method.lr=-1", "canary.num_canaries=5000"])
+@pytest.mark.parametrize(
+    ("wrong", "sweep"),
+    [("method.lr=-1", []), ("canary.num_canaries=5000", ["-m", "seed=0,1"])],
+)
 def test_a_refused_cell_leaves_no_folder_and_one_line(
-    run_py: RunPy, tmp_path: Path, sweep: list[str], wrong: str
+    run_py: RunPy, tmp_path: Path, wrong: str, sweep: list[str]
 ) -> None:
     given = [word for word in SMALL if not word.startswith(wrong.partition("=")[0])]
     done = run_py(*given, f"results={tmp_path / 'r'}", wrong, *sweep)

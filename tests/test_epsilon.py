@@ -229,7 +229,7 @@ def noisy_bits(noise: float, shape: tuple[int, int], seed: int) -> tuple[Floats,
 
 
 @pytest.mark.parametrize("attack", ["lira", "independent"])
-@pytest.mark.parametrize(("num_canaries", "num_models"), [(60, 8), (60, 16), (100, 64)])
+@pytest.mark.parametrize(("num_canaries", "num_models"), [(60, 8), (100, 64)])
 def test_audits_without_a_leak_rarely_read_one(
     num_canaries: int, num_models: int, attack: str
 ) -> None:
@@ -244,7 +244,7 @@ def test_audits_without_a_leak_rarely_read_one(
     assert alarms / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
-@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("noise", [0.5, 2.0])
 def test_the_estimate_stays_below_a_gaussian_mechanism_and_grows(noise: float) -> None:
     truth, means = gaussian_epsilon(noise, 1e-5), []
     for num_canaries in (20, 60, 200):

@@ -60,12 +60,15 @@ if __name__ == "__main__":
 """
 
 
-def sweep(folder: Path, fail: str, seeds: str, **env: str) -> tuple[list[list[str]], str]:
+def sweep(
+    folder: Path, fail: str, seeds: str, preload: str = "[]", **env: str
+) -> tuple[list[list[str]], str]:
     """Run `fail(seed, attempts before)` for all seeds in one worker: its notes, all output."""
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "task.py").write_text(TASK.replace("FAIL", textwrap.dedent(fail)))
     inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    command = [sys.executable, "task.py", "-m", f"seed={seeds}", "hydra.launcher.num_workers=1"]
+    launcher = ["hydra.launcher.num_workers=1", f"hydra.launcher.preload={preload}"]
+    command = [sys.executable, "task.py", "-m", f"seed={seeds}", *launcher]
     done = subprocess.run(
         command,
         cwd=folder,
@@ -213,7 +216,43 @@ def test_a_terminated_worker_leaves_although_a_library_swallowed_its_exit(tmp_pa
     assert "cannot be imported" not in out
 
 
-def test_what_workers_warn_of_is_seen_on_the_terminal_once(tmp_path: Path) -> None:
+def test_workers_are_forked_from_one_process_that_imports_for_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(
+        "import os\n"
+        "print('to the terminal', flush=True)\n"
+        "open('imported', 'a').write(f'{os.getpid()} {os.environ[\"OPENBLAS_NUM_THREADS\"]}\\n')\n"
+    )
+    (tmp_path / "broken.py").write_text("raise ValueError('to the terminal')\n")
+    notes, out = sweep(
+        tmp_path,
+        """
+        import signal, time
+        def fail(seed, before):
+            import library
+            assert "SYNPRIV_PRELOAD" not in os.environ
+            note(seed, str(os.getppid()))
+            if seed == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if seed == 2:  # then its parent cannot tell that this worker lives
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
+        """,
+        "0,1,2,3",
+        "[broken,nowhere,library]",
+    )
+    first, last = [line.split() for line in (tmp_path / "imported").read_text().splitlines()]
+    jobs = [(seed, what) for seed, _, what, *_ in notes if what != "done-cpu"]
+    assert jobs == [("0", first[0]), ("1", first[0]), ("2", first[0]), ("3", last[0])]
+    assert [seed for seed, _, what, *_ in notes if what == "done-cpu"] == ["0", "3"]
+    assert first[1] == last[1] == "1"
+    assert "its worker died (SIGKILL" in out
+    assert "4/4 jobs, 2 failed" in out
+    assert "to the terminal" not in out
+
+
+def test_what_workers_warn_of_is_seen_on_the_terminal_once_and_a_flood_is_cut(
+    tmp_path: Path,
+) -> None:
     # A lock that is waited for, a W&B server that refuses: it was in run.log alone.
     _, out = sweep(
         tmp_path,
@@ -222,23 +261,12 @@ def test_what_workers_warn_of_is_seen_on_the_terminal_once(tmp_path: Path) -> No
         def fail(seed, before):
             logging.getLogger("synpriv.results.locks").warning("waiting for \\x1b[2J x")
             logging.getLogger("synpriv.shadow").info("nobody needs to see this")
+            for i in range(30):
+                logging.getLogger("synpriv").warning("odd image %d", i)
         """,
         "0,1,2",
     )
     assert out.count("warning: waiting for \\x1b[2J x") == 1
     assert "nobody needs" not in out
-
-
-def test_a_flood_of_warnings_is_cut(tmp_path: Path) -> None:
-    _, out = sweep(
-        tmp_path,
-        """
-        import logging
-        def fail(seed, before):
-            for i in range(30):
-                logging.getLogger("synpriv").warning("odd image %d", i)
-        """,
-        "0,1",
-    )
-    assert out.count("warning: odd image") == 10
+    assert out.count("warning: odd image") == 9
     assert out.count("more warnings are in the run.log of each run") == 1

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import RunPy
 
 from synpriv.results import locks
 from synpriv.results.store import Cell
@@ -143,22 +142,6 @@ def test_a_folder_that_somebody_works_on_is_not_swept_from_outside(
     holder.wait()
     locks.sweep_up_all(tmp_path)
     assert not left.exists()
-
-
-@pytest.mark.slow
-def test_a_finished_sweep_is_swept_too(run_py: RunPy, tmp_path: Path, dead: int) -> None:
-    sweep = [
-        *("dataset.num_train=300", "dataset.num_canaries=40", "model.width=4", "logger=none"),
-        *("trainer=cpu", "attack=threshold", "num_models=4", "method.num_epochs=1"),
-        *("accuracy_models=0", "method.warmup_epochs=0", f"results={tmp_path}", "-m", "seed=0..3"),
-    ]
-    assert run_py(*sweep).returncode == 0
-    (cell,) = tmp_path.glob("undefended-*")
-    left = [old(folder / f".x.{dead}.tmp") for folder in (tmp_path, cell, cell / "0", cell / "1")]
-    again = run_py(*sweep)
-    assert again.returncode == 0, again.stderr
-    assert "4 of 4 shadow models are there already" in again.stdout
-    assert not any(file.exists() for file in left)
 
 
 def test_the_holder_is_never_written_through_a_link(tmp_path: Path) -> None:

@@ -147,18 +147,15 @@ def test_every_method_fits_and_names_its_provenance(name: str, first: First) -> 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_same_seed_same_bits_and_another_seed_other_bits(
+def test_another_seed_gives_other_bits(
     name: str, first: First, split: AuditSplit, pools: Pools
 ) -> None:
-    cfg = configured(f"method={name}")
-    expected, _ = first(name)
-    np.testing.assert_array_equal(expected, logits(obtain(cfg, split, pools), split))
-    cfg.seed = 1
-    assert not np.array_equal(expected, logits(obtain(cfg, split, pools), split))
+    cfg = configured(f"method={name}", "seed=1")
+    assert not np.array_equal(first(name)[0], logits(obtain(cfg, split, pools), split))
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_which_images_are_canaries_makes_no_difference(
+def test_the_same_seed_gives_the_same_bits_whichever_images_are_canaries(
     name: str, first: First, split: AuditSplit, pools: Pools
 ) -> None:
     cfg = configured(f"method={name}")

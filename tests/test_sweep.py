@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import RunPy
@@ -74,17 +74,30 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-def processes(group: int) -> dict[int, str]:
-    """Command lines of the living processes in a process group."""
+class Process(NamedTuple):
+    parent: int
+    line: str  # its command
+
+
+def processes(group: int) -> dict[int, Process]:
+    """The living processes in a process group."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
-                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+                line = (folder / "cmdline").read_text().replace("\0", " ")
+                found[int(folder.name)] = Process(int(fields[1]), line)
         except OSError:  # it ended meanwhile
             continue
     return found
+
+
+def forks(group: int) -> tuple[list[int], list[int]]:
+    """The process that workers are forked from, if it is there, and the workers."""
+    alike = {p: found for p, found in processes(group).items() if "forkserver" in found.line}
+    server = [p for p, found in alike.items() if found.parent == group]
+    return server, [p for p, found in alike.items() if found.parent in server]
 
 
 def all_gone(group: int, within_s: float = 10) -> bool:
@@ -115,7 +128,7 @@ def begin(start_py: Start) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def whole(run_py: RunPy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An uninterrupted sweep: its results folder and what it printed."""
-    results = tmp_path_factory.mktemp("whole")
+    results = tmp_path_factory.mktemp("whole") / "r (1),ü=x" / "it's [here]"
     done = run_py(*DISTILL, f"results={results}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return results, done.stdout
@@ -130,19 +143,31 @@ def test_the_card_s_command_ends_with_a_table_and_a_picture(whole: tuple[Path, s
     (picture,) = results.glob("*/lira.png")
     assert str(picture) in printed
     assert report(results)["num_models"] == 6
+    assert report(results)["cell"] == picture.parent.name
+    assert [path.name for path in results.parents[1].iterdir()] == ["r (1),ü=x"]  # as it was named
     assert len(evidence(results)) == 6
     assert not list(results.rglob("*.tmp"))
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_is_only_reported(whole: tuple[Path, str], run_py: RunPy) -> None:
+def test_a_finished_sweep_is_reported_and_swept_up_and_no_more(
+    whole: tuple[Path, str], run_py: RunPy
+) -> None:
     results, printed = whole
     before = files(results)
+    (cell,) = results.glob("distill_dm-*")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [at / f".x.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")]
+    for file in left:
+        file.write_bytes(b"half")
+        os.utime(file, (time.time() - 3600,) * 2)
     done = run_py(*DISTILL, f"results={results}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     assert files(results) == before
     assert "6 of 6 shadow models are there already" in done.stdout
     assert done.stdout.partition("\n\n")[2] == printed.partition("\n\n")[2]  # the same table
+    assert not any(file.exists() for file in left)
 
 
 @pytest.fixture
@@ -193,7 +218,7 @@ def test_a_killed_worker_fails_its_job_only(
 ) -> None:
     sweep = begin(*DISTILL, f"results={tmp_path}")
     until(lambda: len(list(tmp_path.glob("*/*/run.log"))) >= 2, sweep)  # both are in a job
-    workers = [pid for pid, line in processes(sweep.pid).items() if "spawn_main" in line]
+    _, workers = forks(sweep.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     printed, error = sweep.communicate(timeout=TIMEOUT)
