@@ -20,8 +20,10 @@ from omegaconf import OmegaConf
 from synpriv import audits
 from synpriv.audit.attacks.threshold import threshold
 from synpriv.report.__main__ import main
-from synpriv.results import reports, store, vouched
+from synpriv.report.html import write
+from synpriv.results import flat, reports, store, vouched
 from synpriv.results.shape import Heading
+from synpriv.tracking.told import of_audit
 
 pytestmark = pytest.mark.usefixtures("few_rounds")
 C, S = 12, 6
@@ -470,3 +472,44 @@ def test_a_report_killed_at_any_point_of_its_writing_is_the_old_one_the_new_one_
     assert seen[-1] == 0.25
     assert None in seen
     assert len(seen) > 50
+
+
+def test_trackers_are_told_what_the_report_says_and_its_page(results: Path) -> None:
+    file = report_file(results)
+    report = reports.read(file)
+    assert report is not None
+    told = of_audit(file, report, admission=0.5)
+    assert told.summary == flat.flatten({**report, "admission": 0.5})
+    assert set(told.pictures) == {"roc"}
+    assert told.view is not None
+    (cell,) = told.view["cells"]
+    assert (cell["cell"], cell["auc"]["value"]) == (report["cell"], report["auc"])
+    assert told.page is not None
+    assert write.view_of(told.page.decode()) == told.view
+
+
+@pytest.mark.parametrize(
+    ("reader", "canary", "asked", "told"),
+    [
+        ("from_torchvision", "mislabelled", None, True),
+        ("digits", "clean", None, True),
+        ("npz", "mislabelled", None, False),
+        ("folder", "mislabelled", None, False),
+        ("digits", "path", None, False),
+        (None, "mislabelled", None, False),
+        ("npz", "mislabelled", True, True),
+        ("digits", "mislabelled", False, False),
+    ],
+)
+def test_images_of_ones_own_are_told_only_where_that_is_asked_for(
+    results: Path, reader: str | None, canary: str, asked: bool | None, told: bool
+) -> None:
+    file = report_file(results)
+    report = reports.read(file)
+    assert report is not None
+    picture = reports.closest(file)
+    known = {} if reader is None else {"dataset.load._target_": reader, "canary.kind": canary}
+    report |= {"settings": known, "files": report["files"] | {picture.name: ""}}
+    found = of_audit(file, report, pictures=asked)
+    assert ("visual_privacy" in found.pictures) is told
+    assert "roc" in found.pictures
