@@ -20,7 +20,7 @@ def png(grey: int) -> bytes:
 
 
 def view_of(num_canaries: int = 5) -> View:
-    """Canary i has effect i; the last one has a picture and a released image near it."""
+    """Canary i has effect i, but for the first two; the last one has pictures."""
     most = num_canaries - 1
     near = {"picture": "b", "seed": 2, "distance": 0.25, "as_near": 1, "out": 4}
     canary = {"canary": most, "place": HOSTILE, "trained_label": HOSTILE, "true_label": "cat"}
@@ -35,7 +35,7 @@ def view_of(num_canaries: int = 5) -> View:
         "n_out": 100,
         "canaries": [canary],
         "all_canaries": {
-            **{"canary": [*numbers], "effect": [None, *map(float, numbers[1:])]},
+            **{"canary": [*numbers], "effect": [None, -1.0, *map(float, numbers[2:])]},
             "place": [HOSTILE for _ in numbers],
             **{"trained_label": ["=1+1" for _ in numbers], "true_label": ["cat" for _ in numbers]},
             **{"found": [i / num_canaries for i in numbers], "accused": [None for _ in numbers]},

@@ -107,6 +107,19 @@ def test_keys_are_written_as_mlflow_admits_them(key: str, admitted: str) -> None
     assert mlflow.metric_name(key) == admitted
 
 
+def test_a_csv_table_calculates_nothing_and_keeps_its_numbers() -> None:
+    class Run:
+        def files(self, contents: dict[str, bytes]) -> None:
+            written.update(contents)
+
+    written: dict[str, bytes] = {}
+    mlflow.MlflowTracker(Run()).table("canaries", findings.tables(view_of())["canaries"])
+    rows = list(csv.DictReader(io.StringIO(written["canaries.csv"].decode())))
+    assert [row["effect"] for row in rows] == ["4.0", "3.0", "2.0", "-1.0", ""]
+    assert {row["trained_label"] for row in rows} == {"'=1+1"}
+    assert rows[0]["picture"].startswith("canary 4: ")
+
+
 def test_a_silent_or_refusing_server_costs_a_process_one_warning(
     compose: Compose,
     tmp_path: Path,

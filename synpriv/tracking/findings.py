@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,16 +152,3 @@ def _text(text: str, longest: int = _LONGEST) -> str:
     """A name out of somebody's files: one line, without what steers a terminal."""
     line = one_line(text)
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
-
-
-def as_text(table: Table) -> Sequence[Sequence[str]]:
-    """Rows of a table where only text can be shown; pictures by their caption."""
-    return [[_written(value) for value in row] for row in table.rows]
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Picture):
-        return value.caption
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

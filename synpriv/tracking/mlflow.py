@@ -15,7 +15,7 @@ from typing import Any
 from synpriv import probe
 from synpriv.report import inert, names
 from synpriv.tracking.base import About, Mirror, NoTracker, Tracker, opened
-from synpriv.tracking.findings import Picture, Table, as_text
+from synpriv.tracking.findings import Picture, Table
 
 PAGE = "audit.html"  # of a run's artifacts
 _BATCH = 100  # parameters of one request
@@ -73,7 +73,7 @@ class MlflowTracker(Mirror):
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(table.columns)
-        writer.writerows([inert.cell(value) for value in row] for row in as_text(table))
+        writer.writerows([_cell(value) for value in row] for row in table.rows)
         self._guard(lambda run: run.files({f"{key}.csv": text.getvalue().encode()}))
 
     def gallery(self, key: str, pictures: Sequence[Picture]) -> None:
@@ -89,6 +89,11 @@ class MlflowTracker(Mirror):
         self._guard(lambda run: run.end("FAILED" if failed else "FINISHED"))
         if not failed:
             self._guard(lambda run: run.delete(self._replaces))
+
+
+def _cell(value: Any) -> Any:
+    """Numbers as they are: a minus sign is no formula."""
+    return inert.cell(value.caption if isinstance(value, Picture) else value)
 
 
 def begin(about: About, *, experiment: str) -> Tracker:

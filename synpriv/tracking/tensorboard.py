@@ -11,7 +11,7 @@ from typing import Any
 from synpriv.report import inert, names
 from synpriv.results import store
 from synpriv.tracking.base import About, Mirror, Tracker, opened
-from synpriv.tracking.findings import Picture, Table, as_text
+from synpriv.tracking.findings import Picture, Table
 
 FOLDER = "tensorboard"  # of the results
 PAGE = "audit.html"  # beside the event files: TensorBoard shows no HTML
@@ -42,7 +42,7 @@ class TensorBoardTracker(Mirror):
 
     def table(self, key: str, table: Table) -> None:
         lines = [table.columns, ["---"] * len(table.columns)]
-        lines += [[inert.markdown(text) for text in row] for row in as_text(table)]
+        lines += [[_markdown(value) for value in row] for row in table.rows]
         written = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         self._guard(lambda run: run.add_text(key, written))
 
@@ -79,6 +79,15 @@ def begin(about: About) -> Tracker:
         return TensorBoardTracker(SummaryWriter(str(folder)), settings)
 
     return opened(TensorBoardTracker.backend, begun)
+
+
+def _markdown(value: Any) -> str:
+    """A cell of a table, which TensorBoard renders; of a picture its caption."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return inert.markdown(value.caption if isinstance(value, Picture) else str(value))
 
 
 def _add_scalars(run: Any, row: Mapping[str, float], step: int) -> None:
