@@ -496,6 +496,7 @@ def test_trackers_are_told_what_the_report_says_and_its_page(results: Path) -> N
         ("npz", "mislabelled", None, False),
         ("folder", "mislabelled", None, False),
         ("digits", "path", None, False),
+        ("my_reader", "mislabelled", None, False),
         (None, "mislabelled", None, False),
         ("npz", "mislabelled", True, True),
         ("digits", "mislabelled", False, False),
@@ -510,6 +511,10 @@ def test_images_of_ones_own_are_told_only_where_that_is_asked_for(
     picture = reports.closest(file)
     known = {} if reader is None else {"dataset.load._target_": reader, "canary.kind": canary}
     report |= {"settings": known, "files": report["files"] | {picture.name: ""}}
+    files = [f"anna_{i}.png" for i in range(report["num_canaries"])]
+    report["canary_source"] = {"of": "mine", "rows": list(range(len(files))), "files": files}
     found = of_audit(file, report, pictures=asked)
+    assert found.page is not None
+    assert ("anna_" in json.dumps(write.view_of(found.page.decode()))) is told
     assert ("visual_privacy" in found.pictures) is told
     assert "roc" in found.pictures

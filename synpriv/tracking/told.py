@@ -15,7 +15,7 @@ from synpriv.results import flat, reports
 from synpriv.results.reports import Report
 from synpriv.tracking.findings import Findings
 
-_OWN = ("npz", "folder")  # readers of users' own images; all others read published data sets
+_PUBLISHED = ("digits", "from_torchvision")  # readers of data sets that everybody has
 
 
 def of_audit(
@@ -27,11 +27,13 @@ def of_audit(
 ) -> Findings:
     """All of the report in `file`; admission: the rule of its study, `Report["admission"]`.
 
-    pictures: whether images of canaries and releases are told, which may leave this machine. None:
-    those of data sets that are public anyway.
+    pictures: whether images of canaries and releases are told, which may leave this machine, and
+    the files, rows and groups that canaries are called by. None: of published data sets alone.
     """
     told = content.under_rule(report, admission)
     shown = pictures if pictures is not None else _is_public(report)
+    if not shown:  # a file or a group may be called by a person
+        told = {key: value for key, value in told.items() if key != "canary_source"}
     page = view([with_files(file, told, pictures=shown)])
     files = {
         key: picture
@@ -44,5 +46,5 @@ def of_audit(
 def _is_public(report: Report) -> bool:
     """Whether its images are those of a published data set; unknown ones are not."""
     settings = report["settings"]
-    reader = settings.get("dataset.load._target_", _OWN[0])
-    return reader not in _OWN and settings.get("canary.kind", report["canary"]) != "path"
+    published = settings.get("dataset.load._target_") in _PUBLISHED
+    return published and settings.get("canary.kind") != "path"
