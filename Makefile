@@ -62,6 +62,7 @@ bench: .venv/.installed  ## measure what docs/results.md claims about speed
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.page
 
 simulate: .venv/.installed  ## power, coverage and false alarms of the audit in simulation (hours)
 	$(BIN)/python -m benchmarks.power

@@ -76,6 +76,16 @@ def test_no_verdict_is_read_as_no_leak_where_members_score_higher(n_out: int) ->
     assert "p = 0.001" in found["reasons"][0]
 
 
+def test_images_that_come_nearer_to_members_are_a_reason_whatever_the_attack_finds() -> None:
+    near = {"nearer": 33, "pairs": 90, "chance": 14.4, "p": 0.001, "above_chance": True}
+    found = verdict(report_of(tpr=0.01, p=0.5, nearness=near))
+    assert found["kind"] == "none"
+    assert "33 of 90 pairs" in found["reasons"][0]
+    assert "chance gives 14 (p = 0.001" in found["reasons"][0]
+    other = verdict(report_of(tpr=0.01, p=0.5, nearness=near | {"above_chance": False}))
+    assert not any("pairs" in reason for reason in other["reasons"])
+
+
 def test_an_auc_alone_decides_nothing() -> None:
     for auc, p in ((0.99, 0.001), (0.5, 0.5), (0.2, 1.0)):
         assert verdict(report_of(tpr=0.01, p=0.5, auc=auc, auc_p=p))["kind"] == "none"

@@ -188,12 +188,24 @@ def pixels(page: View, key: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
 
 
-def test_a_large_picture_is_made_small() -> None:
-    album = exposed.Album()
+def test_a_large_picture_is_made_small_and_each_audit_has_its_share_of_the_room() -> None:
+    album = exposed.Album(1)
+    album.next_cell()
     key = album.add(np.zeros((3, 200, 100), np.uint8))
+    assert key is not None
     assert album.add(np.zeros((3, 200, 100), np.uint8)) == key
     content = album.pictures[key].partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (32, 64)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+    album = exposed.Album(2, most=60_000)
+    found = []
+    for images in (noise[:20], noise[20:]):
+        album.next_cell()
+        found.append([album.add(image) is not None for image in images])
+    assert found[0] == sorted(found[0], reverse=True)  # the most exposed come first
+    assert 5 <= sum(found[0]) <= sum(found[1]) + 1
+    assert album.left_out == 40 - sum(map(sum, found))
+    assert sum(map(len, album.pictures.values())) < 60_000 + 40 * 30
 
 
 def test_a_heat_map_holds_the_effects_of_shared_canaries(page: View, found: Found) -> None:
@@ -216,7 +228,8 @@ def test_members_of_a_group_are_one_row_with_the_picture_of_its_first_image() ->
     audit = audited_of(report)[0]._replace(canaries=given)
     every = exposed.everyone(audit)
     assert every["trained_label"] == ["cat", "dog, cow"]
-    album = exposed.Album()
+    album = exposed.Album(1)
+    album.next_cell()
     assert exposed.most_exposed(audit, every, album, num=9) == []  # no effect is known
     every["effect"] = [1.0, 2.0]
     first, second = exposed.most_exposed(audit, every, album, num=9)

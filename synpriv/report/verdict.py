@@ -84,6 +84,14 @@ def _first(report: Report, kind: Kind) -> list[str]:
             f"{low:.3f} to {high:.3f}, p = {report['auc_p']:.2g}): a leak is to be expected at "
             "larger FPRs, so this verdict is not `no leak`"
         )
+    near = report.get("nearness")
+    if near and near["above_chance"]:
+        reasons.append(
+            f"released images come nearer to members: {near['nearer']:,} of {near['pairs']:,} "
+            f"pairs are nearer than in every model without the canary, chance gives "
+            f"{near['chance']:.0f} (p = {near['p']:.2g}, by itself): evidence that the release "
+            "depends on them, whatever the attack finds"
+        )
     if kind == "unresolved":
         reasons.append(_what_would_resolve(report))
     if kind == "leak" and not report[HEADLINE]["resolvable"]:

@@ -114,17 +114,22 @@ def accuracy(report: Report, words: dict[str, str], undefended: Report | None) -
         reference = "this is the undefended model"
     elif undefended is not None:
         theirs, their_half = content.accuracy_95(undefended)
-        low, high = theirs - their_half, theirs + their_half
+        low, high = _within(theirs, their_half)
         reference = f"undefended {theirs:.3f} {table.PLUS_MINUS} {their_half:.3f}"
     return {
         "value": mean,
-        "low": None if mean is None else mean - half,
-        "high": None if mean is None else mean + half,
+        "low": None if mean is None else _within(mean, half)[0],
+        "high": None if mean is None else _within(mean, half)[1],
         "in_words": words["accuracy"],
         "reference": reference,
         "reference_low": low,
         "reference_high": high,
     }
+
+
+def _within(mean: float, half: float) -> tuple[float, float]:
+    """The ends of an interval of a share."""
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def undefended_of(report: Report, reports: Sequence[Report]) -> Report | None:

@@ -20,22 +20,35 @@ from synpriv.report.pairs import Shown
 COLUMNS = 60  # canaries in a heat map
 _AT = "tpr@fpr=0.01"  # whose threshold accuses
 _SIDE = 64  # pixels of a picture, at most
+MOST_BYTES = 1_500_000  # of all pictures of a page, as base64
 _UNKNOWN = "unknown"
 Shares = list[float | None]
 
 
 class Album:
-    """Pictures of the page, each once, by the hash of its pixels."""
+    """Pictures of the page, each once, by the hash of its pixels; so many that it stays small."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_cells: int, *, most: int = MOST_BYTES) -> None:
         self.pictures: dict[str, str] = {}
+        self.left_out = 0
+        self._share, self._allowed, self._used = most / max(num_cells, 1), 0.0, 0
 
-    def add(self, image: NDArray[np.uint8]) -> str:
-        """The key of an image uint8 [ch,H,W], larger ones made smaller."""
+    def next_cell(self) -> None:
+        """Each audit has its share of the room, and what those before it have left."""
+        self._allowed += self._share
+
+    def add(self, image: NDArray[np.uint8]) -> str | None:
+        """The key of an image uint8 [ch,H,W], larger ones made smaller; None without room."""
         pixels = np.ascontiguousarray(np.moveaxis(image, 0, -1))
         key = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:12]
-        if key not in self.pictures:
-            self.pictures[key] = f"data:image/png;base64,{_png(pixels)}"
+        if key in self.pictures:
+            return key
+        content = _png(pixels)
+        if self._used + len(content) > self._allowed:
+            self.left_out += 1
+            return None
+        self._used += len(content)
+        self.pictures[key] = f"data:image/png;base64,{content}"
         return key
 
 
@@ -138,8 +151,11 @@ def _nearest(cell: Audited, canary: int, album: Album) -> Nearest | None:
     if not there:
         return None
     best = min(there, key=lambda s: (s.rank.as_near / s.rank.out, float(s.pair["distance"])))
+    picture = album.add(best.pair["synthetic"])
+    if picture is None:
+        return None
     return {
-        "picture": album.add(best.pair["synthetic"]),
+        "picture": picture,
         "seed": best.seed,
         "distance": round(float(best.pair["distance"]), 4),
         "as_near": best.rank.as_near,

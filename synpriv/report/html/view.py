@@ -31,7 +31,7 @@ def view(cells: Sequence[Audited], *, missing: Sequence[Missing] = ()) -> View:
     """
     reports, family = marks.corrected([cell.report for cell in cells])
     marked = [cell._replace(report=report) for cell, report in zip(cells, reports, strict=True)]
-    album, groups = exposed.Album(), compared.groups_of(reports)
+    album, groups = exposed.Album(len(cells)), compared.groups_of(reports)
     group_of = {place: group for group in groups for place in group.members}
     long, short = names.distinct_names(reports), names.distinct_methods(reports)
     shown = [
@@ -48,6 +48,7 @@ def view(cells: Sequence[Audited], *, missing: Sequence[Missing] = ()) -> View:
             *table.about_groups(reports),
             *([members.step(reports)] if reports else []),
             *([_PICTURES] if album.pictures else []),
+            *([f"{album.left_out} pictures had no room on this page"] if album.left_out else []),
         ],
         "cells": shown,
         "heat": exposed.heat_maps(marked, long),
@@ -74,6 +75,7 @@ def _cell(
     album: exposed.Album,
 ) -> Cell:
     """One audit among the others; `called`: its long and its short name."""
+    album.next_cell()
     cell, reports = cells[place], [other.report for other in cells]
     report, every = cell.report, exposed.everyone(cell)
     words = dict(zip(table.HEADER, table.row(report, called[1]), strict=True))
