@@ -47,7 +47,8 @@ def page(found: Found) -> View:
 @pytest.fixture
 def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which figures there are matters, not the seconds that drawing takes."""
-    monkeypatch.setattr(figure, "written", lambda *_: b"picture")
+    pictures = dict.fromkeys(figure.FORMATS, b"picture")
+    monkeypatch.setattr(figure, "in_all_formats", lambda _: pictures)
     monkeypatch.setattr(figure, "roc", lambda _: None)
 
 
