@@ -47,7 +47,8 @@ def page(found: Found) -> View:
 @pytest.fixture
 def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which figures there are matters, not the seconds that drawing takes."""
-    monkeypatch.setattr(figure, "written", lambda *_: b"picture")
+    pictures = dict.fromkeys(figure.FORMATS, b"picture")
+    monkeypatch.setattr(figure, "in_all_formats", lambda _: pictures)
     monkeypatch.setattr(figure, "roc", lambda _: None)
 
 
@@ -358,7 +359,9 @@ def test_canary_images_are_kept_once_and_checked(
     np.testing.assert_array_equal(found, images)
     assert canary_images.read(tmp_path, "another") is None
     assert "is of other canaries" in caplog.text
-    for damage in (b"", file.read_bytes()[:200], b"\x93NUMPY"):
+    whole = file.read_bytes()
+    flipped = [whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :] for i in range(0, 900, 7)]
+    for damage in (b"", whole[:200], b"\x93NUMPY", *flipped):
         file.write_bytes(damage)
         assert canary_images.read(tmp_path, canaries.digest()) is None
         canary_images.keep(tmp_path, canaries, np.arange(5))

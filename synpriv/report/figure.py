@@ -10,10 +10,12 @@ import numpy as np
 
 from synpriv.audit.metrics import Roc
 from synpriv.report import inert, names
+from synpriv.report.html.curves import kept_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_POINTS = 1000  # of a curve, as many as its picture has pixels across
 # Without dates, so that the same figure gives the same bytes.
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"dpi": 150},
@@ -30,6 +32,15 @@ def written(figure: Figure, suffix: str) -> bytes:
     with rc_context({"svg.hashsalt": "synpriv"}):  # else ids in it are random
         figure.savefig(buffer, format=suffix[1:], **FORMATS[suffix])
     return buffer.getvalue()
+
+
+def in_all_formats(figure: Figure) -> dict[str, bytes]:
+    """A figure by the ending of its file; its layout is found once."""
+    found = {}
+    for suffix in FORMATS:
+        found[suffix] = written(figure, suffix)
+        figure.set_layout_engine("none")  # as it was found
+    return found
 
 
 def png(cells: Sequence[tuple[dict[str, Any], Roc]]) -> bytes:
@@ -59,10 +70,12 @@ def roc(cells: Sequence[tuple[dict[str, Any], Roc]]) -> Figure:
     chance = np.geomspace(limit, 1, 50)
     axes.plot(chance, chance, color="0.6", linestyle="--", linewidth=1, label="chance")
     reports = [report for report, _ in cells]
-    for (_, curve), label in zip(cells, names.distinct_names(reports), strict=True):
+    for (report, curve), label in zip(cells, names.distinct_names(reports), strict=True):
+        kept = kept_of(curve, report["n_out"], most=_POINTS)
+        tpr = curve.tpr[kept]
         axes.step(
-            np.maximum(curve.fpr, limit),
-            np.where(curve.tpr > 0, curve.tpr, np.nan),  # zero has no place on a log axis
+            np.maximum(curve.fpr[kept], limit),
+            np.where(tpr > 0, tpr, np.nan),  # zero has no place on a log axis
             where="post",
             linewidth=1.6,
             label=inert.label(label),

@@ -36,8 +36,8 @@ def write_tables(cells: Sequence[Audited], place: Path) -> list[str]:
     for name, text in texts.items():
         store.write_bytes(place / name, text.encode())
     curves = figure.roc([(cell.report, cell.roc) for cell in cells])
-    for suffix in figure.FORMATS:
-        store.write_bytes(place / f"report{suffix}", figure.written(curves, suffix))
+    for suffix, picture in figure.in_all_formats(curves).items():
+        store.write_bytes(place / f"report{suffix}", picture)
     return [*texts, *pictures]
 
 

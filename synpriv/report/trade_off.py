@@ -129,9 +129,6 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     whole = Figure(figsize=(6.6 * len(keys), 5.4), layout="constrained")
     panels = whole.subplots(1, len(keys), sharex=True, squeeze=False)
     named = [_panel(axes, reports, key) for axes, key in zip(panels[0], keys, strict=True)]
-    whole.draw_without_rendering()  # the layout decides where the labels are
-    for labels in named:
-        _spread(labels)
     slowest = max(report["train_s"]["mean"] for report in reports)
     lack = f"; {missing} CELLS ARE MISSING" if missing else ""
     words = [
@@ -141,8 +138,12 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     ]
     wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
     whole.suptitle(wrapped, fontsize=9)
-    for suffix in figure.FORMATS:
-        store.write_bytes(file.with_suffix(suffix), figure.written(whole, suffix))
+    whole.draw_without_rendering()  # the layout decides where the labels are
+    whole.set_layout_engine("none")  # and stays
+    for labels in named:
+        _spread(labels)
+    for suffix, picture in figure.in_all_formats(whole).items():
+        store.write_bytes(file.with_suffix(suffix), picture)
 
 
 def _panel(axes: Any, reports: Sequence[Report], key: str) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,8 @@ def keep(folder: Path, canaries: Pool, true_labels: NDArray[np.int64]) -> None:
     canaries: images uint8 [C,ch,H,W] with the labels that they are trained on. Runs of one cell
     write the same bytes, so it does not matter which comes first.
     """
-    if read(folder, canaries.digest()) is None:
-        content = store.npz_bytes(
-            images=canaries.images, labels=canaries.labels, true_labels=true_labels
-        )
-        store.write_bytes(folder / CANARIES, content)
+    if not (folder / CANARIES).is_file() or problem(folder, canaries.digest()) is not None:
+        store.write_bytes(folder / CANARIES, _written(canaries, true_labels))
 
 
 def read(folder: Path, sha256: str) -> NDArray[np.uint8] | None:
@@ -35,16 +31,30 @@ def read(folder: Path, sha256: str) -> NDArray[np.uint8] | None:
     sha256: the `canaries_sha256` of its runs. What is damaged or of other canaries is named in the
     log and left out.
     """
+    if not (folder / CANARIES).is_file():
+        return None
+    if why := problem(folder, sha256):
+        log.warning("left out: %s", why)
+        return None
+    return store.read_arrays(folder / CANARIES)["images"]
+
+
+def problem(folder: Path, sha256: str) -> str | None:
+    """Why the file of `folder` cannot be used; None if it is as `keep` writes it, or not there."""
     file = folder / CANARIES
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            canaries = Pool(arrays["images"], arrays["labels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("left out: %s is damaged (%s)", file, type(error).__name__)
-        return None
-    if canaries.digest() != sha256:
-        log.warning("left out: %s is of other canaries, or damaged", file)
-        return None
-    return canaries.images
+        arrays = store.read_arrays(file)
+        canaries = Pool(arrays["images"], arrays["labels"])
+        whole = file.read_bytes() == _written(canaries, arrays["true_labels"])
+    except Exception as error:  # noqa: BLE001 - of damaged archives zipfile raises anything
+        return f"{file} is damaged ({type(error).__name__})"
+    if not whole:
+        return f"{file} is damaged (not as it was written)"
+    return None if canaries.digest() == sha256 else f"{file} is of other canaries, or damaged"
+
+
+def _written(canaries: Pool, true_labels: NDArray[np.int64]) -> bytes:
+    images, labels = canaries.images, canaries.labels
+    return store.stored_npz_bytes(images=images, labels=labels, true_labels=true_labels)

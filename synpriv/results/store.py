@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,17 +237,27 @@ def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def npz_bytes(**arrays: NDArray) -> bytes:
-    """An npz archive; the same arrays give the same bytes.
+    """An npz archive; the same arrays give the same bytes, on machines with the same zlib.
 
     Floats are stored as they are: compressing them takes seconds per 100 MB and saves a few percent
     (np.savez knows only all or nothing).
     """
+    return _npz(arrays, zipfile.ZIP_DEFLATED)
+
+
+def stored_npz_bytes(**arrays: NDArray) -> bytes:
+    """An npz archive without compression: the same arrays give the same bytes everywhere."""
+    return _npz(arrays, zipfile.ZIP_STORED)
+
+
+def _npz(arrays: Mapping[str, NDArray], method: int) -> bytes:
+    """method: how all but floats are stored."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             about = zipfile.ZipInfo(f"{name}.npy")  # of 1980, whatever the clock says
             floats = np.issubdtype(array.dtype, np.floating)
-            about.compress_type = zipfile.ZIP_STORED if floats else zipfile.ZIP_DEFLATED
+            about.compress_type = zipfile.ZIP_STORED if floats else method
             with archive.open(about, "w", force_zip64=True) as stream:
                 npy.write_array(stream, array, allow_pickle=False)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ _DIGITS = 5
 
 def curve(roc: Roc, n_out: int) -> Curve:
     """Points of a ROC that lie evenly on a log axis of the FPR, the last before each place."""
-    kept = _kept(roc, n_out)
+    kept = kept_of(roc, n_out)
     return {
         "fpr": rounded(roc.fpr[kept]),
         "tpr": rounded(roc.tpr[kept]),
@@ -35,7 +35,7 @@ def scores(statistic: Floats, member: Bools, roc: Roc) -> Scores:
     n_in, n_out = int(truth.sum()), int((~truth).sum())
     edges = _edges(values)
     inside, outside = (_counts(values[side], edges) for side in (truth, ~truth))
-    kept = _kept(roc, n_out)
+    kept = kept_of(roc, n_out)
     kept = kept[np.isfinite(roc.threshold[kept])]
     return {
         "edges": edges.tolist(),
@@ -65,12 +65,12 @@ def _counts(values: Floats, edges: Floats) -> list[int]:
     return found.tolist()
 
 
-def _kept(roc: Roc, n_out: int) -> NDArray[np.intp]:
-    """Places of at most `MOST` points, in order: the ends, half by FPR and half by TPR.
+def kept_of(roc: Roc, n_out: int, *, most: int = MOST) -> NDArray[np.intp]:
+    """Places of at most `most` points, in order: the ends, half by FPR and half by TPR.
 
     Of equal FPRs the highest TPR is what counts.
     """
-    num = MOST // 2 - 1
+    num = most // 2 - 1
     by_fpr = np.append(0.0, np.geomspace(1 / n_out, 1, num))
     places = np.searchsorted(roc.fpr, by_fpr * (1 + 1e-12), side="right") - 1
     more = np.searchsorted(roc.tpr, np.linspace(0, 1, num), side="left")
