@@ -6,6 +6,7 @@ the server of forks is given none, and `modules`, the names of what is imported.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -44,3 +45,6 @@ def _import_all(wanted: str) -> None:
 if MODULES in os.environ:
     with _silence():
         _import_all(os.environ[MODULES])
+    # To take down what was imported takes seconds, in which whoever reads our output would wait.
+    # Forks never come here: multiprocessing ends them by itself.
+    atexit.register(os._exit, 0)

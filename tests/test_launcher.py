@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import _worker
 
@@ -248,6 +249,24 @@ def test_workers_are_forked_from_one_process_that_imports_for_all_of_them(tmp_pa
     assert "its worker died (SIGKILL" in out
     assert "4/4 jobs, 2 failed" in out
     assert "to the terminal" not in out
+
+
+@pytest.mark.slow  # a process that imports all of it
+def test_what_is_preloaded_starts_no_thread_and_opens_no_gpu() -> None:
+    # A fork has neither the threads of its parent, whose locks it may inherit held, nor its GPU.
+    modules = OmegaConf.load(ROOT / "conf" / "hydra" / "launcher" / "pool.yaml").preload
+    code = f"""
+        import importlib, os, sys
+        for name in {list(modules)}:
+            importlib.import_module(name)
+        import torch
+        print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
+        print(torch.cuda._cached_device_count)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    out = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["1", "False", "None"]
 
 
 def test_what_workers_warn_of_is_seen_on_the_terminal_once_and_a_flood_is_cut(
