@@ -12,17 +12,18 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import ROOT, Compose
 from PIL import Image
 
-from synpriv import cli, config, split
+from synpriv import cli, config, dashboard, split
 from synpriv.audit import __main__ as audit
 from synpriv.data import datasets
 from synpriv.report import __main__ as report
+from synpriv.report import gate
 from synpriv.screen import __main__ as screen
 from synpriv.screen import screening
 from synpriv.shadow import check
@@ -225,8 +226,40 @@ def test_no_exemption_is_left_of_a_command_that_is_gone() -> None:
 
 def _report(argv: list[str]) -> int:
     """The report of a results folder with an audit in it."""
-    assert audit.main(["evidence.npz", "--out", "multirun/mine"]) == 0
+    _audited()
+    if "--expect" in argv:
+        assert report.main(["--write-expect", argv[-1]]) == 0
     return report.main(argv)
+
+
+def _audited() -> None:
+    assert audit.main(["evidence.npz", "--out", "multirun/mine"]) == 0
+
+
+def _dashboard(argv: list[str]) -> int:
+    """Where nobody is logged in."""
+    pytest.importorskip("wandb_workspaces")
+    _audited()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        code = dashboard.main(argv)
+    assert Path("multirun/dashboard.json").is_file()
+    return code
+
+
+@pytest.mark.usefixtures("few_rounds", "no_pictures")
+def test_the_report_s_page_is_read_back_and_its_frames_are_made() -> None:
+    _audited()
+    assert report.main([]) == 0
+    text = (ROOT / "docs" / "report.md").read_text("utf-8")
+    found: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(code, found)
+    assert [cell["name"] for cell in found["view"]["cells"]]
+    assert list(found["audits"]["cell"]) == ["mine"]
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    Path("by_hand.yaml").write_text(yaml)
+    assert len(gate.read(Path("by_hand.yaml"))) == 2
 
 
 def _split(argv: list[str]) -> int:
@@ -236,7 +269,13 @@ def _split(argv: list[str]) -> int:
     return 0
 
 
-MAIN = {"report": _report, "split": _split, "audit": audit.main, "screen": screen.main}
+MAIN = {
+    "dashboard": _dashboard,
+    "report": _report,
+    "split": _split,
+    "audit": audit.main,
+    "screen": screen.main,
+}
 
 
 @pytest.mark.usefixtures("few_rounds", "no_pictures")
