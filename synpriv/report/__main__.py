@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from synpriv import audits, interrupts, terminal, tracking, wandb_session
+from synpriv import audits, checkout, interrupts, terminal, tracking, wandb_session
 from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
 from synpriv.cli import errors_in_one_line, one_line
@@ -155,7 +155,7 @@ def _report(given: argparse.Namespace) -> Found:
 
 
 def _nothing(results: Path, unaudited: dict[str, int]) -> str:
-    first = "run python run.py method=distill -m seed=0..63 first"
+    first = f"run {checkout.program()} method=distill -m seed=0..63 first"
     again = "run the command of a cell's sweep again (partial=true audits what is there)"
     return f"{results.absolute()}: no audited cell; {again if unaudited else first}"
 

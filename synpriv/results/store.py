@@ -136,18 +136,21 @@ class Cell:
 
         of: only pairs of these canaries, and only runs that have one.
         """
-        found = []
+        found, problems = [], list[str]()
         for seed in seeds:
             if PAIRS not in self.metrics(seed).get("artefacts", {}):
                 continue
             if problem := self.problem(seed, PAIRS):
-                log.warning("left out: %s", problem)
+                problems.append(problem)
                 continue
             with np.load(self.run(seed) / PAIRS, allow_pickle=False) as archive:
                 canary = archive["canary"]
                 wanted = np.ones(len(canary), bool) if of is None else np.isin(canary, of)
                 if of is None or wanted.any():
                     found.append((seed, {name: archive[name][wanted] for name in archive.files}))
+        if problems:
+            more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+            log.warning("left out: %s%s", problems[0], more)
         return found
 
     def trained(self) -> list[int]:
