@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import absl.logging
 import hydra
+import hypothesis
 import numpy as np
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from synpriv.data.images import LabelledImages
 
 ROOT = Path(__file__).parents[1]
+hypothesis.settings.register_profile("any machine", deadline=None)  # however busy
+hypothesis.settings.load_profile("any machine")
 # A shell starts background jobs deaf to Ctrl-C, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # dp-accounting logs through absl, and Hydra closes all log handlers when it starts: absl's would

@@ -188,7 +188,7 @@ def naively_refuted(
     return best
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     sizes=st.tuples(st.integers(1, 500), st.integers(1, 500)),
     shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),

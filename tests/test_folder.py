@@ -144,7 +144,7 @@ def grow(root: Path, tree: dict, pictures: Path) -> None:
             shutil.copyfile(source, file)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(first=TREE, second=TREE, change=st.sampled_from(["links", "one", "other"]), data=st.data())
 def test_hashes_are_equal_if_and_only_if_images_and_labels_read_are(
     tmp_path_factory: pytest.TempPathFactory,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Compose, RunPy
 from example_reports import ARRAYS, report_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synpriv import cli, terminal
@@ -93,7 +93,6 @@ def a_report(text: str, cell: str = "cell") -> dict:
     }
 
 
-@settings(deadline=None)
 @given(anything)
 def test_a_reader_of_markdown_sees_the_text_and_nothing_else(text: str) -> None:
     markdown_it = pytest.importorskip("markdown_it")
@@ -144,13 +143,11 @@ def test_a_spreadsheet_calculates_nothing_and_numbers_stay_numbers(text: str) ->
     assert named["dataset"].removeprefix("'") == terminal.one_line(text)
 
 
-@settings(deadline=None)
 @given(st.none() | st.booleans() | st.integers() | st.floats())
 def test_a_number_in_a_csv_cell_is_what_it_was(value: object) -> None:
     assert inert.cell(value) is value
 
 
-@settings(deadline=None)
 @given(anything)
 def test_nothing_printed_steers_a_terminal(text: str) -> None:
     for shown in (terminal.one_line(text), terminal.shown(text)):

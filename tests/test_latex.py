@@ -35,7 +35,7 @@ def read_back(text: str) -> str:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 def test_a_text_is_itself_and_nothing_else(text: str) -> None:
     written = inert.latex(text)
     LatexWalker(written, tolerant_parsing=False).get_latex_nodes()  # every brace has its partner

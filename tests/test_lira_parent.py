@@ -243,7 +243,7 @@ sizes = st.sampled_from([6, 8, 12])
 kinds = st.sampled_from(VARIANCES)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=seeds, num_models=sizes, variance=kinds)
 def test_canaries_may_be_permuted(seed: int, num_models: int, variance: str) -> None:
     scores, member = noise(9, num_models, 2, seed=seed)
@@ -256,7 +256,7 @@ def test_canaries_may_be_permuted(seed: int, num_models: int, variance: str) -> 
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=seeds, num_models=sizes, variance=kinds)
 def test_models_may_be_permuted(seed: int, num_models: int, variance: str) -> None:
     # Not with equalise=True: its seeded draw goes by position.
@@ -270,7 +270,7 @@ def test_models_may_be_permuted(seed: int, num_models: int, variance: str) -> No
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=seeds,
     num_models=st.just(16),  # fewer come close to float32 resolution, which a shift changes
@@ -291,7 +291,7 @@ def test_scores_may_be_shifted_and_scaled(
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=seeds, num_models=sizes, variance=kinds)
 def test_flipping_all_bits_negates(seed: int, num_models: int, variance: str) -> None:
     scores, member = noise(9, num_models, 2, seed=seed)

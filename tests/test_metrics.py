@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import roc as naive
@@ -61,7 +61,6 @@ small = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_s
 rates = st.integers(1, 1000).map(lambda thousandths: thousandths / 1000)
 
 
-@settings(deadline=None)
 @given(pairs=small, fpr=rates)
 def test_tpr_at_fpr_is_the_best_threshold_with_ties(
     pairs: list[tuple[int, bool]], fpr: float
@@ -70,7 +69,6 @@ def test_tpr_at_fpr_is_the_best_threshold_with_ties(
     assert tpr_at_fpr(values, member, fpr) == pytest.approx(naive.tpr_at_fpr(values, member, fpr))
 
 
-@settings(deadline=None)
 @given(pairs=small, fprs=st.tuples(rates, rates))
 def test_tpr_grows_with_fpr(pairs: list[tuple[int, bool]], fprs: tuple[float, float]) -> None:
     values, member = zip(*pairs, strict=True)
@@ -79,7 +77,6 @@ def test_tpr_grows_with_fpr(pairs: list[tuple[int, bool]], fprs: tuple[float, fl
     assert tpr_at_fpr(values, member, 1.0) == 1.0
 
 
-@settings(deadline=None)
 @given(pairs=small, fpr=rates)
 def test_the_operating_point_describes_its_own_rule(
     pairs: list[tuple[int, bool]], fpr: float
@@ -107,7 +104,6 @@ def test_exactly_the_allowed_false_positives_are_used(n_out: int) -> None:
         assert below.false_positives == k - 1
 
 
-@settings(deadline=None)
 @given(pairs=small, fpr=rates)
 def test_readings_are_the_loop_with_ties(pairs: list[tuple[int, bool]], fpr: float) -> None:
     values, member = np.array([v for v, _ in pairs]), np.array([m for _, m in pairs])

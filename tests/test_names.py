@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synpriv.report.names import distinct_methods, distinct_names, flat
@@ -35,7 +35,6 @@ values = st.none() | st.integers(0, 2) | st.sampled_from(["0", "a" * 40, "a" * 3
 cells = st.dictionaries(st.sampled_from(KEYS), values, max_size=len(KEYS))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(cells, st.sampled_from(["lira", "threshold"])), min_size=1, max_size=8))
 def test_names_are_equal_exactly_if_cell_and_attack_are(drawn: list[tuple[dict, str]]) -> None:
     reports = [report(settings, attack=attack) for settings, attack in drawn]

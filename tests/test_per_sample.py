@@ -151,7 +151,7 @@ def test_float32_networks_get_what_a_loop_in_float64_gives(name: str, views: int
     assert off < 1e-3 * norm_of(want)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),

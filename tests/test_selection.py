@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import digits_as_tensors
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -205,7 +205,6 @@ grids = st.lists(
 )  # small, for many duplicates
 
 
-@settings(deadline=None)
 @given(points=grids, seed=st.integers(0, 5), share=st.floats(0, 1))
 def test_greedy_picks_are_optimal_steps_with_ties(
     points: list[tuple[int, int]], seed: int, share: float
@@ -303,7 +302,6 @@ def test_exactly_num_sorted_distinct_positions(selection: str, balance: bool, nu
 sizes_of_classes = st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(any)
 
 
-@settings(deadline=None)
 @given(sizes=sizes_of_classes, share=st.floats(0, 1), seed=st.integers(0, 3))
 def test_budgets_are_proportional_and_exact(sizes: list[int], share: float, seed: int) -> None:
     total = sum(sizes)

@@ -37,7 +37,7 @@ TINY = [
     *("dataset.num_train=150", "canary.num_canaries=30", "dataset.num_test=60", "-m"),
     "hydra.launcher.num_workers=2",
 ]
-TIMEOUT = 240
+TIMEOUT = 400
 pytestmark = pytest.mark.slow
 
 

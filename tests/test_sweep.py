@@ -39,7 +39,7 @@ UNDEFENDED = [
     *TINY,
     *("attack=threshold", "num_models=4", "method.num_epochs=1", "method.warmup_epochs=0"),
 ]
-TIMEOUT = 180
+TIMEOUT = 400
 
 
 def without_times(value: Any) -> Any:

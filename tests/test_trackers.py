@@ -137,7 +137,7 @@ def test_a_silent_or_refusing_server_costs_a_process_one_warning(
         for _ in range(3):
             with tracking.track(cfg, tmp_path, job_type="train") as tracker:
                 tracker.log({"fit/loss": 0.5}, 0)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60  # MLflow's own client would wait minutes
     address = f"http://127.0.0.1:{port}"
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"MLflow mirrors nothing: {address}: no answer within 2 s"]

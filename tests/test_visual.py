@@ -22,7 +22,7 @@ def noise(num: int, seed: int, shape: tuple[int, ...] = (2, 3, 3)) -> torch.Tens
     return torch.randint(256, (num, *shape), generator=draw, dtype=torch.uint8)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(num=st.integers(1, 6), many=st.integers(1, 9), block=st.integers(1, 4))
 def test_nearest_is_the_naive_loop(num: int, many: int, block: int) -> None:
     ours, synthetic = noise(num, 0), noise(many, 1)
