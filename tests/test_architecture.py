@@ -133,7 +133,6 @@ BELOW: dict[str, tuple[str, ...]] = {
     "schema": (),
     "config": ("checkout", "schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
-    "preload": (),
     "wandb_session": ("probe",),
     "report": ("terminal", "signatures", "guarantee", "data", "audit", "results"),
     "tracking": (*("schema", "config", "results", "report", "terminal", "probe", "wandb_session"),),

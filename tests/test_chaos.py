@@ -17,9 +17,9 @@ from test_sweep import (
     begin,  # noqa: F401 - a fixture
     evidence,
     files,
-    forks,
     report,
     until,
+    workers_of,
 )
 
 from synpriv import config, pipeline, summary
@@ -109,11 +109,9 @@ def test_flipped_bits_show_no_wrong_figure_and_are_healed_or_named(
 
 
 def killed(sweep: subprocess.Popen[str], rng: random.Random) -> tuple[signal.Signals, str]:
-    """Kill two workers, or what forks them, then the parent; the signal it got, its stderr."""
+    """Kill two workers, then the parent; the signal that it got, and its stderr."""
     for _ in range(2):
-        server, workers = forks(sweep.pid)
-        if rng.random() < 0.25:
-            workers = server
+        workers = workers_of(sweep.pid)
         if workers:
             number = rng.choice([signal.SIGKILL, signal.SIGTERM])
             with contextlib.suppress(ProcessLookupError):

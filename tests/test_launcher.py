@@ -8,7 +8,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import _worker
 
@@ -61,15 +60,12 @@ if __name__ == "__main__":
 """
 
 
-def sweep(
-    folder: Path, fail: str, seeds: str, preload: str = "[]", **env: str
-) -> tuple[list[list[str]], str]:
+def sweep(folder: Path, fail: str, seeds: str, **env: str) -> tuple[list[list[str]], str]:
     """Run `fail(seed, attempts before)` for all seeds in one worker: its notes, all output."""
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "task.py").write_text(TASK.replace("FAIL", textwrap.dedent(fail)))
     inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    launcher = ["hydra.launcher.num_workers=1", f"hydra.launcher.preload={preload}"]
-    command = [sys.executable, "task.py", "-m", f"seed={seeds}", *launcher]
+    command = [sys.executable, "task.py", "-m", f"seed={seeds}", "hydra.launcher.num_workers=1"]
     done = subprocess.run(
         command,
         cwd=folder,
@@ -215,58 +211,6 @@ def test_a_terminated_worker_leaves_although_a_library_swallowed_its_exit(tmp_pa
     assert notes[0][1] != notes[1][1]
     assert "its worker died (exit code 143)" in out
     assert "cannot be imported" not in out
-
-
-def test_workers_are_forked_from_one_process_that_imports_for_all_of_them(tmp_path: Path) -> None:
-    (tmp_path / "library.py").write_text(
-        "import os\n"
-        "print('to the terminal', flush=True)\n"
-        "open('imported', 'a').write(f'{os.getpid()} {os.environ[\"OPENBLAS_NUM_THREADS\"]}\\n')\n"
-    )
-    (tmp_path / "broken.py").write_text("raise ValueError('to the terminal')\n")
-    notes, out = sweep(
-        tmp_path,
-        """
-        import signal, time
-        def fail(seed, before):
-            import library
-            assert "SYNPRIV_PRELOAD" not in os.environ
-            note(seed, str(os.getppid()))
-            if seed == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if seed == 2:  # then its parent cannot tell that this worker lives
-                os.kill(os.getppid(), signal.SIGKILL)
-                time.sleep(60)
-        """,
-        "0,1,2,3",
-        "[broken,nowhere,library]",
-    )
-    first, last = [line.split() for line in (tmp_path / "imported").read_text().splitlines()]
-    jobs = [(seed, what) for seed, _, what, *_ in notes if what != "done-cpu"]
-    assert jobs == [("0", first[0]), ("1", first[0]), ("2", first[0]), ("3", last[0])]
-    assert [seed for seed, _, what, *_ in notes if what == "done-cpu"] == ["0", "3"]
-    assert first[1] == last[1] == "1"
-    assert "its worker died (SIGKILL" in out
-    assert "4/4 jobs, 2 failed" in out
-    assert "to the terminal" not in out
-
-
-@pytest.mark.slow  # a process that imports all of it
-def test_what_is_preloaded_starts_no_thread_and_opens_no_gpu() -> None:
-    # A fork has neither the threads of its parent, whose locks it may inherit held, nor its GPU.
-    modules = OmegaConf.load(ROOT / "conf" / "hydra" / "launcher" / "pool.yaml").preload
-    code = f"""
-        import importlib, os, sys
-        for name in {list(modules)}:
-            importlib.import_module(name)
-        import torch
-        print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
-        print(torch.cuda._cached_device_count)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    out = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["1", "False", "None"]
 
 
 def test_what_workers_warn_of_is_seen_on_the_terminal_once_and_a_flood_is_cut(

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from conftest import RunPy
@@ -74,30 +74,22 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-class Process(NamedTuple):
-    parent: int
-    line: str  # its command
-
-
-def processes(group: int) -> dict[int, Process]:
-    """The living processes in a process group."""
+def processes(group: int) -> dict[int, str]:
+    """Command lines of the living processes in a process group."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
-                line = (folder / "cmdline").read_text().replace("\0", " ")
-                found[int(folder.name)] = Process(int(fields[1]), line)
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
         except OSError:  # it ended meanwhile
             continue
     return found
 
 
-def forks(group: int) -> tuple[list[int], list[int]]:
-    """The process that workers are forked from, if it is there, and the workers."""
-    alike = {p: found for p, found in processes(group).items() if "forkserver" in found.line}
-    server = [p for p, found in alike.items() if found.parent == group]
-    return server, [p for p, found in alike.items() if found.parent in server]
+def workers_of(group: int) -> list[int]:
+    """The workers of a sweep that leads a process group."""
+    return [pid for pid, line in processes(group).items() if "spawn_main" in line]
 
 
 def all_gone(group: int, within_s: float = 10) -> bool:
@@ -218,7 +210,7 @@ def test_a_killed_worker_fails_its_job_only(
 ) -> None:
     sweep = begin(*DISTILL, f"results={tmp_path}")
     until(lambda: len(list(tmp_path.glob("*/*/run.log"))) >= 2, sweep)  # both are in a job
-    _, workers = forks(sweep.pid)
+    workers = workers_of(sweep.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     printed, error = sweep.communicate(timeout=TIMEOUT)

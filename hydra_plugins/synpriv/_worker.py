@@ -37,7 +37,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hydra_plugins.synpriv._composition import Composer
-from synpriv import preload, terminal
+from synpriv import terminal
 
 SAID = "said"  # in the slots' folder: what workers warned of
 CELLS = "SYNPRIV_CELLS"  # in the environment: the cells of the sweep, as it began
@@ -70,27 +70,21 @@ class _ToParent(logging.Handler):
 _state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared, jobs
 
 
-def start(slots: Sequence[str | None], folder: str, shared: bytes, cells: str) -> None:
-    """Take a slot, see only its GPU, and go when the parent, or the server of forks, goes."""
+def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
+    """Take a slot, see only its GPU, and go when the parent goes."""
     terminal.never_fail()
     _state["slot"], gpu = _take_slot(slots, folder)
     _state["accelerator"] = "cpu" if gpu is None else "gpu"
     _state["folder"] = Path(folder)
     logging.getLogger("synpriv").addHandler(_ToParent())
-    os.environ |= {"CUDA_VISIBLE_DEVICES": gpu or "", CELLS: cells}
-    os.environ.pop(preload.MODULES, None)  # processes that a job begins have nothing to do with it
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
     signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    server = os.getppid()
-
     def leave_with_parent() -> None:
-        # Without the server the parent takes this worker for dead and gives its job to another.
-        while parent.is_alive() and os.getppid() == server:
-            parent.join(1.0)
-        if not parent.is_alive():
-            shutil.rmtree(folder, ignore_errors=True)  # if the parent was killed, it could not
+        parent.join()
+        shutil.rmtree(folder, ignore_errors=True)  # if the parent was killed, it could not
         os._exit(1)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()

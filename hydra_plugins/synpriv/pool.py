@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -28,7 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from hydra_plugins.synpriv import _worker
 from hydra_plugins.synpriv._worker import failed
-from synpriv import hardware, interrupts, preload
+from synpriv import hardware, interrupts
 
 # What libraries read once, at process start, unless the user has set it. glibc gives freed tensors
 # back to the kernel and fetches them again page by page; keeping them halves the time of large
@@ -47,8 +46,7 @@ _WARNINGS = 10  # of workers, printed at the most
 class PoolLauncher(Launcher):
     """Runs jobs on `num_workers` CPU workers, or on `jobs_per_device` workers per GPU.
 
-    Workers are forked from a process that has imported the modules of `preload` and done nothing
-    else: no thread runs there and no GPU is open. One that dies (killed, out of memory, CUDA abort)
+    A worker keeps its imports from job to job. One that dies (killed, out of memory, CUDA abort)
     fails its job only and is replaced; one that lost its GPU is replaced and its job tried again.
     """
 
@@ -57,7 +55,6 @@ class PoolLauncher(Launcher):
         num_workers: int | None = None,
         devices: str | int | Sequence[int | str] = "auto",
         jobs_per_device: int | str = 1,
-        preload: Sequence[str] = (),
     ) -> None:
         for name, value, word in (
             ("num_workers", num_workers, None),
@@ -70,7 +67,6 @@ class PoolLauncher(Launcher):
             raise ValueError(f"hydra.launcher.devices={devices}: must be a list, [{devices}]")
         self.num_workers, self.jobs_per_device = num_workers, jobs_per_device
         self.devices = None if isinstance(devices, int | str) else [str(d) for d in devices]
-        self.preload = list(preload)
 
     def setup(
         self,
@@ -123,18 +119,16 @@ class PoolLauncher(Launcher):
         shared = zlib.compress(cloudpickle.dumps(context))
         folder = Path(tempfile.mkdtemp(prefix="synpriv-slots-"))
         try:
-            with _environment([_worker.__name__, *self.preload]):
+            with _environment():
                 return _Sweep(shared, slots, folder).run(job_overrides, initial_job_idx)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _environment(modules: Sequence[str]) -> Iterator[None]:
-    """What workers, and the process that they are forked from, find in their environment."""
-    wanted = json.dumps({"path": sys.path, "modules": list(modules)})
+def _environment() -> Iterator[None]:
+    """What workers find in their environment when they start."""
     added = {key: value for key, value in _ENVIRONMENT.items() if key not in os.environ}
-    added[preload.MODULES] = wanted
     os.environ.update(added)
     try:
         yield
@@ -173,14 +167,11 @@ class _Sweep:
         first: int,
         progress: Progress,
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([preload.__name__])
-        cells = os.environ.get(_worker.CELLS, "")  # an earlier launch's are those the server has
         pool = ProcessPool(
             max_workers=min(len(self.slots), len(waiting)),
             initializer=_worker.start,
-            initargs=(self.slots, str(self.folder), self.shared, cells),
-            context=context,
+            initargs=(self.slots, str(self.folder), self.shared),
+            context=multiprocessing.get_context("spawn"),
         )
         try:
             # Begun here, as its start would end the deafness; it ignores both signals by itself.
