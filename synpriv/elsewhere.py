@@ -131,7 +131,8 @@ def _made(found: Brought, about: Mapping[str, Any], delta: float) -> tuple[Repor
 
 def _write(file: Path, report: Report, statistic: Floats | None, evidence: Evidence) -> Report:
     """Its page in any case, and the report with its files unless these are there (None)."""
-    written = page.markdown([report], family=marks.ALONE, pictures=[f"{file.stem}.png"])
+    marked, family = marks.corrected([report])
+    written = page.markdown(marked, family=family, pictures=[f"{file.stem}.png"])
     if statistic is not None:
         report = audits.save(file, report, statistic, evidence.bits)
     store.write_bytes(file.with_suffix(".md"), written.encode())

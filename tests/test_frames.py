@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,14 @@ def test_what_is_damaged_is_named_and_left_out(
         frame(tmp_path, level="cells")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no such folder"):
         frame(tmp_path / "nothing")
+
+
+def test_a_renamed_copy_is_no_second_row(results: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copied"
+    shutil.copytree(results / "dpsgd_eps8-0", place / "dpsgd_eps8-0")
+    shutil.copytree(results / "dpsgd_eps8-0", place / "backup-0")
+    found = frame(place)
+    assert found["cell"].tolist() == ["dpsgd_eps8-0"]
+    (why,) = found.attrs["left_out"]
+    assert "threshold of dpsgd_eps8-0; name it as it was" in why
+    assert "backup-0" in why

@@ -10,6 +10,7 @@ from example_reports import ARRAYS, report_of
 
 from synpriv.report import files, gate, marks
 from synpriv.report.__main__ import MALFORMED, main
+from synpriv.report.html import write
 from synpriv.report.verdict import verdict
 from synpriv.results.reports import save
 
@@ -90,6 +91,15 @@ def test_what_cannot_be_judged_is_no_pass(entry: dict, others: dict, words: str)
     assert words in line
 
 
+def test_a_bound_above_what_is_proven_breaks_every_entry_and_is_no_state_to_keep_to() -> None:
+    refuted = report_of(epsilon=1.0, epsilon_bound=3.0)
+    assert broken({"auc": {"max": 1}}, refuted) == [
+        "undefended, digits, mislabelled, threshold: epsilon_bound is 3, above the 1 that is proven"
+    ]
+    with pytest.raises(ValueError, match=r"no bounds are written, epsilon_bound is 3: must be at"):
+        gate.expectations([report_of("a"), refuted])
+
+
 def test_bounds_that_are_kept_say_nothing() -> None:
     assert broken({"tpr@fpr=0.01": {"max": 0.5, "high_max": 0.56}}, report_of()) == []
     assert broken({"auc": {"max": 0.75}, "accuracy": {"min": 0.95}}, report_of()) == []
@@ -100,6 +110,28 @@ def test_bounds_that_are_kept_say_nothing() -> None:
     assert broken({"auc": {"max": 1}, "partial": True}, report_of(partial=True)) == []
     proven = report_of(epsilon=8.0, epsilon_tuned=9.0)
     assert broken({"epsilon": {"max": 8}, "epsilon_tuned": {"max": 9}}, proven) == []
+
+
+def test_what_is_lost_is_found_by_its_name_too() -> None:
+    bound, kept = {"auc": {"max": 1}}, report_of("distill_dm", cell="distill_dm-0")
+    lost = report_of("dfkd", cell="dfkd-0", attack="lira")
+    known = [{"name": "dfkd-0", "why": "damaged", "asked": lost}]
+    unknown = [{"name": "dfkd-0", "why": "damaged"}]
+    line = "dfkd-0: cannot be judged: damaged"
+    for pattern in ("*", "dfkd*", "*, digits, mislabelled, lira", "*lira", "dfkd, *"):
+        assert gate.violations([{"cells": pattern} | bound], [kept], known) == [line], pattern
+    others = ("distill_dm*", "distill_dm, *", "*threshold")
+    for pattern in others:
+        assert gate.violations([{"cells": pattern} | bound], [kept], known) == [], pattern
+    found = [gate.violations([{"cells": p} | bound], [kept], unknown) for p in others]
+    assert found == [[], [line], [line]]  # a pattern of names may be of what has none any more
+    by_attack = [{"cells": "*", "attack": "threshold"} | bound]
+    assert gate.violations(by_attack, [kept], known) == []
+    alike = [report_of("dfkd", cell=f"dfkd-{i}", settings={"method.lr": i}) for i in (0, 1)]
+    again = [{"name": "dfkd-1", "why": "damaged", "asked": alike[1]}]
+    for pattern in ("dfkd lr=*, *", "dfkd lr=1, *", "dfkd, *"):
+        lines = gate.violations([{"cells": pattern} | bound], alike[:1], again)
+        assert "dfkd-1: cannot be judged: damaged" in lines, pattern
 
 
 def test_patterns_are_of_folders_names_and_attacks() -> None:
@@ -127,6 +159,14 @@ def test_patterns_are_of_folders_names_and_attacks() -> None:
         ("expect: [{cells: a, accuracy: {min: .nan}}]", "accuracy.min=nan: must be a number"),
         ("expect: [{cells: a, accuracy: {min: true}}]", "accuracy.min=True: must be a number"),
         ("expect: [{cells: a, verdict: no_leak}]", "verdict=no_leak: must be one or more of leak"),
+        ("expect: [{cells: a, verdict: {a: 1}}]", "verdict={'a': 1}: must be one or more of leak"),
+        ("expect: [{cells: a, verdict: [[a]]}]", "verdict=['a']: must be one or more of leak"),
+        ("expect: [{cells: a, verdict: []}]", "verdict: must be one or more of leak"),
+        ("expect: [{cells: a, unverified: 1}]", "unverified: must be true or false"),
+        ("expect: [{cells: a, [b]: 1}]", "['b'] is no name of a setting"),
+        ("expect: [{cells: a, {b: 1}: 1}]", "is no name of a setting"),
+        ("expect: [{cells: a, auc: {max: 2001-99-99}}]", "no yaml"),
+        (f"expect: [{{cells: a, auc: {{max: 1{400 * '0'}}}}}]", "must be a number"),
         ("expect: [{cells: a, auc: {max: 1}, auc: {max: 2}}]", "auc is given twice"),
         ("expect: [", "no yaml"),
         ("expect: !!python/object/apply:os.getcwd []", "no yaml"),
@@ -166,3 +206,53 @@ def test_the_command_line_writes_and_judges(
         "must be at least 0.99"
     ]
     assert main([str(tmp_path), "--cells", "undef*", "--expect", str(file)]) == 1  # lost its cell
+
+
+def test_what_never_finished_or_is_damaged_or_unverified_is_no_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "write_tables", lambda *_: [])
+    whole, lost = STUDY[1], report_of("dfkd", cell="dfkd-0")
+    for report in (whole, lost):
+        save(tmp_path / report["cell"] / "threshold.json", report, ARRAYS, {"threshold.png": b""})
+    damaged = tmp_path / "dfkd-0" / "threshold.json"
+    damaged.write_bytes(damaged.read_bytes() + b"x")
+    twin = whole["accuracy_cell"]
+    for name in ("crashed-0", whole["cell"], "dfkd-0", twin):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "cell.yaml").touch()
+    file = tmp_path / "expect.yaml"
+    entry = {"cells": "*, digits, mislabelled, threshold", "auc": {"max": 1}}
+    file.write_text(yaml.safe_dump({"expect": [entry]}))
+    assert main([str(tmp_path), "--expect", str(file)]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("violation: ")]
+    assert told[0].startswith("violation: dfkd-0: cannot be judged: ")
+    assert told[1] == "violation: crashed-0: cannot be judged: not audited, no finished model"
+    assert "not compared with its shadow models (68 of 68 are not beside it)" in told[2]
+    assert len(told) == 3
+    page = write.view_of((tmp_path / files.PAGE).read_text("utf-8"))
+    assert {lack["name"] for lack in page["missing"]} == {"dfkd-0", "crashed-0"}
+    assert all(lack.keys() == {"name", "why"} for lack in page["missing"])
+    file.write_text(yaml.safe_dump({"expect": [entry | {"cells": "distill*", "unverified": True}]}))
+    assert main([str(tmp_path), "--expect", str(file)]) == 0
+
+
+def test_a_choice_of_cells_is_judged_as_all_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.figure, "in_all_formats", lambda _: {})
+    monkeypatch.setattr(files.trade_off, "draw_groups", lambda *_, **__: [])
+    lucky = report_of("lucky", p=0.007, cell="lucky-0")
+    for report in (lucky, report_of("none", p=0.6, cell="none-0")):
+        save(tmp_path / report["cell"] / "threshold.json", report, ARRAYS, {"threshold.png": b""})
+    file = tmp_path / "expect.yaml"
+    entry = {"cells": "lucky*", "verdict": "none", "unverified": True}
+    file.write_text(yaml.safe_dump({"expect": [entry]}))
+    for chosen in ([], ["--cells", "lucky*"]):
+        assert main([str(tmp_path), "--expect", str(file), *chosen]) == 0
+    assert "of 2 audits, 1 of them not shown here" in capsys.readouterr().out
+    page = write.view_of((tmp_path / files.PAGE).read_text("utf-8"))
+    assert [cell["verdict"]["kind"] for cell in page["cells"]] == ["none"]
+    for written in (page["family"], (tmp_path / "report.md").read_text("utf-8")):
+        assert "of 2 audits, 1 of them not shown here" in written
+    assert verdict(marks.corrected([lucky])[0][0])["kind"] == "leak"

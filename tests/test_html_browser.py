@@ -127,6 +127,19 @@ def test_the_page_asks_for_nothing_and_its_figure_shows_the_view_s_numbers(seen:
     assert curves[2] == [max(y, 1 / 1920) for y in seen.view["cells"][1]["roc"]["tpr"]]
 
 
+def test_a_hollow_marker_says_what_its_rate_is_corrected_over(
+    seen: Seen, browser: Any, tmp_path: Path
+) -> None:
+    assert "hollow: no more than chance gives" in seen.page.inner_text("#trade-off-words")
+    view = view_of(3)
+    for cell in view["cells"]:
+        cell["points"] = [cell["points"][0] | {"panel": "tpr@fpr=0.1", "above_chance": False}]
+    small = Seen(browser, tmp_path / "page.html", view).drawn()
+    assert "hollow: p > 2.5%, each marker by itself" in small.page.inner_text("#trade-off-words")
+    assert small.said == []
+    small.page.close()
+
+
 def test_columns_sort_both_ways_and_what_is_missing_comes_last(seen: Seen) -> None:
     def expected(key: Any) -> list[str]:
         known = [cell for cell in seen.view["cells"] if key(cell) is not None]

@@ -496,3 +496,19 @@ def test_a_dashboard_sees_what_is_no_evidence() -> None:
         assert numbers["accuracy/se"] == 0.002
         assert numbers["epsilon_bound"] == 1.0
         assert content.objective(report, "auc") == report["auc"]
+
+
+@pytest.mark.parametrize(
+    ("n_out", "words"),
+    [(200, "hollow: p > 2.5%, each marker by itself; alone"), (16_000, trade_off.HOLLOW)],
+)
+def test_a_hollow_marker_of_a_rate_in_no_family_says_so(
+    n_out: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        figure, "in_all_formats", lambda drawn: said.append(drawn.get_suptitle()) or {}
+    )
+    reports = [report_of(name, n_out=n_out, cell=name) for name in ("a", "b")]
+    trade_off.draw(reports, tmp_path / "figure", family="alone")
+    assert words in " ".join(said[0].split())

@@ -23,7 +23,8 @@ def simulated(num_canaries: int, num_models: int, leak: float, seed: int) -> dic
     labels = np.zeros(num_canaries, np.int64)
     given = Evidence(logits, member, labels, labels + 1, design="paired")
     found, _ = audit(threshold, given, null_rounds=99, bootstrap_rounds=20)
-    return report_of() | found
+    (report,), _ = marks.corrected([report_of() | found])
+    return report
 
 
 def test_without_a_leak_evidence_is_found_no_more_often_than_its_level() -> None:
@@ -52,16 +53,18 @@ def test_chance_findings_of_a_study_are_corrected_before_anything_is_said() -> N
     some = {"tpr@fpr=0.001": rate_of(0.01, p=0.4), "auc_p": 0.4}
     lucky = report_of(tpr=0.02, **some) | {"tpr@fpr=0.01": rate_of(0.02, p=0.02)}
     assert lucky["tpr@fpr=0.01"]["above_chance"]
-    assert verdict(lucky)["kind"] == "none"  # of two rates that it shows itself
+    alone, _ = marks.corrected([lucky])
+    assert verdict(alone[0])["kind"] == "none"  # of the three numbers that it shows itself
+    assert not alone[0]["tpr@fpr=0.01"]["above_chance"]  # and the table says the same
     others = [report_of(f"m{i}", p=0.5, cell=f"m-{i}") for i in range(3)]
     marked, _ = marks.corrected([lucky, *others])
     assert [verdict(report)["kind"] for report in marked] == ["none"] * 4
 
 
 def test_an_unresolved_headline_stands_in_the_family_that_corrects_it() -> None:
-    few = [report_of(f"m{i}", n_out=500, tpr=0.03, p=0.02, cell=f"m-{i}") for i in range(4)]
+    few = [report_of(f"m{i}", n_out=500, tpr=0.03, p=0.012, cell=f"m-{i}") for i in range(4)]
     assert [(t.row, t.key) for t in marks.family(few[:1])] == [(0, "tpr@fpr=0.01"), (0, "auc")]
-    assert verdict(few[0])["kind"] == "leak"
+    assert verdict(marks.corrected(few[:1])[0][0])["kind"] == "leak"
     marked, _ = marks.corrected(few)
     assert {verdict(report)["kind"] for report in marked} == {"unresolved"}
 
@@ -99,12 +102,26 @@ def test_a_valid_bound_and_what_weakens_a_null_result_are_reasons() -> None:
     warned = ["partial: 8 of 64 shadow models", "tpr@fpr=0.01 = 0.01 is no evidence"]
     report = report_of(tpr=0.01, p=0.5, answers=blind, warnings=warned, num_models=8, epsilon=0.5)
     reasons = verdict(report)["reasons"]
-    assert any("at least 1.00 (valid lower bound, 95%), above the 0.5" in r for r in reasons)
     assert any("answer its wrong label in 8% of cases" in r for r in reasons)
     assert any(r.startswith("8 shadow models") for r in reasons)
     assert warned[0] in reasons
     assert warned[1] not in reasons  # the rate's own line says it
     assert warned[0] not in verdict(report_of(warnings=warned))["reasons"]  # it is one of a null
+
+
+def test_a_refuted_proof_stands_before_all_else() -> None:
+    few = {"tpr": 0.01, "p": 0.5, "n_out": 500, "auc_p": 0.001, "auc": 0.61}
+    found = verdict(report_of(**few, epsilon=1.0, epsilon_bound=3.0))
+    contradiction = "The proof is contradicted: epsilon is at least 3.00 (valid lower bound, 95%)"
+    assert found["sentence"].startswith(contradiction)
+    assert found["reasons"][0].startswith(contradiction)
+    assert "above the 1 that is proven" in found["sentence"]
+    groups = verdict(report_of(**few, epsilon=1.0, epsilon_group=8.0, epsilon_bound=3.0))
+    for kept in (groups, verdict(report_of(**few, epsilon_bound=3.0))):
+        assert "contradicted" not in " ".join([kept["sentence"], *kept["reasons"]])
+        assert kept["reasons"][1].startswith("epsilon is at least 3.00 (valid")  # after the AUC
+        assert "would resolve it" in kept["reasons"][2]
+    assert groups["reasons"][1].endswith("at most 8 is proven")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from synpriv.audit.evidence import DESIGNS
 from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import marks, table
 from synpriv.results import brought
+from synpriv.results.reports import Report
 
 
 def main(argv: list[str]) -> int:
@@ -52,11 +53,16 @@ def _audit(given: argparse.Namespace) -> None:
         name=given.name or given.file.stem,
         source=str(given.file),
         out=given.out,
-        show=lambda report: print(table.text([report], family=marks.ALONE, rest=rest)),
+        show=lambda report: print(_in_words(report, rest)),
     )
     if given.out is not None:
         names = [str(given.out / f"{given.attack}.{kind}") for kind in ("json", "md", "png")]
         print(terminal.one_line(f"written: {', '.join(names)}"))
+
+
+def _in_words(report: Report, rest: str) -> str:
+    marked, family = marks.corrected([report])
+    return table.text(marked, family=family, rest=rest)
 
 
 if __name__ == "__main__":

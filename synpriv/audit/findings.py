@@ -79,7 +79,7 @@ def _unresolved(report: Report, key: str) -> str:
         f"({canaries:,} {what} x {_models(fpr, canaries):,} models, or "
         f"{math.ceil(2 * needed(fpr) / models):,} x {models}); the attack finds {rate['tpr']:.1%} "
         f"[{rate['low']:.1%}, {rate['high']:.1%}] of the members at an expected FPR of "
-        f"{rate['expected_fpr']:.2%}, p = {rate['p']:.2g}: {verdict}"
+        f"{rate['expected_fpr']:.2%}, p = {rate['p']:.2g}: {verdict} by itself"
     )
 
 

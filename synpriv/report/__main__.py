@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from synpriv import audits, checkout, interrupts, terminal, tracking, wandb_session
 from synpriv.audit.audit import FPRS
@@ -14,8 +14,7 @@ from synpriv.audit.findings import resolution
 from synpriv.cli import errors_in_one_line, one_line
 from synpriv.report import files, gate, marks, names, table
 from synpriv.report.audited import Audited, with_files
-from synpriv.report.html.shape import Missing
-from synpriv.results import store, vouched
+from synpriv.results import reports, store, vouched
 from synpriv.results.reports import Report
 from synpriv.tracking.told import of_audit
 
@@ -28,7 +27,7 @@ class Found(NamedTuple):
     """What lies below a results folder: audits, and what is there but cannot be shown."""
 
     cells: list[Audited]
-    missing: list[Missing]
+    missing: list[gate.Lost]
 
 
 def audited(results: Path, *, pictures: bool = True) -> Found:
@@ -43,7 +42,7 @@ def audited(results: Path, *, pictures: bool = True) -> Found:
             cell = with_files(file, report, pictures=pictures)
         except Exception as error:  # noqa: BLE001 - one cell must not hide the others
             why = _of(file, error)
-            found.missing.append({"name": file.parent.name, "why": why})
+            found.missing.append({"name": file.parent.name, "why": why, **_asked(file)})
             print(f"left out: {why}", file=sys.stderr)
             continue
         if made_again:
@@ -51,9 +50,17 @@ def audited(results: Path, *, pictures: bool = True) -> Found:
         if not_compared:
             note = f"this report was not compared with {not_compared}: it may be of others"
             warned = report | {"warnings": [*report["warnings"], note]}
-            cell = cell._replace(report=warned)
+            cell = cell._replace(report=warned | {gate.NOT_COMPARED: not_compared})
         found.cells.append(cell)
     return found
+
+
+def _asked(file: Path) -> dict[Any, Any]:
+    """What a report that is left out was asked; {} if that is lost too or of another file."""
+    heading = reports.heading_of(file)
+    if heading is None or (heading["cell"], heading["attack"]) != (file.parent.name, file.stem):
+        return {}
+    return {"asked": heading}
 
 
 def _of(file: Path, error: Exception) -> str:
@@ -92,11 +99,11 @@ def main(argv: list[str]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return MALFORMED
     try:
-        found = _report(given)
+        found, over = _report(given)
     except ValueError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
-    return 0 if entries is None else _judged(entries, found)
+    return 0 if entries is None else _judged(entries, found, over)
 
 
 def _expected(file: Path) -> list[gate.Entry]:
@@ -106,9 +113,9 @@ def _expected(file: Path) -> list[gate.Entry]:
         raise ValueError(f"--expect={file} cannot be read ({error.strerror})") from error
 
 
-def _judged(entries: Sequence[gate.Entry], found: Found) -> int:
+def _judged(entries: Sequence[gate.Entry], found: Found, over: marks.Correction) -> int:
     """Name what breaks a bound, one line each; returns the exit code."""
-    marked, _ = marks.corrected([cell.report for cell in found.cells])
+    marked, _ = marks.corrected([cell.report for cell in found.cells], over)
     broken = gate.violations(entries, marked, found.missing)
     for line in broken:
         print(terminal.one_line(f"violation: {line}"), file=sys.stderr)
@@ -118,8 +125,11 @@ def _judged(entries: Sequence[gate.Entry], found: Found) -> int:
     return 1 if broken else 0
 
 
-def _report(given: argparse.Namespace) -> Found:
-    """What was shown; ValueError where there is nothing to show or no place to write it."""
+def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
+    """What was shown, and the correction over all that is there, whatever is chosen of it.
+
+    ValueError where there is nothing to show or no place to write it.
+    """
     results, place = given.results, given.out or given.results
     if given.wandb:
         wandb_session.check()
@@ -130,18 +140,20 @@ def _report(given: argparse.Namespace) -> Found:
     every = audited(results, pictures=not given.no_pictures)
     unaudited = _unaudited(results, every)
     for cell, num in unaudited.items():
-        print(terminal.one_line(f"not audited: {results / cell}, {num} models there"))
-        why = f"not audited yet, {num} models are there"
+        there = f"{num} models" if num else "no finished model"
+        print(terminal.one_line(f"not audited: {results / cell}, {there} there"))
+        why = f"not audited yet, {num} models are there" if num else f"not audited, {there}"
         every.missing.append({"name": cell, "why": why})
+    over = marks.correction([cell.report for cell in every.cells])
     found = every if given.cells is None else _chosen(every, given.cells)
     if found.cells:
-        marked, family = marks.corrected([cell.report for cell in found.cells])
+        marked, family = marks.corrected([cell.report for cell in found.cells], over)
         print(table.text(marked, family=family, rest=str(place / "report.md")))
     try:
-        files.write_page(found.cells, place, missing=found.missing)
+        files.write_page(found.cells, place, missing=found.missing, over=over)
         if not found.cells:
             raise ValueError(_nothing(results, unaudited))
-        written = files.write_tables(found.cells, place)
+        written = files.write_tables(found.cells, place, over)
         if given.wandb:
             _mirror(found.cells, results, place)
         if given.write_expect is not None:
@@ -151,24 +163,25 @@ def _report(given: argparse.Namespace) -> Found:
     except OSError as error:
         raise ValueError(f"{one_line(error)}; --out DIR writes elsewhere") from error
     print(f"written: {place / files.PAGE}, {', '.join(written)}")
-    return found
+    return found, over
 
 
 def _nothing(results: Path, unaudited: dict[str, int]) -> str:
     first = f"run {checkout.program()} method=distill -m seed=0..63 first"
     again = "run the command of a cell's sweep again (partial=true audits what is there)"
-    return f"{results.absolute()}: no audited cell; {again if unaudited else first}"
+    return f"{results.absolute()}: no audited cell; {again if any(unaudited.values()) else first}"
 
 
 def _chosen(found: Found, pattern: str) -> Found:
     """The audits whose folder or name a glob is of, and what is missing of such folders."""
-    called = names.distinct_names([cell.report for cell in found.cells])
+    every = [cell.report for cell in found.cells]
+    called = names.distinct_names(every)
     pairs = list(zip(called, found.cells, strict=True))
     cells = [cell for name, cell in pairs if gate.matches(pattern, name, cell.report)]
     if pairs and not cells:
         there = "; ".join(f"{cell.report['cell']} ({name})" for name, cell in pairs)
         raise ValueError(f"--cells={pattern} is of no audit; there are {there}")
-    return Found(cells, gate.lacking(pattern, found.missing))
+    return Found(cells, gate.lacking(pattern, found.missing, every))
 
 
 def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
@@ -182,7 +195,7 @@ def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
 
 
 def _unaudited(results: Path, found: Found) -> dict[str, int]:
-    """Shadow models of cells without an audit, but for those that are only built on.
+    """Shadow models of cells without an audit, also of none, but for those that are only built on.
 
     Damaged ones are named and added to what is missing.
     """
@@ -190,6 +203,7 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
     twins = {cell.report["accuracy_cell"] for cell in found.cells}
     runs = [run for cell in found.cells for run in cell.runs]
     models: dict[str, int] = {}
+    copies = set()
     for file in sorted(results.glob("*/*/metrics.json")):
         if file.parts[-3] in shown:
             continue  # its runs were read, and what is wrong with them is said
@@ -197,9 +211,14 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
         if metrics is None:
             print(f"left out: {terminal.one_line(str(why))}", file=sys.stderr)
             found.missing.append({"name": file.parts[-3], "why": str(why)})
-        elif metrics["cell"] == file.parts[-3]:  # else it is a renamed copy
+        elif metrics["cell"] != file.parts[-3]:
+            copies.add(file.parts[-3])
+        else:
             runs.append(metrics)
             models[metrics["cell"]] = models.get(metrics["cell"], 0) + 1
+    said = {lack["name"] for lack in found.missing} | copies | shown
+    begun = {file.parent.name for file in results.glob("*/cell.yaml")}
+    models |= dict.fromkeys(begun - said - models.keys(), 0)  # crashed before the first model
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
     return {cell: models[cell] for cell in sorted(models.keys() - twins - used)}
 

@@ -14,17 +14,28 @@ from synpriv.results import store
 PAGE = "report.html"
 
 
-def write_page(cells: Sequence[Audited], place: Path, *, missing: Sequence[Missing]) -> None:
-    """Everything on one page, also of nothing."""
+def write_page(
+    cells: Sequence[Audited],
+    place: Path,
+    *,
+    missing: Sequence[Missing],
+    over: marks.Correction | None = None,
+) -> None:
+    """Everything on one page, also of nothing; over: as in `marks.corrected`."""
     from synpriv.report.html import write
 
-    store.write_bytes(place / PAGE, write.html(view(cells, missing=missing)).encode())
+    store.write_bytes(place / PAGE, write.html(view(cells, missing=missing, over=over)).encode())
 
 
-def write_tables(cells: Sequence[Audited], place: Path) -> list[str]:
-    """The table as Markdown, csv and LaTeX, all curves, and what can be compared; their names."""
+def write_tables(
+    cells: Sequence[Audited], place: Path, over: marks.Correction | None = None
+) -> list[str]:
+    """The table as Markdown, csv and LaTeX, all curves, and what can be compared; their names.
+
+    over: as in `marks.corrected`; csv alone has each p and mark as the audit itself has them.
+    """
     found = [cell.report for cell in cells]
-    marked, family = marks.corrected(found)
+    marked, family = marks.corrected(found, over)
     trade_offs = trade_off.draw_groups(marked, place / "trade_off", family=family)
     _remove_old(place, trade_offs)
     pictures = ["report.png", *(file.name for file in trade_offs)]

@@ -1,20 +1,22 @@
 """Bounds that a study must keep to, read from a yaml file: what breaks them, a line for each.
 
 Whatever cannot be judged is a violation: a pattern that matches no audit, a figure that is not
-there, an FPR that is not resolved, an audit of some of its models alone, a cell without an audit.
+there, an FPR that is not resolved, an audit of some of its models alone, a report that could not be
+compared with its models, a cell without an audit. So is a valid bound above what is proven.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from synpriv.report import marks, names
 from synpriv.report.html.shape import Missing
-from synpriv.report.verdict import WORDS, verdict
+from synpriv.report.verdict import WORDS, proven_epsilon, refuted, verdict
 from synpriv.signatures import require
 
 Report = dict[str, Any]
@@ -27,8 +29,15 @@ BOUNDS: dict[str, tuple[str, ...]] = {
     "accuracy": ("min",),
     **dict.fromkeys(EPSILONS, ("max",)),
 }
-_WHICH = ("cells", "attack", "partial", "verdict")
+_WHICH = ("cells", "attack", "partial", "unverified", "verdict")
+NOT_COMPARED = "not_compared"  # key of a report on disk that may be of other models
 _DIGITS = 4
+
+
+class Lost(Missing):
+    """What is there but cannot be shown, and so cannot be judged; name: of the cell's folder."""
+
+    asked: NotRequired[Mapping[str, Any]]  # heading of its report, where that much is intact
 
 
 def read(file: Path) -> list[Entry]:
@@ -37,7 +46,7 @@ def read(file: Path) -> list[Entry]:
 
     try:
         content = yaml.load(file.read_text("utf-8"), Loader=_loader())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, or no utf-8
         raise ValueError(f"{file}: no yaml ({' '.join(str(error).split())})") from error
     entries = content.get("expect") if isinstance(content, dict) and len(content) == 1 else None
     right = "`expect:` with a list of entries, each with `cells:` and bounds"
@@ -58,6 +67,8 @@ def _loader() -> Any:
     def mapping(loader: Any, node: Any) -> dict[Any, Any]:
         keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"{key} is no name of a setting {node.start_mark}")
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"{key} is given twice {node.start_mark}")
         values = [loader.construct_object(value, deep=True) for _, value in node.value]
@@ -72,12 +83,16 @@ def _check(entry: Any, where: str) -> None:
     require(isinstance(entry, dict), where, "a mapping with `cells:` and bounds")
     require(isinstance(entry.get("cells"), str), f"{where}.cells", "a pattern, such as 'dfkd*'")
     require(isinstance(entry.get("attack", ""), str), f"{where}.attack", "a pattern")
-    require(isinstance(entry.get("partial", False), bool), f"{where}.partial", "true or false")
+    for key in ("partial", "unverified"):
+        require(isinstance(entry.get(key, False), bool), f"{where}.{key}", "true or false")
     known = (*_WHICH, *BOUNDS)
     for key in entry:
         require(key in known, f"{where}.{key}", f"one of {', '.join(known)}")
+    right = f"one or more of {', '.join(WORDS)}"
+    require(bool(_kinds(entry)) or "verdict" not in entry, f"{where}.verdict", right)
     for kind in _kinds(entry):
-        require(kind in WORDS, f"{where}.verdict={kind}", f"one or more of {', '.join(WORDS)}")
+        known_kind = isinstance(kind, str) and kind in WORDS
+        require(known_kind, f"{where}.verdict={kind}", right)
     require(bool(entry.keys() & {*BOUNDS, "verdict"}), where, "given at least one bound")
     for key in entry.keys() & BOUNDS.keys():
         _check_bound(entry[key], BOUNDS[key], f"{where}.{key}")
@@ -91,7 +106,7 @@ def _check_bound(bound: Any, allowed: Sequence[str], where: str) -> None:
         if key == "resolvable":
             require(isinstance(value, bool), f"{where}.{key}={value}", "true or false")
         else:
-            number = type(value) in (int, float) and math.isfinite(value)
+            number = type(value) in (int, float) and abs(value) <= sys.float_info.max
             require(number, f"{where}.{key}={value}", "a number")
 
 
@@ -101,7 +116,7 @@ def _kinds(entry: Entry) -> list[Any]:
 
 
 def violations(
-    entries: Sequence[Entry], reports: Sequence[Report], missing: Sequence[Missing] = ()
+    entries: Sequence[Entry], reports: Sequence[Report], missing: Sequence[Lost] = ()
 ) -> list[str]:
     """What breaks the bounds, one line each; reports: with corrected marks (`marks.corrected`).
 
@@ -117,7 +132,7 @@ def violations(
             if matches(pattern, name, report)
             and fnmatchcase(report["attack"], entry.get("attack", "*"))
         ]
-        lost = lacking(pattern, missing)
+        lost = lacking(pattern, missing, reports, attack=entry.get("attack", "*"))
         found += [f"{lack['name']}: cannot be judged: {lack['why']}" for lack in lost]
         if not chosen and not lost:
             what = ", ".join(f"{key}: {entry[key]}" for key in ("cells", "attack") if key in entry)
@@ -126,12 +141,35 @@ def violations(
     return found
 
 
-def lacking(pattern: str, missing: Sequence[Missing]) -> list[Missing]:
-    """What cannot be shown of the folders that a glob is of."""
-    return [lack for lack in missing if fnmatchcase(lack["name"], pattern)]
+def lacking(
+    pattern: str, missing: Sequence[Lost], reports: Sequence[Report], *, attack: str = "*"
+) -> list[Lost]:
+    """What cannot be shown of all that a glob may be of; attack: a glob too.
+
+    Whose name is not known may be of every pattern of names.
+    """
+    every = [*reports, *(dict(lack["asked"]) for lack in missing if "asked" in lack)]
+    called = names.distinct_names(every)
+    of_names = "," in pattern or any(
+        fnmatchcase(name, pattern) and not fnmatchcase(one["cell"], pattern)
+        for name, one in zip(called, every, strict=True)
+    )
+    lost_names = iter(called[len(reports) :])
+    found = []
+    for lack in missing:
+        if "asked" not in lack:
+            if of_names or fnmatchcase(lack["name"], pattern):
+                found.append(lack)
+            continue
+        asked = lack["asked"]
+        among, alone = next(lost_names), names.distinct_names([dict(asked)])[0]
+        fits = any(matches(pattern, name, asked) for name in (among, alone))
+        if fits and fnmatchcase(asked["attack"], attack):
+            found.append(lack)
+    return found
 
 
-def matches(pattern: str, name: str, report: Report) -> bool:
+def matches(pattern: str, name: str, report: Mapping[str, Any]) -> bool:
     """Whether a glob is of this audit's folder or of its name; a name itself always is."""
     return any(
         pattern == called or fnmatchcase(called, pattern) for called in (report["cell"], name)
@@ -141,6 +179,10 @@ def matches(pattern: str, name: str, report: Report) -> bool:
 def _broken(entry: Entry, report: Report) -> Iterator[str]:
     if report["partial"] and not entry.get("partial", False):
         yield f"partial: {report['num_models']} of {report['num_planned']} models were audited"
+    if NOT_COMPARED in report and not entry.get("unverified", False):
+        yield f"not compared with {report[NOT_COMPARED]} (unverified: true accepts it)"
+    if (both := refuted(report)) is not None:
+        yield f"epsilon_bound is {both[0]:.4g}, above the {both[1]:.4g} that is proven"
     if "verdict" in entry and (kind := verdict(report)["kind"]) not in _kinds(entry):
         yield f"verdict {kind} ({WORDS[kind]}), must be {' or '.join(_kinds(entry))}"
     for key, bound in entry.items():
@@ -194,10 +236,15 @@ def expectations(reports: Sequence[Report]) -> str:
     """A file that these reports keep to: their upper limits, a lower one of the accuracy.
 
     `max` of a rate is its upper 95% limit, `high_max` lies as far beyond that; `min` of an accuracy
-    its mean less half of its interval. reports: with corrected marks.
+    its mean less half of its interval. reports: with corrected marks. ValueError where a valid
+    bound is above what is proven, which is no state to keep to.
     """
     import yaml
 
+    for report in reports:
+        if (both := refuted(report)) is not None:
+            where = f"{report['cell']}: no bounds are written, epsilon_bound is {both[0]:.4g}"
+            require(False, where, f"at most the {both[1]:.4g} that is proven")
     entries = [_entry(report) for report in reports]
     head = (
         "# Written by python -m synpriv.report --write-expect; checked with --expect.\n"
@@ -211,6 +258,8 @@ def _entry(report: Report) -> Entry:
     entry: Entry = {"cells": _literally(report["cell"]), "attack": _literally(report["attack"])}
     if report["partial"]:
         entry["partial"] = True
+    if NOT_COMPARED in report:
+        entry["unverified"] = True
     if kind != "leak":
         entry["verdict"] = ["none"] if kind == "none" else ["none", "unresolved"]
     for key in marks.SHOWN:
@@ -225,9 +274,9 @@ def _entry(report: Report) -> Entry:
     for key in ("epsilon", "epsilon_tuned", "epsilon_group"):
         if report.get(key) is not None:
             entry[key] = {"max": _up(report[key])}
-    proven = report.get("epsilon_group", report.get("epsilon"))
+    proven = proven_epsilon(report)
     if proven is not None and report.get("epsilon_bound") is not None:
-        entry["epsilon_bound"] = {"max": _up(max(proven, report["epsilon_bound"]))}
+        entry["epsilon_bound"] = {"max": _up(proven)}
     return entry
 
 

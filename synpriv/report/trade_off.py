@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from synpriv.audit.null import ALPHA
 from synpriv.report import content, figure, inert, marks, members, names
 from synpriv.results import flat, store, vouched
 
@@ -25,6 +26,7 @@ MARKERS = {
     "dfkd": ("tab:red", "^"),
     "diffusion": ("tab:purple", "v"),
 }
+HOLLOW = "hollow: no more than chance gives"
 CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point, in points of type
 
 
@@ -106,6 +108,12 @@ def panels_of(reports: Sequence[Report]) -> list[str]:
     return [key for key in resolved if key in marks.SHOWN] or [*resolved, marks.AUC][:1]
 
 
+def hollow(panel: str) -> str:
+    """What a hollow marker says: of a rate that stands in no family, its own p alone."""
+    corrected = panel in (*marks.SHOWN, marks.AUC)
+    return HOLLOW if corrected else f"hollow: p > {ALPHA:.1%}, each marker by itself"
+
+
 def height(report: Report, key: str) -> Height:
     """A report's number in the panel `key`."""
     if key == marks.AUC:
@@ -119,7 +127,7 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     """Write `file` as PNG, SVG and PDF: what leaks against accuracy, one point per report.
 
     Both with their 95% intervals. Marker area grows with the seconds per shadow model; hollow
-    markers are no more than chance gives; DP-SGD's points are joined. A TPR of zero has no place on
+    markers are what `hollow` says; DP-SGD's points are joined. A TPR of zero has no place on
     a log axis and stands at the bottom. reports: alike, and family, as in `draw_groups`. missing:
     cells of the study that are not audited yet, which the title then says.
     """
@@ -134,7 +142,7 @@ def draw(reports: Sequence[Report], file: Path, *, family: str, missing: int = 0
     words = [
         inert.label(_shared(reports)),
         f"bars: 95%; area: seconds per model, largest {slowest:.0f} s; line: DP-SGD{lack}",
-        f"hollow: no more than chance gives; {family}",
+        f"{hollow(keys[0])}; {family}",
     ]
     wrapped = "\n".join(textwrap.fill(line, 95 * len(keys)) for line in words)
     whole.suptitle(wrapped, fontsize=9)

@@ -27,25 +27,22 @@ _NOT_LEARNT = 0.5  # of the members; below it a wrong label is seldom what a mod
 
 
 def verdict(report: Report) -> Verdict:
-    """Of a report whose marks are corrected over all that is shown (`marks.corrected`)."""
+    """Of a report whose marks are corrected (`marks.corrected`), which alone decide."""
     found = above_chance(report)
     kind: Kind = "leak" if found else "none" if report[HEADLINE]["resolvable"] else "unresolved"
-    reasons = [*_first(report, kind), *_of_rates(report, found), *_of_epsilon(report)]
+    reasons = [*_first(report, kind), *_of_rates(report, found)]
     weak = [] if kind == "leak" else what_weakens(report)
     return {
         "kind": kind,
         "words": WORDS[kind],
-        "sentence": sentence(report, _told(report, found)),
+        "sentence": " ".join([*_contradiction(report), sentence(report, _told(report, found))]),
         "reasons": [*reasons, *weak],
     }
 
 
 def above_chance(report: Report) -> list[str]:
-    """Keys of the tested rates that are above chance, also among each other (Holm 1979)."""
-    tested = marks.tested(report)
-    alone = marks.holm([report[key]["p"] for key in tested])
-    pairs = zip(tested, alone, strict=True)
-    return [key for key, holds in pairs if holds and report[key]["above_chance"]]
+    """Keys of the tested rates that are marked as above chance."""
+    return [key for key in marks.tested(report) if report[key]["above_chance"]]
 
 
 def _told(report: Report, found: list[str]) -> str:
@@ -74,8 +71,8 @@ def fpr_of(key: str) -> float:
 
 
 def _first(report: Report, kind: Kind) -> list[str]:
-    """What must be read before all else: an AUC that says more than the rates, what is lacking."""
-    reasons = []
+    """What must be read before all else: evidence beside the rates, then what is lacking."""
+    reasons = _contradiction(report)
     auc = f"AUC {report['auc']:.3f} [{report['auc_low']:.3f}, {report['auc_high']:.3f}]"
     low, high = report["auc_null_band"]
     if kind != "leak" and flat.auc_above_chance(report):
@@ -92,6 +89,7 @@ def _first(report: Report, kind: Kind) -> list[str]:
             f"{near['chance']:.0f} (p = {near['p']:.2g}, by itself): evidence that the release "
             "depends on them, whatever the attack finds"
         )
+    reasons += _of_bound(report)
     if kind == "unresolved":
         reasons.append(_what_would_resolve(report))
     if kind == "leak" and not report[HEADLINE]["resolvable"]:
@@ -131,7 +129,7 @@ def _of_rates(report: Report, found: list[str]) -> list[str]:
 
 def _of_rate(rate: dict[str, Any], key: str, *, holds: bool, tested: bool) -> str:
     low, high = rate["null_band"]
-    words = "above chance" if holds else "not above chance, corrected over all that is shown"
+    words = "above chance" if holds else "not above chance, corrected as all marks are"
     if not tested:
         words = "above chance by itself, but not among what decides the verdict"
     at = f"{100 * fpr_of(key):g}% FPR"
@@ -142,18 +140,36 @@ def _of_rate(rate: dict[str, Any], key: str, *, holds: bool, tested: bool) -> st
     )
 
 
-def _of_epsilon(report: Report) -> list[str]:
-    """A valid bound above zero, which is evidence by itself, and one above what is proven."""
-    bound = report.get("epsilon_bound")
-    if not bound:
+def refuted(report: Report) -> tuple[float, float] | None:
+    """The valid bound of epsilon and what is proven, where the bound is above it; else None."""
+    bound, proven = report.get("epsilon_bound"), proven_epsilon(report)
+    return (bound, proven) if bound and proven is not None and bound > proven else None
+
+
+def proven_epsilon(report: Report) -> float | None:
+    """What a bound is of, of a group of images where members are groups; None: nothing finite."""
+    proven: float | None = report.get("epsilon_group", report.get("epsilon"))
+    return proven
+
+
+def _contradiction(report: Report) -> list[str]:
+    """That a proof does not hold, or the audit does not: one of both is wrong."""
+    both = refuted(report)
+    if both is None:
         return []
-    proven = report.get("epsilon_group", report.get("epsilon"))
-    words = f"epsilon is at least {bound:.2f} (valid lower bound, 95%)"
-    if proven is None:
-        return [words]
-    if bound > proven:
-        return [f"{words}, above the {proven:.3g} that is proven: one of both must be wrong"]
-    return [f"{words}; at most {proven:.3g} is proven"]
+    return [
+        f"The proof is contradicted: epsilon is at least {both[0]:.2f} (valid lower bound, 95%), "
+        f"above the {both[1]:.3g} that is proven, so one of both must be wrong."
+    ]
+
+
+def _of_bound(report: Report) -> list[str]:
+    """A valid bound above zero, which is evidence by itself; `_contradiction` says the rest."""
+    bound, proven = report.get("epsilon_bound"), proven_epsilon(report)
+    if not bound or refuted(report) is not None:
+        return []
+    words = f"epsilon is at least {bound:.2f} (valid lower bound, 95%, by itself)"
+    return [words if proven is None else f"{words}; at most {proven:.3g} is proven"]
 
 
 def what_weakens(report: Report) -> list[str]:

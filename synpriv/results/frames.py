@@ -58,6 +58,10 @@ def _audits(results: Path, left_out: list[str]) -> Iterator[Row]:
         if report is None:
             left_out.append(str(reports.problem(file)))
             continue
+        if report["cell"] != file.parent.name or report["attack"] != file.stem:
+            named = f"{report['attack']} of {report['cell']}"
+            left_out.append(f"{file} is {named}; name it as it was")
+            continue
         about: Row = {key: report[key] for key in _OF_AUDIT}
         about |= {"provenance": ", ".join(report["provenance"])}
         if report.get("epsilon", 0.0) is None:

@@ -23,13 +23,18 @@ _PICTURES = (
 )
 
 
-def view(cells: Sequence[Audited], *, missing: Sequence[Missing] = ()) -> View:
+def view(
+    cells: Sequence[Audited],
+    *,
+    missing: Sequence[Missing] = (),
+    over: marks.Correction | None = None,
+) -> View:
     """The page of these audits, in their order; marks are corrected over all of them.
 
-    cells: as they were read; missing: what is there but cannot be shown. Of nothing at all the page
-    says so.
+    cells: as they were read; missing: what is there but cannot be shown; over: the correction where
+    more audits are there than these. Of nothing at all the page says so.
     """
-    reports, family = marks.corrected([cell.report for cell in cells])
+    reports, family = marks.corrected([cell.report for cell in cells], over)
     marked = [cell._replace(report=report) for cell, report in zip(cells, reports, strict=True)]
     album, groups = exposed.Album(len(cells)), compared.groups_of(reports)
     group_of = {place: group for group in groups for place in group.members}
@@ -52,7 +57,7 @@ def view(cells: Sequence[Audited], *, missing: Sequence[Missing] = ()) -> View:
         ],
         "cells": shown,
         "heat": exposed.heat_maps(marked, long),
-        "missing": list(missing),
+        "missing": [{"name": lack["name"], "why": lack["why"]} for lack in missing],
         "pictures": album.pictures,
         "definitions": _definitions(reports),
     }

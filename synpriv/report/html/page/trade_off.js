@@ -27,6 +27,12 @@ function placed(group, panel) {
   return { points, floor, rate };
 }
 
+/** What a hollow marker says: a rate at 10% stands in no corrected family. */
+function hollow(panel) {
+  if (panel === "tpr@fpr=0.1") return "hollow: p > 2.5%, each marker by itself";
+  return "hollow: no more than chance gives";
+}
+
 /** What hovering says: the cell and its numbers. */
 function pointWords({ cell, read }, panel) {
   const shown = panel === "auc" ? (value) => value.toFixed(3) : percent;
@@ -38,7 +44,7 @@ function pointWords({ cell, read }, panel) {
     label(number ? number.reference : "", 80),
     `accuracy: ${read.x.toFixed(3)} \u00b1 ${read.x_half.toFixed(3)}; ${label(cell.accuracy.reference, 60)}`,
     `cost per model: ${duration(cell.train_s)}; epsilon proven: ${label(cell.epsilon_proven, 60)}`,
-    read.above_chance ? "" : "hollow: no more than chance gives",
+    read.above_chance ? "" : hollow(panel),
     read.y === 0 ? "a TPR of 0 stands at the bottom" : "",
   ];
   return lines.filter(Boolean).join("<br>");
@@ -129,7 +135,8 @@ function labelSides(points, across, up, box) {
 /** What the figure cannot draw, in words. */
 function tradeOffWords(group, points) {
   const lines = [
-    "Bars: 95% intervals. Area of a marker: cost per model. Hollow: no more than chance gives. " +
+    "Bars: 95% intervals. Area of a marker: cost per model; " +
+      `${hollow(points[0]?.read.panel)}. ` +
       "Step line: DP-SGD's frontier; shaded: as accurate or less and as leaky or more than a point of it.",
   ];
   const zero = points.filter((point) => point.read.y === 0).map((point) => point.cell.short);
