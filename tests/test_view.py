@@ -21,6 +21,7 @@ from synpriv.report.__main__ import Found, audited, main
 from synpriv.report.audited import Audited, Canaries
 from synpriv.report.html import compared, curves, exposed, view
 from synpriv.report.html.shape import View
+from synpriv.report.html.write import view_of
 from synpriv.results import canary_images, store
 
 NUM_CELLS, NUM_MODELS, NUM_CANARIES = 3, 8, 40
@@ -326,6 +327,10 @@ def test_cells_are_chosen_by_folder_or_name(
     rows = (tmp_path / "report.csv").read_text().splitlines()
     assert len(rows) == 2
     assert "distill_dm" in rows[1]
+    written = (tmp_path / "report.html").read_text()
+    (cell,) = view_of(written)["cells"]
+    assert cell["all_canaries"]["place"] == [None] * NUM_CANARIES
+    assert "row " not in json.dumps(cell) + (tmp_path / "report.md").read_text()
     assert main([str(results), "--out", str(tmp_path), "--cells", "nothing*"]) == 1
     error = capsys.readouterr().err
     assert "--cells=nothing* is of no audit; there are " in error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synpriv.audit.metrics import Bools, Floats, Roc, roc
-from synpriv.report import pairs
+from synpriv.report import members, pairs
 from synpriv.results import canary_images, store, vouched
 
 Report = dict[str, Any]
@@ -43,8 +43,10 @@ class Audited(NamedTuple):
 def with_files(file: Path, report: Report, *, pictures: bool = True) -> Audited:
     """A whole report with all that lies beside it; each file is read once.
 
-    pictures: whether images are looked for. KeyError for an archive without the statistic.
+    pictures: whether images are looked for, and canaries are called by their names (`nameless`).
+    KeyError for an archive without the statistic.
     """
+    report = report if pictures else members.nameless(report)
     with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
         statistic, member = arrays["statistic"], arrays["member"]
     usable = np.isfinite(statistic)
