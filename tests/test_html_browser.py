@@ -245,14 +245,32 @@ def test_the_csv_holds_every_canary_and_no_formula(seen: Seen) -> None:
     text = Path(waiting.value.path()).read_text(encoding="utf-8-sig")
     head, *rows = csv.reader(io.StringIO(text))
     wanted: dict[str, list[Any]] = dict(seen.view["cells"][0]["all_canaries"])
+    wanted["largest_by_chance"] = [2.5] * len(rows)
     assert head == list(wanted)
     for column, name in enumerate(head):
         read = [row[column] for row in rows]
-        if name in ("effect", "found", "accused"):
+        if name in ("effect", "found", "accused", "largest_by_chance"):
             assert [float(value) for value in read] == wanted[name]
         else:
             expected = ["" if v is None else str(inert.cell(v)) for v in wanted[name]]
             assert read == expected
+
+
+def test_canaries_stand_beside_what_chance_gives(seen: Seen) -> None:
+    seen.page.evaluate("openCell('c5')")
+    seen.page.wait_for_selector("#cell-c5 table")
+    words = seen.page.inner_text("#cell-c5 .body")
+    assert "Effect (largest by chance: up to 2.5 sd)" in words
+    assert "84 of 500 pairs are nearer; chance gives 49" in words
+    assert "chance gives so few for about 50.0% of canaries" in words
+    assert "the pairs of its models are lost or were not kept" in words
+    below = sum(one["effect"] <= 2.5 for one in seen.view["cells"][5]["canaries"])
+    assert words.count("no more than the largest by chance") == below > 0
+    assert "goes up to 2.5 sd by chance alone" in seen.page.inner_text("#heat-plots")
+    hovered = seen.page.evaluate("document.querySelector('#heat-plots .plot').data[0].hovertext")
+    assert "too few models on a side" in hovered[0][3]
+    flat = list(zip(sum(seen.view["heat"][0]["values"], []), sum(hovered, []), strict=True))
+    assert all(("no more" in text) == (value is not None and value <= 2.5) for value, text in flat)
 
 
 def test_the_keyboard_reaches_and_opens_everything(seen: Seen) -> None:

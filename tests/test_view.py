@@ -181,8 +181,61 @@ def test_pictures_are_the_canaries_and_the_nearest_released_images(
             own = distances[near["seed"]][canary["canary"]]
             assert near["as_near"] == sum(distances[s][canary["canary"]] <= own for s in outside)
             assert near["out"] == len(outside)
+            assert near["chance"] == pytest.approx(
+                exposed.as_few_by_chance(near["as_near"], len(outside), NUM_MODELS - len(outside)),
+                abs=1e-4,
+            )
     assert any(canary["nearest"] for canary in page["cells"][1]["canaries"])
     assert any("private images of the data set" in line for line in page["legend"])
+
+
+def test_how_many_come_as_near_is_read_against_chance() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.random((20_000, 9)).argsort(1)  # distances of 4 models with, 5 without a canary
+    as_near = (drawn[:, 4:] < drawn[:, :4].min(1, keepdims=True)).sum(1)
+    for few in range(6):
+        chance = exposed.as_few_by_chance(few, 5, 4)
+        assert chance == pytest.approx((as_near <= few).mean(), abs=0.02)
+    assert exposed.as_few_by_chance(0, 4, 4) == 0.5
+
+
+def test_effects_and_pairs_stand_beside_what_chance_gives(page: View, found: Found) -> None:
+    nulls = [audit.report["most_exposed_null"] for audit in found.cells]
+    assert [cell["most_exposed_null"] for cell in page["cells"]] == page["heat"][0]["chance"]
+    assert page["heat"][0]["chance"] == nulls
+    assert all(null is not None for null in nulls)
+    distill = page["cells"][1]
+    assert "40 of 160 pairs" in str(distill["nearness_in_words"])
+    assert "no picture below shows a leak" in str(distill["nearness_in_words"])
+    assert page["cells"][2]["nearness_in_words"] is None
+
+
+def test_a_picture_that_is_not_there_says_why(found: Found) -> None:
+    undefended, distill = found.cells[2], found.cells[1]
+    bare = distill._replace(canaries=None, nearest={})
+    elsewhere = bare._replace(report=distill.report | {"evidence_file": "a.npz"})
+    with_pair = exposed.most_exposed(distill, exposed.everyone(distill), room(), num=10)
+    others = [one["no_nearest"] for one in with_pair if one["nearest"] is None]
+    assert set(others) <= {"not among the nearest pairs that its models kept"}
+    for audit, album, picture, nearest in (
+        (undefended, room(), None, "no released images to compare"),
+        (distill, room(0), "no room", "no room"),
+        (bare, room(), "its image was not kept", "lost or were not kept"),
+        (bare._replace(pictures=False), room(), "pictures are left out", "pictures are left out"),
+        (elsewhere, room(), "its image was not kept", "there are distances alone"),
+    ):
+        every = exposed.everyone(audit)
+        shown = exposed.most_exposed(audit, every, album, num=10)
+        one = next(c for c, pair in zip(shown, with_pair, strict=True) if pair["nearest"])
+        assert (one["nearest"], one["picture"] is None) == (None, picture is not None)
+        assert str(picture or "None") in str(one["no_picture"])
+        assert nearest in str(one["no_nearest"])
+
+
+def room(most: int = exposed.MOST_BYTES) -> exposed.Album:
+    album = exposed.Album(1, most=most)
+    album.next_cell()
+    return album
 
 
 def pixels(page: View, key: str) -> np.ndarray:

@@ -38,6 +38,7 @@ class Audited(NamedTuple):
     runs: list[dict[str, Any]]  # metrics.json of its shadow models, as far as they are there
     canaries: Canaries | None
     nearest: dict[int, pairs.Shown]  # of images of the most exposed canaries, where it is known
+    pictures: bool = True  # whether images were looked for
 
 
 def with_files(file: Path, report: Report, *, pictures: bool = True) -> Audited:
@@ -60,7 +61,7 @@ def with_files(file: Path, report: Report, *, pictures: bool = True) -> Audited:
             of_images = member if canaries.groups is None else member[canaries.groups]
             cell = store.Cell(file.parent.parent, report["cell"], 0)
             nearest = _nearest(cell, report, of_images, _shown(report, canaries))
-    return Audited(report, curve, statistic, member, runs, canaries, nearest)
+    return Audited(report, curve, statistic, member, runs, canaries, nearest, pictures)
 
 
 def _runs(folder: Path, report: Report) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from synpriv import __version__
 from synpriv.audit import quality
-from synpriv.report import marks, members, names, networks, table, threat, trade_off
+from synpriv.report import marks, members, names, networks, pairs, table, threat, trade_off
 from synpriv.report.audited import Audited
 from synpriv.report.html import compared, curves, exposed
 from synpriv.report.html.shape import Cell, Missing, StageCost, View
@@ -101,6 +101,7 @@ def _cell(
         "epsilon_proven": words["epsilon"],
         "epsilon_bound": compared.epsilon_bound(report, words),
         "nearness": compared.nearness(report),
+        "nearness_in_words": pairs.verdict(report["nearness"]) if "nearness" in report else None,
         "quality": quality.in_words(report["quality"]) if "quality" in report else None,
         "train_s": None if report["train_s"] is None else report["train_s"]["mean"],
         "stages": stage_costs(cell.runs),
@@ -108,6 +109,7 @@ def _cell(
         "roc": curves.curve(cell.roc, report["n_out"]),
         "scores": curves.scores(cell.statistic, cell.member, cell.roc),
         **{k: report[k] for k in ("n_in", "n_out", "num_models", "num_canaries")},
+        "most_exposed_null": report.get("most_exposed_null"),
         "canaries": exposed.most_exposed(cell, every, album, num=num),
         "all_canaries": every,
         "settings": report["settings"] | names.flat(report["attack_options"], "attack."),

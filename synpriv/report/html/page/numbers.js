@@ -54,3 +54,15 @@ function duration(seconds) {
   if (seconds < 120) return `${short(seconds)} s`;
   return seconds < 7200 ? `${short(seconds / 60)} min` : `${short(seconds / 3600)} h`;
 }
+
+const NO_MORE = "no more than the largest by chance";
+
+/** Whether an effect is no larger than the largest that chance gives. */
+function byChance(effect, chance) {
+  return effect !== null && chance !== null && effect <= chance;
+}
+
+/** The largest effect that chance gives, in words. */
+function upTo(chance) {
+  return chance === null ? "not known" : `up to ${short(chance)} sd`;
+}
