@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from example_views import HOSTILE, scores_of, view_of
 
+from synpriv.audit.metrics import clopper_pearson
 from synpriv.report import inert
 from synpriv.report.html import shape, write
 
@@ -228,6 +229,13 @@ def test_the_slider_counts_as_somebody_who_counts(seen: Seen) -> None:
             said = part.locator("output").inner_text()
             assert f"{tp} of 700 members" in said
             assert f"{fp} of 900 non-members" in said
+            ends = re.findall(r"([\d.]+)% to ([\d.]+)%, beside a prior", said)
+            if min(tp, fp) < 10:
+                assert f"{tp} true and {fp} false positives are too few" in said
+                assert float(ends[0][0]) < 100 * right + 0.051
+                assert float(ends[0][1]) > 100 * right - 0.051
+                continue
+            assert ends == []
             ppv = float(re.findall(r"([\d.]+)%, beside a prior", said)[0])
             assert ppv == pytest.approx(100 * right, abs=0.051)
         slider.focus()
@@ -235,6 +243,34 @@ def test_the_slider_counts_as_somebody_who_counts(seen: Seen) -> None:
         "document.querySelector('#cell-c0 .threshold .plot').layout.shapes[0].x0"
     )
     assert line == at[-1]
+
+
+def test_a_ppv_says_no_more_than_counts_and_prior_do(seen: Seen) -> None:
+    for count, n in ((0, 900), (1, 900), (9, 900), (9, 16_000), (3, 3), (0, 1), (10, 900)):
+        low, high = clopper_pearson(count, n) if count < 10 else (count / n, count / n)
+        assert seen.page.evaluate(f"limits({count}, {n})") == pytest.approx([low, high], abs=1e-9)
+    words = "([tp, fp, prior]) => ppvWords({n_in: 700, n_out: 900},"
+    words += " {tp, fp, tpr: tp / 700, fpr: fp / 900}, prior)"
+    for tp, fp, prior, said in (
+        (0, 0, 0.5, "-: nobody is accused"),
+        (0, 1, 1, "-: at this prior nobody who is asked about is accused"),
+        (1, 0, 0, "-: at this prior nobody who is asked about is accused"),
+        (350, 90, 0.5, "83.3%, beside a prior of 50.0%"),
+    ):
+        assert seen.page.evaluate(words, [tp, fp, prior]) == said
+    most = clopper_pearson(0, 900)[1]
+    said = seen.page.evaluate(words, [35, 0, 0.1])
+    lowest = 0.1 * 0.05 / (0.1 * 0.05 + 0.9 * most)  # 35 of 700 members
+    assert said.startswith(f"{100 * lowest:.1f}% to 100.0%")
+    seen.page.evaluate("openCell('c0')")
+    part = seen.page.locator("#cell-c0 .threshold")
+    prior = part.locator("input[type=number]")
+    for wrong in ("1.5", "-0.1", ""):
+        prior.fill(wrong)
+        assert "the prior must be a number between 0 and 1" in part.locator("output").inner_text()
+        assert prior.get_attribute("aria-invalid") == "true"
+    prior.fill("0.1")
+    assert prior.get_attribute("aria-invalid") == "false"
 
 
 def test_the_csv_holds_every_canary_and_no_formula(seen: Seen) -> None:
