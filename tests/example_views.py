@@ -92,6 +92,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "verdict": _verdict(kind, method, rates["tpr@fpr=0.01"]),
         "comparable": f"{dataset}/{attack}",
         "dominated_by": [],
+        "dominated_at": "TPR at 1% FPR",
         "accuracy": beside(accuracy, 0.006, f"{accuracy:.3f} ± 0.006", "undefended 0.910"),
         "random_subset": "random subset of as many 0.861" if "coreset" in method else None,
         "rates": rates,

@@ -21,7 +21,7 @@ from synpriv.report.__main__ import Found, audited, main
 from synpriv.report.audited import Audited, Canaries
 from synpriv.report.html import compared, curves, exposed, view
 from synpriv.report.html.shape import View
-from synpriv.report.html.write import view_of
+from synpriv.report.html.write import html, view_of
 from synpriv.results import canary_images, store
 
 NUM_CELLS, NUM_MODELS, NUM_CANARIES = 3, 8, 40
@@ -316,10 +316,51 @@ def test_dominated_is_what_another_beats_beyond_doubt() -> None:
     alone = view.view(audited_of(reports[0], other))["cells"]
     assert [cell["dominated_by"] for cell in alone] == [[], []]
     assert len({cell["comparable"] for cell in alone}) == 2
+    assert {cell["dominated_at"] for cell in shown} == {"TPR at 1% FPR"}
+    few = [report(name, tpr, 0.9) | {"n_out": 90} for name, tpr in (("a", 0.5), ("b", 0.2))]
+    for one in few:
+        for key in ("tpr@fpr=0.01", "tpr@fpr=0.001", "tpr@fpr=0.1"):
+            one[key] = one[key] | {"resolvable": False}
+    judged = view.view(audited_of(*few))
+    assert [cell["dominated_by"] for cell in judged["cells"]] == [["c1"], []]
+    assert "(accuracy and AUC)" in html(judged)
+    part = view.view(audited_of(few[0], few[1] | {"partial": True}))
+    assert part["cells"][0]["dominated_by"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accuracy": {"source": "audited models"}}, {"data": {"evaluated_on": "validation"}}],
+)
+def test_accuracies_of_other_models_or_images_are_not_compared(change: dict) -> None:
+    worse = report_of("dfkd", tpr=0.5, accuracy=0.9, cell="d-0")
+    better = report_of("undefended", tpr=0.2, accuracy=0.95, cell="u-0")
+    (key, value), *_ = change.items()
+    other = better | {key: better[key] | value}
+    for second, compares in ((better, True), (other, False)):
+        cell, _ = view.view(audited_of(worse, second))["cells"]
+        assert (cell["dominated_by"] != []) is compares
+        assert cell["accuracy"]["reference"].startswith("undefended") is compares
+
+
+def test_a_reference_is_whole_and_the_best_of_several() -> None:
+    def undefended(cell: str, accuracy: float, **others: bool) -> dict:
+        return report_of("undefended", accuracy=accuracy, cell=cell, **others)
+
+    several = [undefended("u-0", 0.3), undefended("u-1", 0.9), undefended("u-1", 0.9)]
+    for reports, said in (
+        ([undefended("u-0", 0.9, partial=True)], "no whole undefended cell"),
+        (several, "undefended 0.900 ± 0.004 (the most accurate of 2)"),
+        (several[1:], "undefended 0.900 ± 0.004"),
+    ):
+        cell, *_ = view.view(audited_of(report_of("dfkd", cell="d-0"), *reports))["cells"]
+        said_here = cell["accuracy"]["reference"]
+        assert said_here == said or (said.startswith("no ") and said_here.startswith(said))
 
 
 def test_a_random_subset_of_as_many_images_is_a_reference() -> None:
     reports = [report_of("coreset_random", accuracy=0.7, cell="r-0"), report_of("dfkd", cell="d-0")]
+    better = reports[0]["accuracy"] | {"mean": 0.8}
     sizes = (100, 103), (101, 101)
     cells = [
         cell._replace(runs=[{"num_synthetic": n} for n in some])
@@ -327,6 +368,12 @@ def test_a_random_subset_of_as_many_images_is_a_reference() -> None:
     ]
     assert compared.random_subset(cells[1], cells) == "0.700 ± 0.004 (102 random images)"
     assert compared.random_subset(cells[0], cells) is None
+    several = [cells[0]._replace(report=cells[0].report | {"cell": "r-1", "accuracy": better})]
+    best = compared.random_subset(cells[1], [*cells, *several])
+    assert best == "0.800 ± 0.004 (102 random images) (the most accurate of 2)"
+    cells[0] = cells[0]._replace(report=cells[0].report | {"partial": True})
+    assert compared.random_subset(cells[1], cells) is None
+    cells[0] = cells[0]._replace(report=cells[0].report | {"partial": False})
     larger = cells[1]._replace(runs=[{"num_synthetic": 200}])
     assert compared.random_subset(larger, cells) is None
 

@@ -129,6 +129,7 @@ class Cell(TypedDict):
     verdict: Verdict
     comparable: str  # cells of one value can stand in one figure
     dominated_by: list[str]  # ids: at least as accurate and less leaky, one of both beyond doubt
+    dominated_at: str  # what less leaky is judged by, in words
     accuracy: Beside
     random_subset: str | None  # accuracy of a coreset of as many random images, in words
     rates: dict[str, Beside]  # tpr@fpr=0.001, tpr@fpr=0.01, tpr@fpr=0.1

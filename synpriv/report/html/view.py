@@ -80,7 +80,7 @@ def _cell(
     report, every = cell.report, exposed.everyone(cell)
     words = dict(zip(table.HEADER, table.row(report, called[1]), strict=True))
     others = [reports[i] for i in group.members]
-    better = compared.dominated_by(report, others, group.panels[0])
+    better = compared.dominated_by(report, others, panel := group.panels[0])
     num = MOST_CANARIES if len(cells) <= MANY_CELLS else FEW_CANARIES
     found: Cell = {
         "id": f"c{place}",
@@ -94,6 +94,7 @@ def _cell(
         "verdict": verdict(report),
         "comparable": group.name,
         "dominated_by": [f"c{group.members[i]}" for i in better],
+        "dominated_at": trade_off.RATES.get(panel, "AUC"),
         "accuracy": compared.accuracy(report, words, compared.undefended_of(report, reports)),
         "random_subset": compared.random_subset(cell, cells),
         "rates": {key: compared.rate(report[key]) for key in sorted(trade_off.RATES)},
