@@ -18,7 +18,7 @@ from synpriv.audit.metrics import roc
 from synpriv.data.pool import Pool
 from synpriv.report import figure
 from synpriv.report.__main__ import Found, audited, main
-from synpriv.report.audited import Audited, Canaries
+from synpriv.report.audited import Audited, Canaries, with_files
 from synpriv.report.html import compared, curves, exposed, view
 from synpriv.report.html.shape import View
 from synpriv.report.html.write import html, view_of
@@ -418,6 +418,41 @@ def test_what_is_damaged_or_not_audited_is_on_the_page(
     written = {file.name for file in tmp_path.iterdir() if file.is_file()}
     kinds = ("html", "md", "csv", "tex", "png", "svg", "pdf")
     assert written == {f"report.{kind}" for kind in kinds}
+
+
+@pytest.mark.parametrize("damage", [b"x\n", b"", None])
+def test_a_damaged_side_file_takes_nothing_with_it_but_what_it_holds(
+    results: Path, tmp_path: Path, found: Found, damage: bytes | None
+) -> None:
+    distill = found.cells[1]
+    name = distill.report["cell"]
+    cell = Path(shutil.copytree(results / name, tmp_path / "copy" / name))
+
+    def read(*seeds: int) -> Audited:
+        for seed in seeds:
+            file = cell / str(seed) / store.EVIDENCE
+            file.unlink(missing_ok=True)
+            if damage is not None:
+                file.write_bytes(damage)
+        return with_files(cell / "threshold.json", distill.report)
+
+    assert read().nearest.keys() == distill.nearest.keys() != set()
+    one = read(0)
+    assert one.canaries is not None
+    assert distill.canaries is not None
+    np.testing.assert_array_equal(one.canaries.labels, distill.canaries.labels)
+    assert one.nearest == {}
+    assert "evidence of a model is damaged" in one.report["warnings"][-1]
+    (whole,) = audited(cell.parent).cells
+    assert whole.canaries is not None
+    none = read(*range(NUM_MODELS))
+    assert none.canaries is None
+    assert "no evidence is intact" in none.report["warnings"][-1]
+    again = with_files(cell / "threshold.json", none.report)
+    assert again.report["warnings"] == none.report["warnings"]
+    (shown,) = view.view([none])["cells"]
+    assert set(shown["all_canaries"]["trained_label"]) == {"unknown"}
+    assert shown["rates"] == view.view([distill])["cells"][0]["rates"]
 
 
 def test_cells_are_chosen_by_folder_or_name(
