@@ -14,7 +14,7 @@ from example_reports import ARRAYS, report_of
 from PIL import Image
 
 from benchmarks.page import study
-from synpriv.audit.metrics import roc
+from synpriv.audit.metrics import operating_point, roc
 from synpriv.data.pool import Pool
 from synpriv.report import figure
 from synpriv.report.__main__ import Found, audited, main
@@ -104,6 +104,21 @@ def test_a_thinned_curve_is_made_of_exact_points_and_thresholds(page: View, foun
             pairs = list(zip(accused, truth.tolist(), strict=True))
             assert scores["true_positives"][i] == pairs.count((True, True))
             assert scores["false_positives"][i] == pairs.count((True, False))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_report_reads_is_among_the_thresholds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    member = rng.random((300, 101)) < 0.5
+    statistic = (rng.normal(size=member.shape) + 2 * member).round(4)
+    found = curves.scores(statistic, member, roc(statistic, member))
+    assert len(found["thresholds"]) <= curves.MOST
+    n_out = int((~member).sum())
+    for fpr in (0.001, 0.01, 0.1):
+        point = operating_point(statistic, member, fpr)
+        i = found["thresholds"].index(point.threshold)
+        assert found["false_positives"][i] == point.false_positives
+        assert found["false_positives"][i + 1] > fpr * n_out  # where a slider begins
 
 
 def test_histograms_count_every_score_and_gather_what_is_extreme() -> None:

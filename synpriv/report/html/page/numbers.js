@@ -71,7 +71,8 @@ function accusation(cell, i) {
 
 /** The last threshold of those, falling, that accuses at most this share of the non-members. */
 function thresholdAt(cell, fpr) {
-  const after = cell.scores.false_positives.findIndex((count) => count > fpr * cell.n_out);
+  const allowed = Math.floor(fpr * cell.n_out * (1 + 1e-12)); // as synpriv.audit.metrics.allowed
+  const after = cell.scores.false_positives.findIndex((count) => count > allowed);
   if (after < 0) return cell.scores.thresholds.length - 1;
   return Math.max(after - 1, 0);
 }
