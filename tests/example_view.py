@@ -22,7 +22,7 @@ def png(grey: int) -> bytes:
 def view_of(num_canaries: int = 5) -> View:
     """Canary i has effect i, but for the first two; the last one has pictures."""
     most = num_canaries - 1
-    near = {"picture": "b", "seed": 2, "distance": 0.25, "as_near": 1, "out": 4}
+    near = {"picture": "b", "seed": 2, "distance": 0.25, "as_near": 1, "out": 4, "chance": 0.8}
     canary = {"canary": most, "place": HOSTILE, "trained_label": HOSTILE, "true_label": "cat"}
     canary |= {"effect": float(most), "found": 1.0, "accused": 0.0, "picture": "a", "nearest": near}
     numbers = range(num_canaries)
@@ -33,6 +33,7 @@ def view_of(num_canaries: int = 5) -> View:
             "tpr": [0.0, 0.1, 0.3, 0.3, 0.5, 0.75, 1.0],
         },
         "n_out": 100,
+        "most_exposed_null": 3.5,
         "canaries": [canary],
         "all_canaries": {
             **{"canary": [*numbers], "effect": [None, -1.0, *map(float, numbers[2:])]},

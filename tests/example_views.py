@@ -92,6 +92,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "verdict": _verdict(kind, method, rates["tpr@fpr=0.01"]),
         "comparable": f"{dataset}/{attack}",
         "dominated_by": [],
+        "dominated_at": "TPR at 1% FPR",
         "accuracy": beside(accuracy, 0.006, f"{accuracy:.3f} ± 0.006", "undefended 0.910"),
         "random_subset": "random subset of as many 0.861" if "coreset" in method else None,
         "rates": rates,
@@ -99,6 +100,9 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "epsilon_proven": "none" if epsilon is None else f"{epsilon:.3g} (delta 1e-05)",
         "epsilon_bound": beside(leak / 3, 0.0, f"{leak / 3:.2f} of 6.2", "proven: none"),
         "nearness": beside(0.17, 0.02, "84 of 500", "chance 49", (0.09, 0.11))
+        if "distill" in method or "diffusion" in method or "coreset" in method
+        else None,
+        "nearness_in_words": "84 of 500 pairs are nearer; chance gives 49"
         if "distill" in method or "diffusion" in method or "coreset" in method
         else None,
         "quality": "FID 0.57, precision 0.88, recall 0.88" if "distill" in method else None,
@@ -109,6 +113,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "scores": scores_of(members, others),
         **{"n_in": members.size, "n_out": others.size, "num_models": 32},
         "num_canaries": NUM_CANARIES,
+        "most_exposed_null": 2.5,
         "canaries": [_canary(all_canaries, i, pictures) for i in range(10)],
         "all_canaries": all_canaries,
         "settings": _settings(method, dataset, turn),
@@ -217,13 +222,15 @@ def _canary(table: shape.AllCanaries, i: int, pictures: list[str]) -> shape.Cana
     nearest: shape.Nearest | None = None
     if i % 3:
         nearest = {"picture": pictures[(number + 1) % len(pictures)], "seed": number % 8}
-        nearest |= {"distance": 0.25 + 0.01 * i, "as_near": i, "out": 16}
+        nearest |= {"distance": 0.25 + 0.01 * i, "as_near": i, "out": 16, "chance": 0.5}
     return {
         **{"canary": number, "place": table["place"][i], "effect": table["effect"][i]},
         **{"trained_label": table["trained_label"][i], "true_label": table["true_label"][i]},
         **{"found": table["found"][i], "accused": table["accused"][i]},
         "picture": None if i == 9 else pictures[number % len(pictures)],
         "nearest": nearest,
+        "no_picture": "its image was not kept" if i == 9 else None,
+        "no_nearest": None if i % 3 else "the pairs of its models are lost or were not kept",
     }
 
 
@@ -252,6 +259,7 @@ def _heat(cells: list[shape.Cell], rng: np.random.Generator) -> shape.Heat:
     return {
         "title": "digits, mislabelled: effect size of the same canaries",
         **{"rows": rows, "columns": [int(c) for c in rng.permutation(40)], "values": values},
+        "chance": [2.5 for _ in rows],
     }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from example_views import HOSTILE, scores_of, view_of
 
+from synpriv.audit.metrics import clopper_pearson
 from synpriv.report import inert
 from synpriv.report.html import shape, write
 
@@ -241,6 +242,13 @@ def test_the_slider_counts_as_somebody_who_counts(seen: Seen) -> None:
             said = part.locator("output").inner_text()
             assert f"{tp} of 700 members" in said
             assert f"{fp} of 900 non-members" in said
+            ends = re.findall(r"([\d.]+)% to ([\d.]+)%, beside a prior", said)
+            if min(tp, fp) < 10:
+                assert f"{tp} true and {fp} false positives are too few" in said
+                assert float(ends[0][0]) < 100 * right + 0.051
+                assert float(ends[0][1]) > 100 * right - 0.051
+                continue
+            assert ends == []
             ppv = float(re.findall(r"([\d.]+)%, beside a prior", said)[0])
             assert ppv == pytest.approx(100 * right, abs=0.051)
         slider.focus()
@@ -248,6 +256,34 @@ def test_the_slider_counts_as_somebody_who_counts(seen: Seen) -> None:
         "document.querySelector('#cell-c0 .threshold .plot').layout.shapes[0].x0"
     )
     assert line == at[-1]
+
+
+def test_a_ppv_says_no_more_than_counts_and_prior_do(seen: Seen) -> None:
+    for count, n in ((0, 900), (1, 900), (9, 900), (9, 16_000), (3, 3), (0, 1), (10, 900)):
+        low, high = clopper_pearson(count, n) if count < 10 else (count / n, count / n)
+        assert seen.page.evaluate(f"limits({count}, {n})") == pytest.approx([low, high], abs=1e-9)
+    words = "([tp, fp, prior]) => ppvWords({n_in: 700, n_out: 900},"
+    words += " {tp, fp, tpr: tp / 700, fpr: fp / 900}, prior)"
+    for tp, fp, prior, said in (
+        (0, 0, 0.5, "-: nobody is accused"),
+        (0, 1, 1, "-: at this prior nobody who is asked about is accused"),
+        (1, 0, 0, "-: at this prior nobody who is asked about is accused"),
+        (350, 90, 0.5, "83.3%, beside a prior of 50.0%"),
+    ):
+        assert seen.page.evaluate(words, [tp, fp, prior]) == said
+    most = clopper_pearson(0, 900)[1]
+    said = seen.page.evaluate(words, [35, 0, 0.1])
+    lowest = 0.1 * 0.05 / (0.1 * 0.05 + 0.9 * most)  # 35 of 700 members
+    assert said.startswith(f"{100 * lowest:.1f}% to 100.0%")
+    seen.page.evaluate("openCell('c0')")
+    part = seen.page.locator("#cell-c0 .threshold")
+    prior = part.locator("input[type=number]")
+    for wrong in ("1.5", "-0.1", ""):
+        prior.fill(wrong)
+        assert "the prior must be a number between 0 and 1" in part.locator("output").inner_text()
+        assert prior.get_attribute("aria-invalid") == "true"
+    prior.fill("0.1")
+    assert prior.get_attribute("aria-invalid") == "false"
 
 
 def test_the_csv_holds_every_canary_and_no_formula(seen: Seen) -> None:
@@ -258,14 +294,33 @@ def test_the_csv_holds_every_canary_and_no_formula(seen: Seen) -> None:
     text = Path(waiting.value.path()).read_text(encoding="utf-8-sig")
     head, *rows = csv.reader(io.StringIO(text))
     wanted: dict[str, list[Any]] = dict(seen.view["cells"][0]["all_canaries"])
+    wanted["largest_by_chance"] = [2.5] * len(rows)
     assert head == list(wanted)
     for column, name in enumerate(head):
         read = [row[column] for row in rows]
-        if name in ("effect", "found", "accused"):
+        if name in ("effect", "found", "accused", "largest_by_chance"):
             assert [float(value) for value in read] == wanted[name]
         else:
             expected = ["" if v is None else str(inert.cell(v)) for v in wanted[name]]
             assert read == expected
+
+
+def test_canaries_stand_beside_what_chance_gives(seen: Seen) -> None:
+    seen.page.evaluate("openCell('c5')")
+    seen.page.wait_for_selector("#cell-c5 table")
+    words = seen.page.inner_text("#cell-c5 .body")
+    assert "Effect (largest by chance: up to 2.5 sd)" in words
+    assert "84 of 500 pairs are nearer; chance gives 49" in words
+    assert "chance gives so few for about 50.0% of canaries" in words
+    assert "the pairs of its models are lost or were not kept" in words
+    below = sum(one["effect"] <= 2.5 for one in seen.view["cells"][5]["canaries"])
+    assert words.count("no more than the largest by chance") == below > 0
+    assert "goes up to 2.5 sd by chance alone" in seen.page.inner_text("#heat-plots")
+    hovered = seen.page.evaluate("document.querySelector('#heat-plots .plot').data[0].hovertext")
+    assert "too few models on a side" in hovered[0][3]
+    for row, texts in zip(seen.view["heat"][0]["values"], hovered, strict=True):
+        for value, text in zip(row, texts, strict=True):
+            assert ("no more" in text) == (value is not None and value <= 2.5)
 
 
 def test_the_keyboard_reaches_and_opens_everything(seen: Seen) -> None:

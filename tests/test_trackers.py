@@ -47,6 +47,12 @@ def test_canaries_stand_in_the_order_of_their_effect() -> None:
     assert [row["canary"] for row in of] == [4, 3, 2, 1, 0]  # what has no effect comes last
     assert [row["found"] for row in of] == [0.8, 0.6, 0.4, 0.2, 0.0]
     assert of[0]["picture"].png == png(10)
+    assert {row["largest_by_chance"] for row in of} == {3.5}
+    assert "4.0 sd (largest by chance: up to 3.5)" in of[0]["picture"].caption
+    columns, (row,) = findings.tables(view_of())["nearest_pairs"]
+    near = dict(zip(columns, row, strict=True))
+    assert (near["as_near"], near["out"], near["chance"]) == (1, 4, 0.8)
+    assert "(chance gives so few for 80% of canaries)" in near["released"].caption
     assert all(row["picture"] is None for row in of[1:])
 
 

@@ -14,13 +14,14 @@ from example_reports import ARRAYS, report_of
 from PIL import Image
 
 from benchmarks.page import study
-from synpriv.audit.metrics import roc
+from synpriv.audit.metrics import operating_point, roc
 from synpriv.data.pool import Pool
 from synpriv.report import figure
 from synpriv.report.__main__ import Found, audited, main
-from synpriv.report.audited import Audited, Canaries
+from synpriv.report.audited import Audited, Canaries, with_files
 from synpriv.report.html import compared, curves, exposed, view
 from synpriv.report.html.shape import View
+from synpriv.report.html.write import html, view_of
 from synpriv.results import canary_images, store
 
 NUM_CELLS, NUM_MODELS, NUM_CANARIES = 3, 8, 40
@@ -105,6 +106,21 @@ def test_a_thinned_curve_is_made_of_exact_points_and_thresholds(page: View, foun
             assert scores["false_positives"][i] == pairs.count((True, False))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_report_reads_is_among_the_thresholds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    member = rng.random((300, 101)) < 0.5
+    statistic = (rng.normal(size=member.shape) + 2 * member).round(4)
+    found = curves.scores(statistic, member, roc(statistic, member))
+    assert len(found["thresholds"]) <= curves.MOST
+    n_out = int((~member).sum())
+    for fpr in (0.001, 0.01, 0.1):
+        point = operating_point(statistic, member, fpr)
+        i = found["thresholds"].index(point.threshold)
+        assert found["false_positives"][i] == point.false_positives
+        assert found["false_positives"][i + 1] > fpr * n_out  # where a slider begins
+
+
 def test_histograms_count_every_score_and_gather_what_is_extreme() -> None:
     rng = np.random.default_rng(0)
     statistic = np.append(rng.normal(size=998), [1e9, -1e9]).reshape(100, 10)
@@ -180,8 +196,61 @@ def test_pictures_are_the_canaries_and_the_nearest_released_images(
             own = distances[near["seed"]][canary["canary"]]
             assert near["as_near"] == sum(distances[s][canary["canary"]] <= own for s in outside)
             assert near["out"] == len(outside)
+            assert near["chance"] == pytest.approx(
+                exposed.as_few_by_chance(near["as_near"], len(outside), NUM_MODELS - len(outside)),
+                abs=1e-4,
+            )
     assert any(canary["nearest"] for canary in page["cells"][1]["canaries"])
     assert any("private images of the data set" in line for line in page["legend"])
+
+
+def test_how_many_come_as_near_is_read_against_chance() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.random((20_000, 9)).argsort(1)  # distances of 4 models with, 5 without a canary
+    as_near = (drawn[:, 4:] < drawn[:, :4].min(1, keepdims=True)).sum(1)
+    for few in range(6):
+        chance = exposed.as_few_by_chance(few, 5, 4)
+        assert chance == pytest.approx((as_near <= few).mean(), abs=0.02)
+    assert exposed.as_few_by_chance(0, 4, 4) == 0.5
+
+
+def test_effects_and_pairs_stand_beside_what_chance_gives(page: View, found: Found) -> None:
+    nulls = [audit.report["most_exposed_null"] for audit in found.cells]
+    assert [cell["most_exposed_null"] for cell in page["cells"]] == page["heat"][0]["chance"]
+    assert page["heat"][0]["chance"] == nulls
+    assert all(null is not None for null in nulls)
+    distill = page["cells"][1]
+    assert "40 of 160 pairs" in str(distill["nearness_in_words"])
+    assert "no picture below shows a leak" in str(distill["nearness_in_words"])
+    assert page["cells"][2]["nearness_in_words"] is None
+
+
+def test_a_picture_that_is_not_there_says_why(found: Found) -> None:
+    undefended, distill = found.cells[2], found.cells[1]
+    bare = distill._replace(canaries=None, nearest={})
+    elsewhere = bare._replace(report=distill.report | {"evidence_file": "a.npz"})
+    with_pair = exposed.most_exposed(distill, exposed.everyone(distill), room(), num=10)
+    others = [one["no_nearest"] for one in with_pair if one["nearest"] is None]
+    assert set(others) <= {"not among the nearest pairs that its models kept"}
+    for audit, album, picture, nearest in (
+        (undefended, room(), None, "no released images to compare"),
+        (distill, room(0), "no room", "no room"),
+        (bare, room(), "its image was not kept", "lost or were not kept"),
+        (bare._replace(pictures=False), room(), "pictures are left out", "pictures are left out"),
+        (elsewhere, room(), "its image was not kept", "there are distances alone"),
+    ):
+        every = exposed.everyone(audit)
+        shown = exposed.most_exposed(audit, every, album, num=10)
+        one = next(c for c, pair in zip(shown, with_pair, strict=True) if pair["nearest"])
+        assert (one["nearest"], one["picture"] is None) == (None, picture is not None)
+        assert str(picture or "None") in str(one["no_picture"])
+        assert nearest in str(one["no_nearest"])
+
+
+def room(most: int = exposed.MOST_BYTES) -> exposed.Album:
+    album = exposed.Album(1, most=most)
+    album.next_cell()
+    return album
 
 
 def pixels(page: View, key: str) -> np.ndarray:
@@ -262,10 +331,51 @@ def test_dominated_is_what_another_beats_beyond_doubt() -> None:
     alone = view.view(audited_of(reports[0], other))["cells"]
     assert [cell["dominated_by"] for cell in alone] == [[], []]
     assert len({cell["comparable"] for cell in alone}) == 2
+    assert {cell["dominated_at"] for cell in shown} == {"TPR at 1% FPR"}
+    few = [report(name, tpr, 0.9) | {"n_out": 90} for name, tpr in (("a", 0.5), ("b", 0.2))]
+    for one in few:
+        for key in ("tpr@fpr=0.01", "tpr@fpr=0.001", "tpr@fpr=0.1"):
+            one[key] = one[key] | {"resolvable": False}
+    judged = view.view(audited_of(*few))
+    assert [cell["dominated_by"] for cell in judged["cells"]] == [["c1"], []]
+    assert "(accuracy and AUC)" in html(judged)
+    part = view.view(audited_of(few[0], few[1] | {"partial": True}))
+    assert part["cells"][0]["dominated_by"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accuracy": {"source": "audited models"}}, {"data": {"evaluated_on": "validation"}}],
+)
+def test_accuracies_of_other_models_or_images_are_not_compared(change: dict) -> None:
+    worse = report_of("dfkd", tpr=0.5, accuracy=0.9, cell="d-0")
+    better = report_of("undefended", tpr=0.2, accuracy=0.95, cell="u-0")
+    (key, value), *_ = change.items()
+    other = better | {key: better[key] | value}
+    for second, compares in ((better, True), (other, False)):
+        cell, _ = view.view(audited_of(worse, second))["cells"]
+        assert (cell["dominated_by"] != []) is compares
+        assert cell["accuracy"]["reference"].startswith("undefended") is compares
+
+
+def test_a_reference_is_whole_and_the_best_of_several() -> None:
+    def undefended(cell: str, accuracy: float, **others: bool) -> dict:
+        return report_of("undefended", accuracy=accuracy, cell=cell, **others)
+
+    several = [undefended("u-0", 0.3), undefended("u-1", 0.9), undefended("u-1", 0.9)]
+    for reports, said in (
+        ([undefended("u-0", 0.9, partial=True)], "no whole undefended cell"),
+        (several, "undefended 0.900 ± 0.004 (the most accurate of 2)"),
+        (several[1:], "undefended 0.900 ± 0.004"),
+    ):
+        cell, *_ = view.view(audited_of(report_of("dfkd", cell="d-0"), *reports))["cells"]
+        said_here = cell["accuracy"]["reference"]
+        assert said_here == said or (said.startswith("no ") and said_here.startswith(said))
 
 
 def test_a_random_subset_of_as_many_images_is_a_reference() -> None:
     reports = [report_of("coreset_random", accuracy=0.7, cell="r-0"), report_of("dfkd", cell="d-0")]
+    better = reports[0]["accuracy"] | {"mean": 0.8}
     sizes = (100, 103), (101, 101)
     cells = [
         cell._replace(runs=[{"num_synthetic": n} for n in some])
@@ -273,6 +383,12 @@ def test_a_random_subset_of_as_many_images_is_a_reference() -> None:
     ]
     assert compared.random_subset(cells[1], cells) == "0.700 ± 0.004 (102 random images)"
     assert compared.random_subset(cells[0], cells) is None
+    several = [cells[0]._replace(report=cells[0].report | {"cell": "r-1", "accuracy": better})]
+    best = compared.random_subset(cells[1], [*cells, *several])
+    assert best == "0.800 ± 0.004 (102 random images) (the most accurate of 2)"
+    cells[0] = cells[0]._replace(report=cells[0].report | {"partial": True})
+    assert compared.random_subset(cells[1], cells) is None
+    cells[0] = cells[0]._replace(report=cells[0].report | {"partial": False})
     larger = cells[1]._replace(runs=[{"num_synthetic": 200}])
     assert compared.random_subset(larger, cells) is None
 
@@ -319,6 +435,41 @@ def test_what_is_damaged_or_not_audited_is_on_the_page(
     assert written == {f"report.{kind}" for kind in kinds}
 
 
+@pytest.mark.parametrize("damage", [b"x\n", b"", None])
+def test_a_damaged_side_file_takes_nothing_with_it_but_what_it_holds(
+    results: Path, tmp_path: Path, found: Found, damage: bytes | None
+) -> None:
+    distill = found.cells[1]
+    name = distill.report["cell"]
+    cell = Path(shutil.copytree(results / name, tmp_path / "copy" / name))
+
+    def read(*seeds: int) -> Audited:
+        for seed in seeds:
+            file = cell / str(seed) / store.EVIDENCE
+            file.unlink(missing_ok=True)
+            if damage is not None:
+                file.write_bytes(damage)
+        return with_files(cell / "threshold.json", distill.report)
+
+    assert read().nearest.keys() == distill.nearest.keys() != set()
+    one = read(0)
+    assert one.canaries is not None
+    assert distill.canaries is not None
+    np.testing.assert_array_equal(one.canaries.labels, distill.canaries.labels)
+    assert one.nearest == {}
+    assert "evidence of a model is damaged" in one.report["warnings"][-1]
+    (whole,) = audited(cell.parent).cells
+    assert whole.canaries is not None
+    none = read(*range(NUM_MODELS))
+    assert none.canaries is None
+    assert "no evidence is intact" in none.report["warnings"][-1]
+    again = with_files(cell / "threshold.json", none.report)
+    assert again.report["warnings"] == none.report["warnings"]
+    (shown,) = view.view([none])["cells"]
+    assert set(shown["all_canaries"]["trained_label"]) == {"unknown"}
+    assert shown["rates"] == view.view([distill])["cells"][0]["rates"]
+
+
 def test_cells_are_chosen_by_folder_or_name(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], not_drawn: None
 ) -> None:
@@ -326,6 +477,10 @@ def test_cells_are_chosen_by_folder_or_name(
     rows = (tmp_path / "report.csv").read_text().splitlines()
     assert len(rows) == 2
     assert "distill_dm" in rows[1]
+    written = (tmp_path / "report.html").read_text()
+    (cell,) = view_of(written)["cells"]
+    assert cell["all_canaries"]["place"] == [None] * NUM_CANARIES
+    assert "row " not in json.dumps(cell) + (tmp_path / "report.md").read_text()
     assert main([str(results), "--out", str(tmp_path), "--cells", "nothing*"]) == 1
     error = capsys.readouterr().err
     assert "--cells=nothing* is of no audit; there are " in error

@@ -33,7 +33,7 @@ class Found(NamedTuple):
 def audited(results: Path, *, pictures: bool = True) -> Found:
     """Every audit with all that lies beside it below a results folder, sorted by cell and attack.
 
-    What is damaged is made again or named, report by report. pictures: whether images are read.
+    What is damaged is made again or named, report by report. pictures: as in `with_files`.
     """
     found = Found([], [])
     for file in sorted(results.glob("*/[!.]*.json")):
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("results", nargs="?", default="multirun", type=Path)
     add("--out", type=Path, help="where the files go; RESULTS if it is not given")
     add("--cells", metavar="GLOB", help="only audits whose folder or name in the table fits")
-    add("--no-pictures", action="store_true", help="no private or released image on the page")
+    add("--no-pictures", action="store_true", help="no image and no name of a canary")
     add("--expect", metavar="YAML", type=Path, help="exit 1 where a bound in this file is broken")
     add("--write-expect", metavar="YAML", type=Path, help="write bounds that these audits keep to")
     add("--wandb", action="store_true", help="mirror the audits in W&B too")
@@ -155,7 +155,7 @@ def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
             raise ValueError(_nothing(results, unaudited))
         written = files.write_tables(found.cells, place, over)
         if given.wandb:
-            _mirror(found.cells, results, place)
+            _mirror(found.cells, results, place, pictures=False if given.no_pictures else None)
         if given.write_expect is not None:
             store.write_bytes(given.write_expect, gate.expectations(marked).encode())
     except BrokenPipeError:
@@ -184,12 +184,12 @@ def _chosen(found: Found, pattern: str) -> Found:
     return Found(cells, gate.lacking(pattern, found.missing, every))
 
 
-def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
+def _mirror(cells: Sequence[Audited], results: Path, place: Path, *, pictures: bool | None) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
     for cell in cells:
         report: Report = cell.report
         file = results / report["cell"] / f"{report['attack']}.json"
-        there = tracking.mirror(report, of_audit(file, report), results=place)
+        there = tracking.mirror(report, of_audit(file, report, pictures=pictures), results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 Report = dict[str, Any]
+_CALLED_BY = ("canary_names", "canary_source")
+_OF_A_GROUP = re.compile(r"group .+ (?=has \d+% of class )")  # `synpriv.data.groups.warnings_of`
 
 
 def kind(report: Report) -> str:
@@ -64,3 +67,27 @@ def place(source: dict[str, Any], canary: int, num: int = 3) -> str:
     rows = [row for row, of in zip(source["rows"], source["group"], strict=True) if of == canary]
     some = ", ".join(map(str, rows[:num])) + ", ..." * (len(rows) > num)
     return f"group {source['groups'][canary]} (row{'s' * (len(rows) > 1)} {some})"
+
+
+def nameless(report: Report) -> Report:
+    """The report without what canaries and groups are called by, which may be a person's name.
+
+    Files, rows, groups and names that were brought go, and out of warnings too, which else stay.
+    """
+    names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in _names(report)))
+    data, kept = report["data"], {k: v for k, v in report.items() if k not in _CALLED_BY}
+
+    def without(lines: Sequence[str]) -> list[str]:
+        found = [_OF_A_GROUP.sub("one group ", line) for line in lines]
+        return [names.sub("(a name)", line) for line in found] if names.pattern else found
+
+    kept["data"] = data | {"warnings": without(data["warnings"])} if "warnings" in data else data
+    return kept | {"warnings": without(report["warnings"])}
+
+
+def _names(report: Report) -> list[str]:
+    """All names of canaries that say more than a number, the longest first."""
+    source = report.get("canary_source", {})
+    every = [report.get("canary_names", []), source.get("files", []), source.get("groups", [])]
+    texts = {str(name) for some in every for name in some}
+    return sorted((t for t in texts if t and not t.isdigit()), key=len, reverse=True)

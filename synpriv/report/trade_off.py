@@ -47,8 +47,9 @@ def draw_groups(
     family: what the marks are corrected over, of `marks.corrected`.
 
     Alike are audits of the same canaries in the same data, in as many shadow models of one
-    architecture whose members were drawn in the same way, by the same attack. A report without
-    others like it is left out, and so is one whose accuracy is not known. Returns the PNGs.
+    architecture whose members were drawn in the same way, by the same attack; their accuracies are
+    of models with wrong labels or of ones without, on test images or on held-out ones. A report
+    without others like it is left out, and so is one of unknown accuracy. Returns the PNGs.
     """
     groups: dict[tuple[str, ...], list[Report]] = {}
     for report in reports:
@@ -79,13 +80,21 @@ def kind(report: Report) -> tuple[str, ...]:
     size = f"{report['num_models']}x{report['num_canaries']}"
     named = (report["dataset"], report["canary"], report["attack"], size)
     others = [report[key] for key in ("attack_options", "canaries_sha256", "membership")]
-    return *named, vouched.json_sha256([*others, report["data"]["sha256"], _network(report)])
+    others += [report["data"]["sha256"], _network(report), *_measured_on(report)]
+    return *named, vouched.json_sha256(others)
 
 
 def trained_alike(report: Report) -> tuple[str, ...]:
     """What two cells must share for one's accuracy to be the other's reference: all but methods."""
     seen = [report["canaries_sha256"], report["data"]["sha256"], report["membership"]]
-    return report["dataset"], report["canary"], vouched.json_sha256([*seen, _network(report)])
+    seen += [_network(report), *_measured_on(report)]
+    return report["dataset"], report["canary"], vouched.json_sha256(seen)
+
+
+def _measured_on(report: Report) -> list[str | None]:
+    """Of which models an accuracy is, with wrong labels or without, and on which images."""
+    source = None if report["accuracy"] is None else str(report["accuracy"]["source"])
+    return [source, str(report["data"].get("evaluated_on", "test"))]
 
 
 def _network(report: Report) -> dict[str, Any]:

@@ -91,30 +91,35 @@ def _canaries(cell: Cell, pictures: Mapping[str, str]) -> Table:
     rows = [list(row) for row in zip(*(of[key] for key in keys), strict=True)]  # type: ignore[literal-required]
     rows.sort(key=lambda row: math.inf if row[4] is None else -row[4])
     shown = {canary["canary"]: canary for canary in cell["canaries"]}
+    chance = cell["most_exposed_null"]
     for row in rows[:MOST_ROWS]:
         row[1:4] = [None if text is None else _text(text) for text in row[1:4]]
         canary = shown.get(row[0])
-        row.append(_picture(pictures, canary["picture"], _named(canary)) if canary else None)
-    return Table([*keys, "picture"], rows[:MOST_ROWS])
+        row.insert(5, chance)
+        named = None if canary is None else _named(canary, chance)
+        row.append(_picture(pictures, canary["picture"], named) if canary and named else None)
+    return Table([*keys[:5], "largest_by_chance", *keys[5:], "picture"], rows[:MOST_ROWS])
 
 
 def _nearest(cell: Cell, pictures: Mapping[str, str]) -> Table | None:
     """A canary beside the released image nearest to it, and how many other releases are as near."""
-    columns = ["canary", "picture", "released", "seed", "distance", "as_near", "out"]
+    numbered = ("seed", "distance", "as_near", "out", "chance")
     rows: list[list[Any]] = []
     for canary in cell["canaries"]:
         if near := canary["nearest"]:
-            own = _picture(pictures, canary["picture"], _named(canary))
-            numbers = [near["seed"], near["distance"], near["as_near"], near["out"]]
+            named = _named(canary, cell["most_exposed_null"])
+            own = _picture(pictures, canary["picture"], named)
+            numbers = [near[key] for key in numbered]  # type: ignore[literal-required]
             released = _picture(pictures, near["picture"], _near(canary))
             rows.append([canary["canary"], own, released, *numbers])
-    return Table(columns, rows) if rows else None
+    return Table(["canary", "picture", "released", *numbered], rows) if rows else None
 
 
 def galleries(view: View) -> dict[str, list[Picture]]:
     """By key, with captions: the most exposed canaries, and the released images nearest to them."""
     cell, pictures = _cell(view), view["pictures"]
-    canaries = [_picture(pictures, one["picture"], _named(one)) for one in cell["canaries"]]
+    named = [(one["picture"], _named(one, cell["most_exposed_null"])) for one in cell["canaries"]]
+    canaries = [_picture(pictures, *one) for one in named]
     near = [
         _picture(pictures, one["nearest"]["picture"], _near(one))
         for one in cell["canaries"]
@@ -133,9 +138,12 @@ def _picture(pictures: Mapping[str, str], key: str | None, caption: str) -> Pict
     return Picture(base64.b64decode(address.removeprefix(_PNG)), caption)
 
 
-def _named(canary: Canary) -> str:
+def _named(canary: Canary, chance: float | None) -> str:
+    """Beside up to what the largest effect of so many canaries goes by chance."""
     label, true = _text(canary["trained_label"], 60), _text(canary["true_label"], 60)
-    return f"canary {canary['canary']}: {label} (truly {true}), {canary['effect']:.1f} sd"
+    beside = "not known" if chance is None else f"up to {chance:.1f}"
+    effect = f"{canary['effect']:.1f} sd (largest by chance: {beside})"
+    return f"canary {canary['canary']}: {label} (truly {true}), {effect}"
 
 
 def _near(canary: Canary) -> str:
@@ -144,7 +152,8 @@ def _near(canary: Canary) -> str:
     assert near is not None
     return (
         f"nearest to canary {canary['canary']} in model {near['seed']}: L2 {near['distance']:.2f}; "
-        f"as near without it: {near['as_near']} of {near['out']} models"
+        f"as near without it: {near['as_near']} of {near['out']} models (chance gives so few for "
+        f"{near['chance']:.0%} of canaries)"
     )
 
 

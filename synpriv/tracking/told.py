@@ -28,12 +28,11 @@ def of_audit(
     """All of the report in `file`; admission: the rule of its study, `Report["admission"]`.
 
     pictures: whether images of canaries and releases are told, which may leave this machine, and
-    the files, rows and groups that canaries are called by. None: of published data sets alone.
+    the names, files, rows and groups that canaries are called by (`members.nameless`). None: of
+    published data sets alone.
     """
     told = content.under_rule(report, admission)
     shown = pictures if pictures is not None else _is_public(report)
-    if not shown:  # a file or a group may be called by a person
-        told = {key: value for key, value in told.items() if key != "canary_source"}
     page = view([with_files(file, told, pictures=shown)])
     files = {
         key: picture

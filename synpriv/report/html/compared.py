@@ -42,13 +42,14 @@ def groups_of(reports: Sequence[Report]) -> list[Group]:
 def dominated_by(report: Report, others: Sequence[Report], panel: str) -> list[int]:
     """Which of the others are at least as accurate and leak no more, one of both beyond doubt.
 
-    Beyond doubt: the 95% intervals of the accuracies, or of the rate (AUC) of `panel`, are apart.
+    Beyond doubt: the 95% intervals of the accuracies, or of the rate (AUC) of `panel`, are apart. A
+    partial audit reads too low and dominates nothing.
     """
     return [i for i, other in enumerate(others) if _dominates(other, report, panel)]
 
 
 def _dominates(one: Report, other: Report, panel: str) -> bool:
-    if one["accuracy"] is None or other["accuracy"] is None:
+    if one["partial"] or one["accuracy"] is None or other["accuracy"] is None:
         return False
     (mean, half), (theirs, their_half) = (content.accuracy_95(r) for r in (one, other))
     leak, their_leak = trade_off.height(one, panel), trade_off.height(other, panel)
@@ -106,16 +107,17 @@ def auc(report: Report, words: dict[str, str]) -> Beside:
     }
 
 
-def accuracy(report: Report, words: dict[str, str], undefended: Report | None) -> Beside:
-    """The accuracy beside that of the undefended model of the same data, network and canaries."""
+def accuracy(report: Report, words: dict[str, str], undefended: Sequence[Report]) -> Beside:
+    """The accuracy beside the best of the undefended models that it can be compared with."""
     mean, half = (None, 0.0) if report["accuracy"] is None else content.accuracy_95(report)
-    reference, low, high = "no undefended cell of the same data, network and canaries", None, None
+    reference = "no whole undefended cell of the same data, network, canaries and kind of accuracy"
+    low, high = None, None
     if report["method"] == "undefended":
         reference = "this is the undefended model"
-    elif undefended is not None:
-        theirs, their_half = content.accuracy_95(undefended)
+    elif undefended:
+        theirs, their_half, of_several = _best(undefended)
         low, high = _within(theirs, their_half)
-        reference = f"undefended {theirs:.3f} {table.PLUS_MINUS} {their_half:.3f}"
+        reference = f"undefended {theirs:.3f} {table.PLUS_MINUS} {their_half:.3f}{of_several}"
     return {
         "value": mean,
         "low": None if mean is None else _within(mean, half)[0],
@@ -132,11 +134,23 @@ def _within(mean: float, half: float) -> tuple[float, float]:
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
-def undefended_of(report: Report, reports: Sequence[Report]) -> Report | None:
-    """The undefended cell that differs in the method alone, as far as a figure can tell."""
-    alike = trade_off.trained_alike(report)
-    known = (r for r in reports if r["method"] == "undefended" and r["accuracy"] is not None)
-    return next((r for r in known if trade_off.trained_alike(r) == alike), None)
+def undefended_of(report: Report, reports: Sequence[Report]) -> list[Report]:
+    """Undefended cells that differ in the method alone, as far as a figure can tell."""
+    return [other for other in reports if _is_reference(other, "undefended", report)]
+
+
+def _is_reference(one: Report, method: str, report: Report) -> bool:
+    """Whether it is such a cell, whole, trained and measured as the other one was."""
+    if one["method"] != method or one["partial"] or one["accuracy"] is None:
+        return False
+    return trade_off.trained_alike(one) == trade_off.trained_alike(report)
+
+
+def _best(reports: Sequence[Report]) -> tuple[float, float, str]:
+    """Accuracy of the most accurate and half of its interval, and in words of how many cells."""
+    num = len({report["cell"] for report in reports})
+    best = max(map(content.accuracy_95, reports))
+    return *best, f" (the most accurate of {num})" if num > 1 else ""
 
 
 def random_subset(cell: Audited, cells: Sequence[Audited]) -> str | None:
@@ -144,15 +158,15 @@ def random_subset(cell: Audited, cells: Sequence[Audited]) -> str | None:
     size = released_size(cell)
     if size is None or cell.report["method"] == _RANDOM:
         return None
-    for other in cells:
-        theirs = released_size(other)
-        same = trade_off.trained_alike(other.report) == trade_off.trained_alike(cell.report)
-        if other.report["method"] != _RANDOM or theirs is None or not same:
-            continue
-        if abs(theirs - size) <= _SAME_SIZE * size and other.report["accuracy"] is not None:
-            mean, half = content.accuracy_95(other.report)
-            return f"{mean:.3f} {table.PLUS_MINUS} {half:.3f} ({theirs:.0f} random images)"
-    return None
+    alike = [other for other in cells if _is_reference(other.report, _RANDOM, cell.report)]
+    sizes = {one.report["cell"]: theirs for one in alike if (theirs := released_size(one))}
+    near = {key: theirs for key, theirs in sizes.items() if abs(theirs - size) <= _SAME_SIZE * size}
+    found = [other.report for other in alike if other.report["cell"] in near]
+    if not found:
+        return None
+    mean, half, of_several = _best(found)
+    images = " or ".join(dict.fromkeys(f"{theirs:.0f}" for theirs in near.values()))
+    return f"{mean:.3f} {table.PLUS_MINUS} {half:.3f} ({images} random images){of_several}"
 
 
 def released_size(cell: Audited) -> float | None:

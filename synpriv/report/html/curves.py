@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES, Bools, Floats, Roc
+from synpriv.audit.audit import FPRS
+from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES, Bools, Floats, Roc, allowed
 from synpriv.report.html.shape import Curve, Scores
 
 MOST = 200  # points of a curve, thresholds of a slider
@@ -68,11 +69,13 @@ def _counts(values: Floats, edges: Floats) -> list[int]:
 def kept_of(roc: Roc, n_out: int, *, most: int = MOST) -> NDArray[np.intp]:
     """Places of at most `most` points, in order: the ends, half by FPR and half by TPR.
 
-    Of equal FPRs the highest TPR is what counts.
+    Of equal FPRs the highest TPR is what counts. Where a report reads its rates is always kept.
     """
-    num = most // 2 - 1
+    num = (most - 2 - len(FPRS)) // 2
+    false_positives = np.rint(roc.fpr * n_out)
+    read = [np.searchsorted(false_positives, allowed(f, n_out), side="right") - 1 for f in FPRS]
     by_fpr = np.append(0.0, np.geomspace(1 / n_out, 1, num))
     places = np.searchsorted(roc.fpr, by_fpr * (1 + 1e-12), side="right") - 1
     more = np.searchsorted(roc.tpr, np.linspace(0, 1, num), side="left")
-    every = np.unique(np.concatenate([[0, len(roc.fpr) - 1], places, more]))
+    every = np.unique(np.concatenate([[0, len(roc.fpr) - 1], read, places, more]))
     return every[every < len(roc.fpr)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _AT = "tpr@fpr=0.01"  # whose threshold accuses
 _SIDE = 64  # pixels of a picture, at most
 MOST_BYTES = 1_500_000  # of all pictures of a page, as base64
 _UNKNOWN = "unknown"
+_NOT_ASKED = "pictures are left out of this page"
+_NO_ROOM = "no room on this page for more pictures"
 Shares = list[float | None]
 
 
@@ -112,6 +115,8 @@ def most_exposed(cell: Audited, every: AllCanaries, album: Album, *, num: int) -
     for canary in first[:num]:
         effect = every["effect"][canary]
         assert effect is not None
+        picture, no_picture = _picture(cell, canary, album)
+        nearest, no_nearest = _nearest(cell, canary, album)
         found.append(
             {
                 "canary": canary,
@@ -121,8 +126,10 @@ def most_exposed(cell: Audited, every: AllCanaries, album: Album, *, num: int) -
                 "effect": effect,
                 "found": every["found"][canary],
                 "accused": every["accused"][canary],
-                "picture": _picture(cell, canary, album),
-                "nearest": _nearest(cell, canary, album),
+                "picture": picture,
+                "no_picture": no_picture,
+                "nearest": nearest,
+                "no_nearest": no_nearest,
             }
         )
     return found
@@ -135,32 +142,62 @@ def _images_of(cell: Audited, canary: int) -> list[int]:
     return np.flatnonzero(cell.canaries.groups == canary).tolist()
 
 
-def _picture(cell: Audited, canary: int, album: Album) -> str | None:
-    """Of a group its first image; without images of the cell that of a pair, if it has one."""
+def _picture(cell: Audited, canary: int, album: Album) -> tuple[str | None, str | None]:
+    """Of a group its first image, without images of the cell that of a pair; or why there is none.
+
+    The key in the album, or None and why.
+    """
     first = _images_of(cell, canary)[0]
     if cell.canaries is not None and cell.canaries.images is not None:
-        return album.add(cell.canaries.images[first])
-    pair = cell.nearest.get(first)
-    return None if pair is None else album.add(pair.pair["images"])
+        key = album.add(cell.canaries.images[first])
+    elif (pair := cell.nearest.get(first)) is not None:
+        key = album.add(pair.pair["images"])
+    else:
+        return None, "its image was not kept" if cell.pictures else _NOT_ASKED
+    return key, _NO_ROOM if key is None else None
 
 
-def _nearest(cell: Audited, canary: int, album: Album) -> Nearest | None:
-    """The closest pair of a canary, or of the images of a group."""
+def _nearest(cell: Audited, canary: int, album: Album) -> tuple[Nearest | None, str | None]:
+    """The closest pair of a canary, or of the images of a group; or why there is none."""
     every = (cell.nearest.get(image) for image in _images_of(cell, canary))
     there: list[Shown] = [pair for pair in every if pair is not None]
     if not there:
-        return None
+        return None, _why_no_pair(cell)
     best = min(there, key=lambda s: (s.rank.as_near / s.rank.out, float(s.pair["distance"])))
     picture = album.add(best.pair["synthetic"])
     if picture is None:
-        return None
+        return None, _NO_ROOM
+    with_it = int(cell.member[canary].sum())
     return {
         "picture": picture,
         "seed": best.seed,
         "distance": round(float(best.pair["distance"]), 4),
         "as_near": best.rank.as_near,
         "out": best.rank.out,
-    }
+        "chance": round(as_few_by_chance(best.rank.as_near, best.rank.out, with_it), 4),
+    }, None
+
+
+def _why_no_pair(cell: Audited) -> str:
+    if "nearness" not in cell.report:
+        return "no released images to compare"
+    if "evidence_file" in cell.report:
+        return "of models trained elsewhere there are distances alone"
+    if not cell.pictures:
+        return _NOT_ASKED
+    if not cell.nearest:
+        return "the pairs of its models are lost or were not kept"
+    return "not among the nearest pairs that its models kept"
+
+
+def as_few_by_chance(as_near: int, out: int, with_it: int) -> float:
+    """Chance that of `out` models without a canary at most `as_near` come as near as the best.
+
+    The best is the nearest of `with_it` models with the canary. Where nothing is learnt of it all
+    orders of their distances are as likely: more are as near only if the nearest `as_near` + 1 of
+    all are without it.
+    """
+    return 1 - math.comb(out, as_near + 1) / math.comb(out + with_it, as_near + 1)
 
 
 def _place(report: dict[str, Any], canary: int) -> str | None:
@@ -209,4 +246,5 @@ def _heat(cells: Sequence[Audited], names: Sequence[str], group: Sequence[int]) 
         "rows": [names[place] for place in group],
         "columns": columns,
         "values": [[row[column] for column in columns] for row in every],
+        "chance": [cells[place].report.get("most_exposed_null") for place in group],
     }

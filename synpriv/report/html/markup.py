@@ -194,8 +194,9 @@ def _cost(cell: Cell) -> str:
 
 def _dominated(cell: Cell, cells: list[Cell]) -> str:
     by = [_link(other, other["short"]) for other in cells if other["id"] in cell["dominated_by"]]
+    at = f" (accuracy and {cell['dominated_at']})"
     partial = ["partial"] if cell["partial"] else []
-    return "; ".join([*partial, *(["dominated by " + ", ".join(by)] if by else [])])
+    return "; ".join([*partial, *(["dominated by " + ", ".join(by) + words(at)] if by else [])])
 
 
 def _details(cell: Cell) -> str:

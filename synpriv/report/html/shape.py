@@ -71,6 +71,7 @@ class Nearest(TypedDict):
     distance: float
     as_near: int  # models without the canary whose release is as near
     out: int  # of so many
+    chance: float  # of canaries that are learnt nothing of, the share with so few or fewer
 
 
 class Canary(TypedDict):
@@ -84,7 +85,9 @@ class Canary(TypedDict):
     found: float | None  # share of the models with it in which it is accused at an FPR of 1%
     accused: float | None  # share of the models without it
     picture: str | None  # key of View.pictures
+    no_picture: str | None  # why there is none
     nearest: Nearest | None
+    no_nearest: str | None
 
 
 class AllCanaries(TypedDict):
@@ -126,6 +129,7 @@ class Cell(TypedDict):
     verdict: Verdict
     comparable: str  # cells of one value can stand in one figure
     dominated_by: list[str]  # ids: at least as accurate and less leaky, one of both beyond doubt
+    dominated_at: str  # what less leaky is judged by, in words
     accuracy: Beside
     random_subset: str | None  # accuracy of a coreset of as many random images, in words
     rates: dict[str, Beside]  # tpr@fpr=0.001, tpr@fpr=0.01, tpr@fpr=0.1
@@ -133,6 +137,7 @@ class Cell(TypedDict):
     epsilon_proven: str  # as the table writes it
     epsilon_bound: Beside  # audited: a valid lower bound, beside what is proven
     nearness: Beside | None  # pairs nearer than in every OUT model, beside chance
+    nearness_in_words: str | None  # what all pairs say together, which no single one does
     quality: str | None
     train_s: float | None
     stages: list[StageCost]
@@ -143,6 +148,7 @@ class Cell(TypedDict):
     n_out: int
     num_models: int
     num_canaries: int
+    most_exposed_null: float | None  # up to which the largest effect goes by chance
     canaries: list[Canary]
     all_canaries: AllCanaries
     settings: dict[str, Any]  # dotted keys
@@ -158,6 +164,7 @@ class Heat(TypedDict):
     rows: list[str]  # names of the audits
     columns: list[int]  # canaries, the most exposed first
     values: list[list[float | None]]
+    chance: list[float | None]  # of each row, up to which the largest effect goes by chance
 
 
 class Missing(TypedDict):

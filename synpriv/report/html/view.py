@@ -9,7 +9,7 @@ import numpy as np
 
 from synpriv import __version__
 from synpriv.audit import quality
-from synpriv.report import marks, members, names, networks, table, threat, trade_off
+from synpriv.report import marks, members, names, networks, pairs, table, threat, trade_off
 from synpriv.report.audited import Audited
 from synpriv.report.html import compared, curves, exposed
 from synpriv.report.html.shape import Cell, Missing, StageCost, View
@@ -85,7 +85,7 @@ def _cell(
     report, every = cell.report, exposed.everyone(cell)
     words = dict(zip(table.HEADER, table.row(report, called[1]), strict=True))
     others = [reports[i] for i in group.members]
-    better = compared.dominated_by(report, others, group.panels[0])
+    better = compared.dominated_by(report, others, panel := group.panels[0])
     num = MOST_CANARIES if len(cells) <= MANY_CELLS else FEW_CANARIES
     found: Cell = {
         "id": f"c{place}",
@@ -99,6 +99,7 @@ def _cell(
         "verdict": verdict(report),
         "comparable": group.name,
         "dominated_by": [f"c{group.members[i]}" for i in better],
+        "dominated_at": trade_off.RATES.get(panel, "AUC"),
         "accuracy": compared.accuracy(report, words, compared.undefended_of(report, reports)),
         "random_subset": compared.random_subset(cell, cells),
         "rates": {key: compared.rate(report[key]) for key in sorted(trade_off.RATES)},
@@ -106,6 +107,7 @@ def _cell(
         "epsilon_proven": words["epsilon"],
         "epsilon_bound": compared.epsilon_bound(report, words),
         "nearness": compared.nearness(report),
+        "nearness_in_words": pairs.verdict(report["nearness"]) if "nearness" in report else None,
         "quality": quality.in_words(report["quality"]) if "quality" in report else None,
         "train_s": None if report["train_s"] is None else report["train_s"]["mean"],
         "stages": stage_costs(cell.runs),
@@ -113,6 +115,7 @@ def _cell(
         "roc": curves.curve(cell.roc, report["n_out"]),
         "scores": curves.scores(cell.statistic, cell.member, cell.roc),
         **{k: report[k] for k in ("n_in", "n_out", "num_models", "num_canaries")},
+        "most_exposed_null": report.get("most_exposed_null"),
         "canaries": exposed.most_exposed(cell, every, album, num=num),
         "all_canaries": every,
         "settings": report["settings"] | names.flat(report["attack_options"], "attack."),

@@ -12,10 +12,10 @@ function csvField(value) {
 
 /** All canaries of a cell as csv. */
 function canariesCsv(cell) {
-  const names = Object.keys(cell.all_canaries);
-  const rows = cell.all_canaries.canary.map((_, i) =>
-    names.map((name) => csvField(cell.all_canaries[name][i])),
-  );
+  const columns = { ...cell.all_canaries };
+  columns.largest_by_chance = columns.canary.map(() => cell.most_exposed_null);
+  const names = Object.keys(columns);
+  const rows = columns.canary.map((_, i) => names.map((name) => csvField(columns[name][i])));
   return [names, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
 }
 
@@ -34,13 +34,25 @@ function download(text, name) {
 
 function nearestPart(canary) {
   const { nearest } = canary;
-  if (nearest === null) return absent("nothing released to compare");
-  const beside = `distance ${short(nearest.distance)} in model ${nearest.seed}; as near in ${nearest.as_near} of ${nearest.out} models without it`;
+  if (nearest === null) return absent(canary.no_nearest);
+  const beside = `distance ${short(nearest.distance)} in model ${nearest.seed}; as near in ${nearest.as_near} of ${nearest.out} models without it: chance gives so few for about ${percent(nearest.chance)} of canaries`;
   return make(
     "span",
     { class: "nearest" },
     picture(nearest.picture, `nearest released image to canary ${canary.canary}`),
     make("span", { class: "beside", text: beside }),
+  );
+}
+
+/** An effect, and in words if it is no larger than the largest that chance gives. */
+function effectPart(cell, canary) {
+  const shown = `${short(canary.effect)} sd`;
+  if (!byChance(canary.effect, cell.most_exposed_null)) return shown;
+  return make(
+    "span",
+    { class: "muted" },
+    make("span", { text: shown }),
+    make("span", { class: "beside", text: NO_MORE }),
   );
 }
 
@@ -64,10 +76,10 @@ function canariesPart(cell) {
       make("span", { text: canary.canary }),
       make("span", { class: "beside", text: canary.place ?? "place not known" }),
     ),
-    picture(canary.picture, `canary ${canary.canary}`),
+    picture(canary.picture, `canary ${canary.canary}`, canary.no_picture),
     canary.trained_label,
     canary.true_label,
-    `${short(canary.effect)} sd`,
+    effectPart(cell, canary),
     foundPart(canary),
     nearestPart(canary),
   ]);
@@ -76,7 +88,7 @@ function canariesPart(cell) {
     "Picture",
     "Trained as",
     "Truly",
-    "Effect",
+    `Effect (largest by chance: ${upTo(cell.most_exposed_null)})`,
     "Found in models with it",
     "Nearest released image",
   ];
@@ -90,5 +102,9 @@ function canariesPart(cell) {
   const found = rows.length
     ? table("The most exposed canaries", head, rows, CANARY_COLUMNS)
     : absent("no canary is listed");
-  return make("div", {}, found, make("p", {}, button));
+  const together =
+    cell.nearness_in_words === null
+      ? []
+      : [make("p", { class: "note", text: `Released images: ${cell.nearness_in_words}.` })];
+  return make("div", {}, ...together, found, make("p", {}, button));
 }

@@ -89,8 +89,8 @@ function table(caption, head, rows, classes = []) {
 }
 
 /** A picture of View.pictures; nothing but a PNG within the page is shown. */
-function picture(key, words) {
-  if (key === null || !Object.hasOwn(view.pictures, key)) return absent("no picture kept");
+function picture(key, words, why) {
+  if (key === null || !Object.hasOwn(view.pictures, key)) return absent(why ?? "no picture kept");
   const source = view.pictures[key];
   if (!source.startsWith("data:image/png;base64,")) return absent("not a PNG");
   return make("img", { src: source, alt: plain(words), width: "56", height: "56" });

@@ -7,6 +7,22 @@ function brightest(values) {
   return Math.max(1, known[Math.floor(0.95 * (known.length - 1))] ?? 1);
 }
 
+/** What one place says, with what it stands beside. */
+function effectWords(value, chance) {
+  if (value === null) return "too few models on a side";
+  const more = byChance(value, chance) ? `, ${NO_MORE}` : "";
+  return `${short(value)} sd${more}<br>largest by chance: ${upTo(chance)}`;
+}
+
+/** Up to what the largest effects of all rows go by chance. */
+function chanceWords(heat) {
+  const known = heat.chance.filter((chance) => chance !== null);
+  if (!known.length) return "What the largest reads by chance is not known.";
+  const [low, high] = [Math.min(...known), Math.max(...known)].map((one) => short(one));
+  const ends = low === high ? high : `${low} to ${high}`;
+  return `The largest of a row goes up to ${ends} sd by chance alone: rows that stay below show no leak of any one canary.`;
+}
+
 function drawHeat(element, heat) {
   const narrow = element.clientWidth < 700;
   const every = Math.ceil(
@@ -17,7 +33,7 @@ function drawHeat(element, heat) {
   const words = heat.values.map((row, r) =>
     row.map(
       (value, c) =>
-        `${label(heat.rows[r], 80)}<br>canary ${heat.columns[c]}: ${value === null ? "not in this audit" : `${short(value)} sd`}`,
+        `${label(heat.rows[r], 80)}<br>canary ${heat.columns[c]}: ${effectWords(value, heat.chance[r])}`,
     ),
   );
   draw(
@@ -65,7 +81,7 @@ function setUpHeat() {
   for (const heat of view.heat) {
     const plot = make("div", { class: "plot", role: "img", "aria-label": plain(heat.title) });
     plot.style.height = `${150 + 26 * heat.rows.length}px`;
-    const above = `Colours end at ${short(brightest(heat.values))} sd; hovering tells the number.`;
+    const above = `${chanceWords(heat)} Colours end at ${short(brightest(heat.values))} sd; hovering tells the number.`;
     box.append(make("h3", { text: heat.title }), plot, make("p", { class: "note", text: above }));
     figure(plot, () => drawHeat(plot, heat));
   }

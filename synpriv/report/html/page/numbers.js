@@ -22,6 +22,40 @@ function ppv(tpr, fpr, prior) {
   return (tpr * prior) / (tpr * prior + fpr * (1 - prior));
 }
 
+const RESOLVED = 10; // counts below which a rate is mostly noise
+
+/** The chance of at most so many of n, each with chance p. */
+function atMost(count, n, p) {
+  let term = n * Math.log1p(-p); // of none, as a logarithm
+  let sum = Math.exp(term);
+  for (let k = 1; k <= count; k++) {
+    term += Math.log((n - k + 1) / k) + Math.log(p) - Math.log1p(-p);
+    sum += Math.exp(term);
+  }
+  return sum;
+}
+
+/** The chance p at which at most so many of n have a chance of `tail`. */
+function chanceWhere(count, n, tail) {
+  let [low, high] = [0, 1];
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (atMost(count, n, middle) > tail) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+/**
+ * Where the rate of a count may lie: the exact 95% limits of Clopper and Pearson (1934) of one below
+ * `RESOLVED`, as if all scores were independent; of any other the rate itself.
+ */
+function limits(count, n) {
+  if (count >= RESOLVED) return [count / n, count / n];
+  const low = count === 0 ? 0 : chanceWhere(count - 1, n, 0.975);
+  return [low, count >= n ? 1 : chanceWhere(count, n, 0.025)];
+}
+
 /** What an attacker does who accuses from the i-th threshold on: counts and shares. */
 function accusation(cell, i) {
   const tp = cell.scores.true_positives[i];
@@ -37,7 +71,8 @@ function accusation(cell, i) {
 
 /** The last threshold of those, falling, that accuses at most this share of the non-members. */
 function thresholdAt(cell, fpr) {
-  const after = cell.scores.false_positives.findIndex((count) => count > fpr * cell.n_out);
+  const allowed = Math.floor(fpr * cell.n_out * (1 + 1e-12)); // as synpriv.audit.metrics.allowed
+  const after = cell.scores.false_positives.findIndex((count) => count > allowed);
   if (after < 0) return cell.scores.thresholds.length - 1;
   return Math.max(after - 1, 0);
 }
@@ -53,4 +88,16 @@ function duration(seconds) {
   if (seconds === null) return "not timed";
   if (seconds < 120) return `${short(seconds)} s`;
   return seconds < 7200 ? `${short(seconds / 60)} min` : `${short(seconds / 3600)} h`;
+}
+
+const NO_MORE = "no more than the largest by chance";
+
+/** Whether an effect is no larger than the largest that chance gives. */
+function byChance(effect, chance) {
+  return effect !== null && chance !== null && effect <= chance;
+}
+
+/** The largest effect that chance gives, in words. */
+function upTo(chance) {
+  return chance === null ? "not known" : `up to ${short(chance)} sd`;
 }

@@ -1,5 +1,3 @@
-const RESOLVED = 10; // false positives below which a rate is mostly noise
-
 /** Histograms of members and non-members, and where the attacker's threshold lies. */
 function drawScores(element, cell, threshold) {
   const { edges, members, non_members: others } = cell.scores;
@@ -40,22 +38,30 @@ function thresholdShape(x) {
   };
 }
 
+/** The share of members among the accused, or why there is no such number. */
+function ppvWords(cell, now, prior) {
+  if (Number.isNaN(prior)) return "-: the prior must be a number between 0 and 1";
+  if (now.tp + now.fp === 0) return "-: nobody is accused";
+  const right = ppv(now.tpr, now.fpr, prior);
+  if (Number.isNaN(right)) return "-: at this prior nobody who is asked about is accused";
+  const beside = `beside a prior of ${percent(prior)}`;
+  if (Math.min(now.tp, now.fp) >= RESOLVED) return `${percent(right)}, ${beside}`;
+  const [inside, outside] = [limits(now.tp, cell.n_in), limits(now.fp, cell.n_out)];
+  const [low, high] = [ppv(inside[0], outside[1], prior), ppv(inside[1], outside[0], prior)];
+  const few = `${now.tp} true and ${now.fp} false positives`;
+  return `${percent(low)} to ${percent(high)}, ${beside}: ${few} are too few to say more`;
+}
+
 /** The numbers of one threshold at a prior, by name. */
 function thresholdRows(cell, i, prior) {
   const now = accusation(cell, i);
-  const right = ppv(now.tpr, now.fpr, prior);
   return [
     ["threshold", short(now.threshold, 4)],
     ["true positives", `${now.tp} of ${cell.n_in} members`],
     ["false positives", `${now.fp} of ${cell.n_out} non-members`],
     ["TPR", percent(now.tpr)],
     ["realised FPR", percent(now.fpr) + (now.fp < RESOLVED ? ", of too few to say more" : "")],
-    [
-      "PPV",
-      Number.isNaN(right)
-        ? "-: nobody is accused"
-        : `${percent(right)}, beside a prior of ${percent(prior)}`,
-    ],
+    ["PPV", ppvWords(cell, now, prior)],
   ];
 }
 
@@ -70,12 +76,13 @@ function thresholdPart(cell) {
     "aria-label": "Histograms of the scores of members and non-members",
   });
   const slider = make("input", { type: "range", min: "0", max: String(last), step: "1" });
-  const prior = make("input", { type: "number", min: "0", max: "1", step: "any", value: "0.1" });
+  const prior = make("input", { type: "number", min: "0", max: "1", step: "any", value: "0.1", required: "" });
   const output = make("output", { class: "numbers", "aria-live": "polite" });
   slider.value = String(thresholdAt(cell, 0.01));
   const at = () => Number(slider.value);
   const follow = () => {
-    const share = Math.min(Math.max(Number(prior.value) || 0, 0), 1);
+    const share = prior.checkValidity() ? Number(prior.value) : NaN;
+    prior.setAttribute("aria-invalid", String(Number.isNaN(share)));
     output.replaceChildren(pairs(thresholdRows(cell, at(), share)));
     slider.setAttribute(
       "aria-valuetext",
