@@ -7,10 +7,39 @@ function brightest(values) {
   return Math.max(1, known[Math.floor(0.95 * (known.length - 1))] ?? 1);
 }
 
+const NARROW = 700; // pixels, below which rows are numbered and named underneath
+
+/** The rows of a heat map that the filters show. */
+function chosenRows(heat) {
+  const chosen = chosenCells();
+  const named = new Set(view.cells.filter((cell) => chosen.has(cell.id)).map((cell) => cell.name));
+  const places = heat.rows.map((_, i) => i).filter((i) => named.has(heat.rows[i]));
+  return {
+    ...heat,
+    rows: places.map((i) => heat.rows[i]),
+    values: places.map((i) => heat.values[i]),
+  };
+}
+
+/** Draw what the filters show; without any row a line says so. */
+function followHeat(place, whole) {
+  const [plot, rows, nothing] = ["plot", "rows", "none"].map((name) =>
+    place.querySelector(`.${name}`),
+  );
+  const heat = chosenRows(whole);
+  nothing.hidden = heat.rows.length > 0;
+  plot.hidden = !heat.rows.length;
+  rows.replaceChildren(...heat.rows.map((name) => make("li", { text: name })));
+  rows.hidden = plot.hidden || plot.clientWidth >= NARROW;
+  if (plot.hidden) return;
+  plot.style.height = `${150 + 26 * heat.rows.length}px`;
+  drawHeat(plot, heat);
+}
+
 function drawHeat(element, heat) {
-  const narrow = element.clientWidth < 700;
+  const narrow = element.clientWidth < NARROW;
   const every = Math.ceil(
-    (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 180 : 400), 100),
+    (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 120 : 400), 100),
   );
   const ticks = heat.columns.map((_, i) => i).filter((i) => i % every === 0);
   const top = brightest(heat.values);
@@ -51,7 +80,7 @@ function drawHeat(element, heat) {
         autorange: "reversed",
         showgrid: false,
         ticks: "",
-        ticktext: heat.rows.map((name) => label(name, narrow ? 14 : 44)),
+        ticktext: heat.rows.map((name, i) => (narrow ? String(i + 1) : label(name, 44))),
       }),
     },
   );
@@ -64,9 +93,17 @@ function setUpHeat() {
   }
   for (const heat of view.heat) {
     const plot = make("div", { class: "plot", role: "img", "aria-label": plain(heat.title) });
-    plot.style.height = `${150 + 26 * heat.rows.length}px`;
     const above = `Colours end at ${short(brightest(heat.values))} sd; hovering tells the number.`;
-    box.append(make("h3", { text: heat.title }), plot, make("p", { class: "note", text: above }));
-    figure(plot, () => drawHeat(plot, heat));
+    const place = make(
+      "div",
+      {},
+      make("h3", { text: heat.title }),
+      make("p", { class: "none", text: "Nothing fits the filters." }),
+      plot,
+      make("ol", { class: "rows note" }),
+      make("p", { class: "note", text: above }),
+    );
+    box.append(place);
+    figure(plot, () => followHeat(place, heat));
   }
 }
