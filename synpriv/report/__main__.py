@@ -140,6 +140,7 @@ def _report(given: argparse.Namespace) -> Found:
     try:
         files.write_page(found.cells, place, missing=found.missing)
         if not found.cells:
+            print(f"written: {place / files.PAGE}, which names what is there")
             raise ValueError(_nothing(results, unaudited))
         written = files.write_tables(found.cells, place)
         if given.wandb:
