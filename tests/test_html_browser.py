@@ -185,6 +185,8 @@ def test_filters_choose_cards_rows_and_points(seen: Seen) -> None:
     seen.until("document.querySelectorAll('.nothing:not([hidden])').length === 0")
     form.locator("input[type=search]").fill("undefended")  # also a setting of others
     assert sorted(seen.shown("tr")) == ["c0", "c8"]
+    labels = "document.querySelector('#heat .plot').layout.yaxis.ticktext"
+    assert len(set(seen.page.evaluate(labels))) == 2
     rows = "document.querySelector('#heat .plot').data[0].z"
     assert seen.page.evaluate(rows) == [seen.view["heat"][0]["values"][i] for i in (0, 8)]
     form.locator("input[type=search]").fill("lr=0")  # not 0.1, which the ninth has

@@ -200,7 +200,7 @@ def _details(cell: Cell) -> str:
     """A place that is filled when it is opened."""
     ident = words(cell["id"])
     return (
-        f'<details class="cell" id="cell-{ident}" data-cell="{ident}"><summary>'
+        f'<details class="cell{_baseline(cell)}" id="cell-{ident}" data-cell="{ident}"><summary>'
         f"{icon(cell['verdict']['kind'])}<h3><bdi>{words(cell['name'])}</bdi></h3></summary>"
         '<div class="body"></div></details>'
     )

@@ -12,12 +12,18 @@ const NARROW = 700; // pixels, below which rows are numbered and named underneat
 /** The rows of a heat map that the filters show. */
 function chosenRows(heat) {
   const chosen = chosenCells();
-  const named = new Set(view.cells.filter((cell) => chosen.has(cell.id)).map((cell) => cell.name));
+  const named = new Map(
+    view.cells.filter((cell) => chosen.has(cell.id)).map((cell) => [cell.name, cell]),
+  );
   const places = heat.rows.map((_, i) => i).filter((i) => named.has(heat.rows[i]));
+  const rows = places.map((i) => heat.rows[i]);
+  const shown = rows.map((name) => named.get(name));
+  const labels = distinctLabels(shown, 44);
   return {
     ...heat,
-    rows: places.map((i) => heat.rows[i]),
+    rows,
     values: places.map((i) => heat.values[i]),
+    labels: shown.map((cell) => labels.get(cell.id)),
   };
 }
 
@@ -80,7 +86,7 @@ function drawHeat(element, heat) {
         autorange: "reversed",
         showgrid: false,
         ticks: "",
-        ticktext: heat.rows.map((name, i) => (narrow ? String(i + 1) : label(name, 44))),
+        ticktext: heat.labels.map((name, i) => (narrow ? String(i + 1) : name)),
       }),
     },
   );
