@@ -317,6 +317,7 @@ def test_phones_and_the_dark(seen: Seen) -> None:
     assert box.evaluate("e => e.scrollWidth <= e.clientWidth")  # rows are cards
     label = "getComputedStyle(document.querySelector('#table td'), '::before').content"
     assert seen.page.evaluate(label) == '"Method"'
+    seen.page.wait_for_selector("#heat ol", state="visible")  # drawn again, with rows numbered
     assert seen.page.locator("#heat ol li").all_inner_texts() == seen.view["heat"][0]["rows"]
     colour = "document.getElementById('roc-plot').layout.font.color"
     light = seen.page.evaluate(colour)

@@ -7,7 +7,8 @@ function brightest(values) {
   return Math.max(1, known[Math.floor(0.95 * (known.length - 1))] ?? 1);
 }
 
-const NARROW = 700; // pixels, below which rows are numbered and named underneath
+/** Whether rows are numbered and named underneath. */
+const narrowPage = () => matchMedia(NARROW).matches;
 
 /** The rows of a heat map that the filters show. */
 function chosenRows(heat) {
@@ -36,14 +37,14 @@ function followHeat(place, whole) {
   nothing.hidden = heat.rows.length > 0;
   plot.hidden = !heat.rows.length;
   rows.replaceChildren(...heat.rows.map((name) => make("li", { text: name })));
-  rows.hidden = plot.hidden || plot.clientWidth >= NARROW;
+  rows.hidden = plot.hidden || !narrowPage();
   if (plot.hidden) return;
   plot.style.height = `${150 + 26 * heat.rows.length}px`;
   drawHeat(plot, heat);
 }
 
 function drawHeat(element, heat) {
-  const narrow = element.clientWidth < NARROW;
+  const narrow = narrowPage();
   const every = Math.ceil(
     (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 120 : 400), 100),
   );

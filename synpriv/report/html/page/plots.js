@@ -134,10 +134,12 @@ function drawAll() {
 }
 
 const PAPER = 680; // pixels across a printed page
+const NARROW = "(max-width: 48rem)"; // as in page.css
 
-/** Draw again for light, dark and paper. */
+/** Draw again for light, dark, phones and paper. */
 function followMedia() {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const media of ["(prefers-color-scheme: dark)", NARROW])
+    matchMedia(media).addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {
     for (const element of figures.keys()) Plotly.relayout(element, { width: PAPER });
   });
