@@ -50,6 +50,7 @@ def view_of(num_cells: int = 3, *, seed: int = 0, hostile: bool = False) -> shap
         "family": f"marks corrected over {3 * num_cells} tests (Holm 1979)",
         "marks": {"*": "no more than chance alone gives", "?": "too few non-members for this FPR"},
         "legend": ["accuracy: of the method without wrong labels", "AUC [95%]: chance that ..."],
+        "releases": [_release(cell) for cell in cells],
         "cells": cells,
         "heat": [_heat(cells, rng)] if num_cells > 1 else [],
         "missing": [{"name": "dfkd-digits-<b>", "why": "3 of 64 shadow models are trained"}],
@@ -90,6 +91,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "partial": index % 11 == 6,
         "threat_model": "sees the released classifier and its logits; knows candidates and labels",
         "verdict": _verdict(kind, method, rates["tpr@fpr=0.01"]),
+        "plain": f"About 1 in {index + 2} of the worst-case images is found.",
         "comparable": f"{dataset}/{attack}",
         "dominated_by": [],
         "dominated_at": "TPR at 1% FPR",
@@ -252,6 +254,16 @@ def _settings(method: str, dataset: str, turn: int) -> dict[str, Any]:
     return named | {"method.lr": 0.1 * turn, "audit_seed": 0, "method.student.ema_decay": None}
 
 
+def _release(cell: shape.Cell) -> shape.Release:
+    verdict = cell["verdict"]
+    return {
+        **{"name": f"{cell['short']} ({cell['dataset']})", "kind": verdict["kind"]},
+        **{"baseline": cell["method"] == "undefended", "words": verdict["words"]},
+        **{"cells": [cell["id"]], "found": cell["plain"], "partial": cell["partial"]},
+        **{"advice": f"Advice on {cell['name']}.", "audits": f"By {cell['attack']}."},
+    }
+
+
 def _heat(cells: list[shape.Cell], rng: np.random.Generator) -> shape.Heat:
     rows = [cell["name"] for cell in cells[:12]]
     values = np.sort(rng.gamma(1.0, 2.0, (len(rows), 40)), axis=1)[:, ::-1].round(2).tolist()
@@ -266,7 +278,7 @@ def _heat(cells: list[shape.Cell], rng: np.random.Generator) -> shape.Heat:
 def _make_hostile(cell: shape.Cell, word: str) -> None:
     for key in ("name", "short", "cell", "method", "dataset", "canary", "attack", "threat_model"):
         cell[key] = word  # type: ignore[literal-required]
-    cell["paradigm"] = "constructor"
+    cell["paradigm"], cell["plain"] = "constructor", word
     cell["verdict"] |= {"words": word, "sentence": word, "reasons": [word]}
     cell["settings"] |= {word: word}
     cell["warnings"], cell["about"], cell["provenance"] = [word], [word], [word]

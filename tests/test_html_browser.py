@@ -192,6 +192,38 @@ def test_filters_choose_cards_rows_and_points(seen: Seen) -> None:
     assert seen.shown("tr") == ["c5"]
     form.locator("[name=dataset]").select_option("fashion_mnist")
     assert seen.shown("tr") == []  # and nothing breaks
+    empty = seen.page.locator(".nothing:visible, #heat .none:visible")
+    assert empty.count() == 6  # every section but those that follow no filter
+    assert not seen.page.locator("#heat .plot").is_visible()
+    form.locator("button[type=reset]").click()
+    seen.until("document.querySelectorAll('.nothing:not([hidden])').length === 0")
+    form.locator("input[type=search]").fill("undefended")  # also a setting of others
+    assert sorted(seen.shown("tr")) == ["c0", "c8"]
+    labels = "document.querySelector('#heat .plot').layout.yaxis.ticktext"
+    assert len(set(seen.page.evaluate(labels))) == 2
+    rows = "document.querySelector('#heat .plot').data[0].z"
+    assert seen.page.evaluate(rows) == [seen.view["heat"][0]["values"][i] for i in (0, 8)]
+    form.locator("input[type=search]").fill("lr=0")  # not 0.1, which the ninth has
+    assert sorted(seen.shown("tr")) == [f"c{i}" for i in range(8)]
+
+
+def test_curves_and_points_have_names_of_their_own_and_nothing_is_shared(seen: Seen) -> None:
+    some = seen.page.evaluate(
+        """() => {
+        const alike = (i, short, attack) => ({...view.cells[i], short, attack});
+        const long = "undefended num_epochs_of_training=";
+        return [...distinctLabels([alike(0, "a", "lira"), alike(1, "a", "nearest"),
+          alike(2, `${long}2`, "lira"), alike(3, `${long}30`, "lira"),
+          alike(4, "b" + "c".repeat(60) + "d", "x"), alike(5, "b" + "c".repeat(61) + "d", "x"),
+        ].map((cell, i) => ({...view.cells[i], ...cell, id: `c${i}`})), 22).values()];
+        }"""
+    )
+    assert some[:2] == ["a, lira", "a, nearest"]
+    assert len(set(some)) == 6
+    assert max(map(len, some)) <= 22
+    titles = seen.page.eval_on_selector_all(".modebar-btn", "all => all.map(e => e.dataset.title)")
+    assert any("Zoom" in title for title in titles)
+    assert not [title for title in titles if re.search("share|cloud|studio", title, re.I)]
 
 
 def test_hovering_names_the_cell_and_a_click_opens_it(seen: Seen) -> None:
@@ -350,7 +382,11 @@ def test_phones_and_the_dark(seen: Seen) -> None:
     seen.page.set_viewport_size({"width": 320, "height": 640})
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 320
     box = seen.page.locator("#audits .scroll")
-    assert box.evaluate("e => e.scrollWidth > e.clientWidth")  # the table scrolls in its own box
+    assert box.evaluate("e => e.scrollWidth <= e.clientWidth")  # rows are cards
+    label = "getComputedStyle(document.querySelector('#table td'), '::before').content"
+    assert seen.page.evaluate(label) == '"Method"'
+    seen.page.wait_for_selector("#heat ol", state="visible")  # drawn again, with rows numbered
+    assert seen.page.locator("#heat ol li").all_inner_texts() == seen.view["heat"][0]["rows"]
     colour = "document.getElementById('roc-plot').layout.font.color"
     light = seen.page.evaluate(colour)
     seen.page.emulate_media(color_scheme="dark")
@@ -392,7 +428,7 @@ def test_hostile_names_stay_text(browser: Any, tmp_path: Path) -> None:
     for shown in ("#cell-c0 .settings", "#roc-chosen", "article h3 >> nth=0"):
         assert HOSTILE[0] in seen.page.inner_text(shown)
     labels = seen.page.locator("#trade-off-plot .textpoint").all_text_contents()
-    assert any(text.startswith("<script>alert") for text in labels)
+    assert any(text.startswith("<script>al") for text in labels)
     seen.page.set_viewport_size({"width": 320, "height": 640})
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 320
     assert (seen.said, seen.asked) == ([], [seen.file.as_uri()])

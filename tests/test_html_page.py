@@ -97,7 +97,13 @@ def test_verdicts_and_table_stand_there_without_a_script(view: shape.View, page:
                 assert other["short"] in said.partition("dominated by")[2]
     for cell, card in zip(view["cells"], read.of("article"), strict=True):
         verdict = cell["verdict"]
-        for line in (verdict["words"], verdict["sentence"], cell["name"], *verdict["reasons"]):
+        for line in (
+            cell["plain"],
+            verdict["words"],
+            verdict["sentence"],
+            cell["name"],
+            *verdict["reasons"],
+        ):
             assert line in card
 
 
@@ -110,7 +116,10 @@ def test_a_card_s_colour_is_its_verdict_s_and_no_number_s(view: shape.View) -> N
     for cell in other["cells"]:
         cell["auc"] |= {"value": 0.99, "in_words": "0.990"}
     assert classes(view) == classes(other)
-    assert classes(view) == [f"card {cell['verdict']['kind']}" for cell in view["cells"]]
+    assert classes(view) == [
+        f"card {cell['verdict']['kind']}" + " baseline" * (cell["method"] == "undefended")
+        for cell in view["cells"]
+    ]
 
 
 def test_names_do_nothing_and_are_shown(hostile: str, page: str) -> None:
@@ -181,6 +190,43 @@ def test_many_verdicts_are_grouped_and_all_there() -> None:
         kinds.count(kind) for kind in ("leak", "none", "unresolved")
     ]
     assert len(read.of("article")) == 16
+
+
+def _section(page: str, ident: str) -> str:
+    (said,) = Reader(page).of("section", id=ident)
+    return said
+
+
+@pytest.mark.parametrize("num", [8, 40])
+def test_the_first_lines_answer_for_releases_and_baselines_are_no_alarms(num: int) -> None:
+    view = view_of(num)
+    text = write.html(view)
+    said, released, compared = _section(text, "answer"), 0, 0
+    for one in view["releases"]:
+        lines = [line for line in Reader(text).of("li") if line.startswith(one["name"] + ":")]
+        line = next(line for line in lines if one["found"] in line)  # names may repeat
+        assert one["words"] in line
+        assert (one["advice"] in line) != one["baseline"]
+        released, compared = released + (not one["baseline"]), compared + one["baseline"]
+    top = Reader(text).of("ul", class_="counts")[0]
+    assert sum(int(n) for n in re.findall(r"(\d+) releases?:", top)) == released
+    assert f"{compared} undefended, to compare with" in top
+    assert "What the figures mean for a decision" in said
+    assert text.index('id="answer"') < text.index('id="filters"')
+    assert "<details open" not in text  # reasons are read by who asks for them
+
+
+def test_a_row_is_a_card_on_a_phone_whose_lines_are_called_as_columns(page: str) -> None:
+    read = Reader(page)
+    heads = [head.strip() for head in read.of("th")]
+    called = [attrs["data-label"] for tag, attrs, _ in read.elements if tag == "td"]
+    assert called == heads * (len(called) // len(heads))
+
+
+def test_of_nothing_at_all_the_page_promises_no_list() -> None:
+    text = write.html(view_of(0) | {"missing": []})  # type: ignore[typeddict-item]
+    assert "Nothing was found" in _section(text, "missing")
+    assert "below" not in _section(text, "verdicts")
 
 
 def test_without_audits_the_page_says_so_and_what_is_missing() -> None:

@@ -408,7 +408,9 @@ def test_nothing_at_all_is_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixt
     assert empty["cells"] == empty["heat"] == []
     assert empty["missing"] == [{"name": "a", "why": "damaged"}]
     assert main([str(tmp_path)]) == 1
-    assert "no audited cell" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "no audited cell" in said.err
+    assert f"written: {tmp_path / 'report.html'}" in said.out
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 

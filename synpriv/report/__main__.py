@@ -152,6 +152,7 @@ def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
     try:
         files.write_page(found.cells, place, missing=found.missing, over=over)
         if not found.cells:
+            print(f"written: {place / files.PAGE}, which names what is there")
             raise ValueError(_nothing(results, unaudited))
         written = files.write_tables(found.cells, place, over)
         if given.wandb:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from html import escape
 from typing import Any, Literal
@@ -13,7 +12,6 @@ from synpriv.report.html.shape import Beside, Cell, Kind, Verdict, View
 from synpriv.report.html.strip import strip
 from synpriv.terminal import one_line
 
-OPEN = 6  # cells of which the reasons are seen at once
 MANY = 12  # cells above which verdicts are grouped
 ROW = 3  # cards of a group that are seen at once
 KINDS: tuple[Kind, ...] = ("leak", "none", "unresolved")
@@ -25,6 +23,7 @@ _SHAPES = {  # told apart without colour
         '<path class="sign" d="M7 7.6c0-4 6-4 6-.4 0 2.4-3 2.4-3 4.8M10 14.2v1.6"/>'
     ),
 }
+BASELINE = "baseline: what releases are compared with"
 WIDE = "wide"  # a class of page.css
 RATES = {"tpr@fpr=0.01": "TPR at 1% FPR", "tpr@fpr=0.001": "TPR at 0.1% FPR"}
 
@@ -34,7 +33,6 @@ def parts(view: View) -> dict[str, str]:
     return {
         "title": words(view["title"]),
         "version": words(view["version"]),
-        "counts": _counts(view["cells"]),
         "cards": _cards(view["cells"]),
         "head": _head(),
         "rows": "\n".join(_row(cell, view["cells"]) for cell in view["cells"]),
@@ -51,38 +49,28 @@ def words(text: str) -> str:
     return escape(one_line(text))
 
 
-def _icon(kind: Kind) -> str:
+def icon(kind: Kind) -> str:
+    """The shape and colour of a verdict; words beside it say the same."""
     return f'<svg class="icon {kind}" viewBox="0 0 20 20" aria-hidden="true">{_SHAPES[kind]}</svg>'
-
-
-def _counts(cells: list[Cell]) -> str:
-    """How many audits say what; each kind in the words of its first."""
-    num = Counter(cell["verdict"]["kind"] for cell in cells)
-    said = {cell["verdict"]["kind"]: cell["verdict"]["words"] for cell in reversed(cells)}
-    return "\n".join(
-        f"<li>{_icon(kind)}<strong>{num[kind]}</strong> {words(said[kind])}</li>"
-        for kind in KINDS
-        if num[kind]
-    )
 
 
 def _cards(cells: list[Cell]) -> str:
     if not cells:
         return (
             "<p>There is no audit to show yet. An audit is made when all shadow models of a cell "
-            "are trained; what is there already, and why it cannot be shown, is listed below.</p>"
+            "are trained.</p>"
         )
     if len(cells) > MANY:
         kinds = ([cell for cell in cells if cell["verdict"]["kind"] == kind] for kind in KINDS)
         return "\n".join(_group(kind) for kind in kinds if kind)
-    return _grid(_card(cell, seen=len(cells) <= OPEN) for cell in cells)
+    return _grid(_card(cell) for cell in cells)
 
 
 def _group(cells: list[Cell]) -> str:
     """All cards of one verdict: a row of them, the others behind a line that opens."""
     verdict = cells[0]["verdict"]
     first, rest = cells[:ROW], cells[ROW:]
-    title = f"{_icon(verdict['kind'])}{words(verdict['words'])}: {len(cells)}"
+    title = f"{icon(verdict['kind'])}{words(verdict['words'])}: {len(cells)}"
     more = _grid(_card(cell, level=4) for cell in rest)
     opened = f'<details class="more"><summary>{len(rest)} more</summary>{more}</details>\n'
     return (
@@ -95,26 +83,34 @@ def _grid(cards: Iterable[str]) -> str:
     return f'<div class="cards">\n{"".join(cards)}</div>'
 
 
-def _card(cell: Cell, *, seen: bool = False, level: int = 3) -> str:
+def _card(cell: Cell, *, level: int = 3) -> str:
     verdict = cell["verdict"]
     return (
-        f'<article class="card {verdict["kind"]}" data-cell="{words(cell["id"])}">\n'
-        f'<p class="verdict">{_icon(verdict["kind"])}{words(verdict["words"])}</p>\n'
+        f'<article class="card {verdict["kind"]}{_baseline(cell)}" '
+        f'data-cell="{words(cell["id"])}">\n'
+        f'<p class="verdict">{icon(verdict["kind"])}{words(verdict["words"])}</p>\n'
         f"<h{level}>{_link(cell, cell['name'])}</h{level}>\n"
-        f"{_tags(cell)}<p>{words(verdict['sentence'])}</p>\n{_reasons(verdict, seen)}</article>\n"
+        f"{_tags(cell)}<p><strong>{words(cell['plain'])}</strong></p>\n"
+        f"<p>{words(verdict['sentence'])}</p>\n{_reasons(verdict)}</article>\n"
     )
 
 
-def _reasons(verdict: Verdict, seen: bool) -> str:
+def _reasons(verdict: Verdict) -> str:
     if not verdict["reasons"]:
         return ""
     lines = "".join(f"<li>{words(reason)}</li>" for reason in verdict["reasons"])
-    return f"<details{' open' * seen}><summary>Why</summary><ul>{lines}</ul></details>\n"
+    return f"<details><summary>Why</summary><ul>{lines}</ul></details>\n"
 
 
 def _tags(cell: Cell) -> str:
-    tags = ['<span class="tag">partial</span>'] * cell["partial"]
-    return f'<p class="tags">{"".join(tags)}</p>\n' if tags else ""
+    said = [*(["partial"] * cell["partial"]), *([BASELINE] * (cell["method"] == "undefended"))]
+    tags = (f'<span class="tag">{tag}</span>' for tag in said)
+    return f'<p class="tags">{" ".join(tags)}</p>\n' if said else ""
+
+
+def _baseline(cell: Cell) -> str:
+    """A class of what nobody releases, which page.css keeps quiet."""
+    return " baseline" if cell["method"] == "undefended" else ""
 
 
 def _link(cell: Cell, text: str) -> str:
@@ -136,7 +132,7 @@ COLUMNS = (
 
 def _row(cell: Cell, cells: list[Cell]) -> str:
     verdict = cell["verdict"]
-    shown = f"{_icon(verdict['kind'])}{words(verdict['words'])}"
+    shown = f"{icon(verdict['kind'])}{words(verdict['words'])}"
     columns = [
         _td(cell["short"], _link(cell, cell["short"]), _dominated(cell, cells)),
         _td(cell["dataset"], words(cell["dataset"]), words(f"{cell['canary']}, {cell['attack']}")),
@@ -150,14 +146,16 @@ def _row(cell: Cell, cells: list[Cell]) -> str:
         _cost(cell),
     ]
     classes = "dominated" if cell["dominated_by"] else "undominated"
-    return f'<tr class="{classes}" data-cell="{words(cell["id"])}">{"".join(columns)}</tr>'
+    named = (f'<td data-label="{n}"{td}' for n, td in zip(COLUMNS, columns, strict=True))
+    ident = words(cell["id"])
+    return f'<tr class="{classes}{_baseline(cell)}" data-cell="{ident}">{"".join(named)}</tr>'
 
 
 def _td(value: str | float | None, shown: str, beside: str, width: str = "middle") -> str:
-    """A cell of the table: what it is sorted by, what it says, what that is read against."""
+    """A cell of the table after its label: sorted by, saying, and read against what."""
     sort = "" if value is None else f' data-sort="{words(str(value))}"'
     under = f'<span class="beside">{beside}</span>' if beside else ""
-    return f'<td class="{width}"{sort}>{shown}{under}</td>'
+    return f' class="{width}"{sort}><div>{shown}{under}</div></td>'
 
 
 def _beside(
@@ -195,22 +193,24 @@ def _cost(cell: Cell) -> str:
 def _dominated(cell: Cell, cells: list[Cell]) -> str:
     by = [_link(other, other["short"]) for other in cells if other["id"] in cell["dominated_by"]]
     at = f" (accuracy and {cell['dominated_at']})"
-    partial = ["partial"] if cell["partial"] else []
-    return "; ".join([*partial, *(["dominated by " + ", ".join(by) + words(at)] if by else [])])
+    tags = [*(["partial"] * cell["partial"]), *([BASELINE] * (cell["method"] == "undefended"))]
+    return "; ".join([*tags, *(["dominated by " + ", ".join(by) + words(at)] if by else [])])
 
 
 def _details(cell: Cell) -> str:
     """A place that is filled when it is opened."""
     ident = words(cell["id"])
     return (
-        f'<details class="cell" id="cell-{ident}" data-cell="{ident}"><summary>'
-        f"{_icon(cell['verdict']['kind'])}<h3><bdi>{words(cell['name'])}</bdi></h3></summary>"
+        f'<details class="cell{_baseline(cell)}" id="cell-{ident}" data-cell="{ident}"><summary>'
+        f"{icon(cell['verdict']['kind'])}<h3><bdi>{words(cell['name'])}</bdi></h3></summary>"
         '<div class="body"></div></details>'
     )
 
 
 def _missing(view: View) -> str:
     if not view["missing"]:
+        if not view["cells"]:
+            return "<p>Nothing was found: no audit and no shadow model.</p>"
         return "<p>Nothing: all that was found is shown.</p>"
     lines = (
         f"<dt><bdi>{words(one['name'])}</bdi></dt><dd>{words(one['why'])}</dd>"

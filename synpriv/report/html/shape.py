@@ -127,6 +127,7 @@ class Cell(TypedDict):
     partial: bool
     threat_model: str  # what the attacker sees and knows, in words
     verdict: Verdict
+    plain: str  # what was found, for whoever does not speak of rates
     comparable: str  # cells of one value can stand in one figure
     dominated_by: list[str]  # ids: at least as accurate and less leaky, one of both beyond doubt
     dominated_at: str  # what less leaky is judged by, in words
@@ -157,6 +158,20 @@ class Cell(TypedDict):
     warnings: list[str]
 
 
+class Release(TypedDict):
+    """One way of training on one data set, all its audits together, in words for a decision."""
+
+    name: str
+    baseline: bool  # undefended: no release, but what releases are compared with
+    kind: Kind  # the worst of its audits
+    words: str  # of that verdict
+    cells: list[str]  # ids of its audits, the one that decides first
+    found: str
+    advice: str
+    audits: str  # which attack decides and what others say; empty where there is one audit
+    partial: bool
+
+
 class Heat(TypedDict):
     """Exposure of the same canaries under several audits: effect sizes [rows, columns]."""
 
@@ -182,6 +197,7 @@ class View(TypedDict):
     family: str  # what the marks are corrected over
     marks: dict[str, str]
     legend: list[str]
+    releases: list[Release]  # the worst first, what is undefended last
     cells: list[Cell]
     heat: list[Heat]
     missing: list[Missing]

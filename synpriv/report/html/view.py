@@ -11,7 +11,7 @@ from synpriv import __version__
 from synpriv.audit import quality
 from synpriv.report import marks, members, names, networks, pairs, table, threat, trade_off
 from synpriv.report.audited import Audited
-from synpriv.report.html import compared, curves, exposed
+from synpriv.report.html import compared, curves, exposed, releases
 from synpriv.report.html.shape import Cell, Missing, StageCost, View
 from synpriv.report.verdict import verdict
 
@@ -55,6 +55,7 @@ def view(
             *([_PICTURES] if album.pictures else []),
             *([f"{album.left_out} pictures had no room on this page"] if album.left_out else []),
         ],
+        "releases": releases.releases(reports, [cell["verdict"] for cell in shown]),
         "cells": shown,
         "heat": exposed.heat_maps(marked, long),
         "missing": [{"name": lack["name"], "why": lack["why"]} for lack in missing],
@@ -83,6 +84,7 @@ def _cell(
     album.next_cell()
     cell, reports = cells[place], [other.report for other in cells]
     report, every = cell.report, exposed.everyone(cell)
+    said = verdict(report)
     words = dict(zip(table.HEADER, table.row(report, called[1]), strict=True))
     others = [reports[i] for i in group.members]
     better = compared.dominated_by(report, others, panel := group.panels[0])
@@ -96,7 +98,8 @@ def _cell(
         "canary": members.kind(report),
         "partial": report["partial"],
         "threat_model": threat.in_words(report),
-        "verdict": verdict(report),
+        "verdict": said,
+        "plain": releases.in_plain_words(report, said["kind"]),
         "comparable": group.name,
         "dominated_by": [f"c{group.members[i]}" for i in better],
         "dominated_at": trade_off.RATES.get(panel, "AUC"),

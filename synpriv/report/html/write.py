@@ -16,7 +16,7 @@ import string
 from importlib import resources
 from typing import cast
 
-from synpriv.report.html import markup
+from synpriv.report.html import answer, markup
 from synpriv.report.html.shape import View
 
 SCRIPTS = (  # in this order they are one script
@@ -36,6 +36,8 @@ def html(view: View) -> str:
         script=script,
         plotly=base64.b64encode(plotly).decode(),
         data=_packed(view),
+        answer=answer.answer(view),
+        counts=answer.counts(view),
         **markup.parts(view),
     )
 

@@ -23,10 +23,47 @@ function chanceWords(heat) {
   return `The largest of a row goes up to ${ends} sd by chance alone: rows that stay below show no leak of any one canary.`;
 }
 
+/** Whether rows are numbered and named underneath. */
+const narrowPage = () => matchMedia(NARROW).matches;
+
+/** The rows of a heat map that the filters show. */
+function chosenRows(heat) {
+  const chosen = chosenCells();
+  const named = new Map(
+    view.cells.filter((cell) => chosen.has(cell.id)).map((cell) => [cell.name, cell]),
+  );
+  const places = heat.rows.map((_, i) => i).filter((i) => named.has(heat.rows[i]));
+  const rows = places.map((i) => heat.rows[i]);
+  const shown = rows.map((name) => named.get(name));
+  const labels = distinctLabels(shown, 44);
+  return {
+    ...heat,
+    rows,
+    values: places.map((i) => heat.values[i]),
+    chance: places.map((i) => heat.chance[i]),
+    labels: shown.map((cell) => labels.get(cell.id)),
+  };
+}
+
+/** Draw what the filters show; without any row a line says so. */
+function followHeat(place, whole) {
+  const [plot, rows, nothing] = ["plot", "rows", "none"].map((name) =>
+    place.querySelector(`.${name}`),
+  );
+  const heat = chosenRows(whole);
+  nothing.hidden = heat.rows.length > 0;
+  plot.hidden = !heat.rows.length;
+  rows.replaceChildren(...heat.rows.map((name) => make("li", { text: name })));
+  rows.hidden = plot.hidden || !narrowPage();
+  if (plot.hidden) return;
+  plot.style.height = `${150 + 26 * heat.rows.length}px`;
+  drawHeat(plot, heat);
+}
+
 function drawHeat(element, heat) {
-  const narrow = element.clientWidth < 700;
+  const narrow = narrowPage();
   const every = Math.ceil(
-    (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 180 : 400), 100),
+    (14 * heat.columns.length) / Math.max(element.clientWidth - (narrow ? 120 : 400), 100),
   );
   const ticks = heat.columns.map((_, i) => i).filter((i) => i % every === 0);
   const top = brightest(heat.values);
@@ -67,7 +104,7 @@ function drawHeat(element, heat) {
         autorange: "reversed",
         showgrid: false,
         ticks: "",
-        ticktext: heat.rows.map((name) => label(name, narrow ? 14 : 44)),
+        ticktext: heat.labels.map((name, i) => (narrow ? String(i + 1) : name)),
       }),
     },
   );
@@ -80,9 +117,17 @@ function setUpHeat() {
   }
   for (const heat of view.heat) {
     const plot = make("div", { class: "plot", role: "img", "aria-label": plain(heat.title) });
-    plot.style.height = `${150 + 26 * heat.rows.length}px`;
     const above = `${chanceWords(heat)} Colours end at ${short(brightest(heat.values))} sd; hovering tells the number.`;
-    box.append(make("h3", { text: heat.title }), plot, make("p", { class: "note", text: above }));
-    figure(plot, () => drawHeat(plot, heat));
+    const place = make(
+      "div",
+      {},
+      make("h3", { text: heat.title }),
+      make("p", { class: "none", text: "Nothing fits the filters." }),
+      plot,
+      make("ol", { class: "rows note" }),
+      make("p", { class: "note", text: above }),
+    );
+    box.append(place);
+    figure(plot, () => followHeat(place, heat));
   }
 }

@@ -11,8 +11,7 @@ function painted() {
 function followFilters() {
   if (typeof Plotly === "undefined") return;
   fillGroups();
-  drawTradeOff();
-  drawRoc();
+  drawAll();
 }
 
 async function drawFigures() {

@@ -9,6 +9,7 @@ const MARKERS = {
 };
 const CONFIG = {
   displaylogo: false,
+  showSendToCloud: false,
   responsive: true,
   plotlyServerURL: "",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
@@ -36,12 +37,33 @@ function paradigmSymbol(paradigm) {
   return Object.hasOwn(MARKERS, paradigm) ? MARKERS[paradigm] : "x";
 }
 
-/** A text in a figure: no tag, no entity, no longer than a label may be. */
+/** A text in a figure: no tag, entity or TeX, no longer than a label may be; ends often differ. */
 function label(text, longest = 48) {
-  const whole = plain(text);
+  const whole = [...plain(text)];
+  const tail = Math.floor((longest - 1) / 2);
   const cut =
-    [...whole].length > longest ? `${[...whole].slice(0, longest - 1).join("")}\u2026` : whole;
-  return cut.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+    whole.length > longest
+      ? [...whole.slice(0, longest - 1 - tail), "\u2026", ...whole.slice(-tail)]
+      : whole;
+  const signs = { "&": "&amp;", "<": "&lt;", ">": "&gt;", $: "&#36;" };
+  return cut.join("").replace(/[&<>$]/g, (sign) => signs[sign]);
+}
+
+/** A label per cell, by its id, no two alike: with the attack where names repeat, else numbered. */
+function distinctLabels(some, longest) {
+  const repeated = (texts) => new Set(texts.filter((text, i) => texts.indexOf(text) !== i));
+  const again = repeated(some.map((cell) => cell.short));
+  const texts = some.map((cell) =>
+    again.has(cell.short) ? `${cell.short}, ${cell.attack}` : cell.short,
+  );
+  const alike = repeated(texts.map((text) => label(text, longest)));
+  return new Map(
+    some.map((cell, i) => {
+      const same = alike.has(label(texts[i], longest));
+      const number = same ? `${cell.id}: ` : ""; // as its address: report.html#cell-c3
+      return [cell.id, label(number + texts[i], longest)];
+    }),
+  );
 }
 
 /** An axis in the page's colours. */
@@ -112,10 +134,12 @@ function drawAll() {
 }
 
 const PAPER = 680; // pixels across a printed page
+const NARROW = "(max-width: 48rem)"; // as in page.css
 
-/** Draw again for light, dark and paper. */
+/** Draw again for light, dark, phones and paper. */
 function followMedia() {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const media of ["(prefers-color-scheme: dark)", NARROW])
+    matchMedia(media).addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {
     for (const element of figures.keys()) Plotly.relayout(element, { width: PAPER });
   });

@@ -9,7 +9,7 @@ function chosenCurves() {
 }
 
 /** A curve on log axes; what lies below the floor stands on it. */
-function curveTrace(cell, floor) {
+function curveTrace(cell, floor, name) {
   const i = view.cells.indexOf(cell);
   const words = cell.roc.fpr.map(
     (fpr, k) =>
@@ -18,7 +18,7 @@ function curveTrace(cell, floor) {
   return {
     type: "scatter",
     mode: "lines",
-    name: label(cell.short, 28),
+    name,
     hoverinfo: "text",
     hovertext: words,
     x: cell.roc.fpr.map((fpr) => Math.max(fpr, floor)),
@@ -61,13 +61,14 @@ function drawRoc() {
     hoverinfo: "skip",
     line: { color: colour("muted"), dash: "dash", width: 1.5 },
   };
-  const narrow = byId("roc-plot").clientWidth < 520;
-  draw(byId("roc-plot"), [chance, ...chosen.map((cell) => curveTrace(cell, floor))], {
+  const called = distinctLabels(chosen, 28);
+  const curves = chosen.map((cell) => curveTrace(cell, floor, called.get(cell.id)));
+  draw(byId("roc-plot"), [chance, ...curves], {
     xaxis: logAxis("false positive rate", floor, 1),
     yaxis: logAxis("true positive rate", floor, 1.1),
     shapes: until > floor ? [unresolvedShape(Math.min(until, 1), floor)] : [],
-    showlegend: !narrow,
-    legend: { x: 0.99, xanchor: "right", y: 0.02, yanchor: "bottom", bgcolor: colour("veil") },
+    showlegend: true,
+    legend: { orientation: "h", x: 0, y: -0.16, yanchor: "top" },
   });
   byId("roc-words").textContent = chosen.length
     ? `Shaded: FPR below ${percent(until)}, where fewer than ten non-members are accused and a curve is mostly noise.`

@@ -24,14 +24,27 @@ function sortTable(header) {
   body.append(...keyed.map(({ row }) => row));
 }
 
-const searched = new Map(); // id of a cell -> all that a search looks through
+/** What a word without `=` is looked for in: names, and no settings. */
+function namesOf(cell) {
+  const named = [cell.name, cell.cell, cell.method, cell.short, cell.dataset, cell.canary];
+  return [...named, cell.attack].join("\n").toLowerCase();
+}
 
-function searchText(cell) {
-  const settings = Object.entries(cell.settings).map(
-    ([key, value]) => `${key}=${settingText(value)}`,
-  );
-  const named = [cell.name, cell.cell, cell.method, cell.dataset, cell.canary, cell.attack];
-  return [...named, cell.verdict.words, ...settings].join("\n").toLowerCase();
+/** Values of a cell's settings of which the key is `key` or ends with it. */
+function valuesOf(cell, key) {
+  return Object.entries(cell.settings)
+    .filter(([name]) => `.${name.toLowerCase()}`.endsWith(`.${key}`))
+    .map(([, value]) => settingText(value).toLowerCase());
+}
+
+/** Whether a cell has a word of the search; `key=value`: such a setting, or one that begins so. */
+function searcher(word) {
+  const at = word.indexOf("=");
+  if (at < 0) return (cell) => namesOf(cell).includes(word);
+  const [key, value] = [word.slice(0, at), word.slice(at + 1)];
+  const exact = view.cells.some((cell) => valuesOf(cell, key).includes(value));
+  return (cell) =>
+    valuesOf(cell, key).some((own) => (exact ? own === value : own.startsWith(value)));
 }
 
 /** A setting as it is written on a command line. */
@@ -43,6 +56,7 @@ function settingText(value) {
 function chosenCells() {
   const form = byId("filters");
   const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const searchers = words.map(searcher);
   const is = (field, value) =>
     form.elements[field].value === "" || form.elements[field].value === value;
   const chosen = view.cells.filter(
@@ -50,7 +64,7 @@ function chosenCells() {
       is("dataset", cell.dataset) &&
       is("attack", cell.attack) &&
       is("verdict", cell.verdict.kind) &&
-      words.every((word) => searched.get(cell.id).includes(word)),
+      searchers.every((fits) => fits(cell)),
   );
   return new Set(chosen.map((cell) => cell.id));
 }
@@ -61,6 +75,7 @@ function applyFilters() {
   for (const element of document.querySelectorAll("main [data-cell]")) {
     element.hidden = !chosen.has(element.dataset.cell);
   }
+  for (const line of document.querySelectorAll(".nothing")) line.hidden = chosen.size > 0;
   const all = view.cells.length;
   for (const more of document.querySelectorAll(".more")) {
     more.hidden = !more.querySelector("[data-cell]:not([hidden])");
@@ -88,7 +103,6 @@ function fill(select, entries) {
 /** @param {() => void} changed called after cards and rows follow the form */
 function setUpTable(changed) {
   const form = byId("filters");
-  for (const cell of view.cells) searched.set(cell.id, searchText(cell));
   const choice = (field, of) => fill(form.elements[field], [["", "all"], ...view.cells.map(of)]);
   choice("dataset", (cell) => [cell.dataset, cell.dataset]);
   choice("attack", (cell) => [cell.attack, cell.attack]);

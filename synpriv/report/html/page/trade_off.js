@@ -59,6 +59,10 @@ function diameter(seconds, slowest) {
 function paradigmTraces(points, panel, positions) {
   const slowest = Math.max(0, ...points.map((point) => point.cell.train_s ?? 0));
   const named = points.length <= MOST_LABELS;
+  const called = distinctLabels(
+    points.map((point) => point.cell),
+    22,
+  );
   return [...new Set(points.map((point) => point.cell.paradigm))].map((paradigm) => {
     const own = points.filter((point) => point.cell.paradigm === paradigm);
     const tint = paradigmColour(paradigm);
@@ -72,7 +76,7 @@ function paradigmTraces(points, panel, positions) {
       y: own.map((point) => point.y),
       cliponaxis: false,
       customdata: own.map((point) => point.cell.id),
-      text: own.map((point) => label(point.cell.short, 22)),
+      text: own.map((point) => called.get(point.cell.id)),
       textposition: own.map((point) => positions.get(point)),
       textfont: { color: tint, size: 12 },
       hoverinfo: "text",
