@@ -143,7 +143,7 @@ def _report(given: argparse.Namespace) -> Found:
             raise ValueError(_nothing(results, unaudited))
         written = files.write_tables(found.cells, place)
         if given.wandb:
-            _mirror(found.cells, results, place)
+            _mirror(found.cells, results, place, pictures=not given.no_pictures)
         if given.write_expect is not None:
             store.write_bytes(given.write_expect, gate.expectations(marked).encode())
     except BrokenPipeError:
@@ -171,12 +171,13 @@ def _chosen(found: Found, pattern: str) -> Found:
     return Found(cells, gate.lacking(pattern, found.missing))
 
 
-def _mirror(cells: Sequence[Audited], results: Path, place: Path) -> None:
+def _mirror(cells: Sequence[Audited], results: Path, place: Path, *, pictures: bool) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
     for cell in cells:
         report: Report = cell.report
         file = results / report["cell"] / f"{report['attack']}.json"
-        there = tracking.mirror(report, of_audit(file, report), results=place)
+        told = of_audit(file, report, pictures=report.get("pictures_told") if pictures else False)
+        there = tracking.mirror(report, told, results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 
