@@ -83,6 +83,7 @@ def request_of(cfg: DictConfig, seeds: list[int]) -> Request:
         "accuracy_cell": clean.cell.name if clean else None,
         "accuracy_seeds": clean.there if clean else [],
         "num_planned": cell.num_models,
+        "pictures_told": cfg.logger.pictures,
     }
     return Request(cell, place, heading)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import ssl
 import threading
 import urllib.error
@@ -15,7 +16,19 @@ TIMEOUT_S = 2.0
 _QUERY = b'{"query": "query { viewer { id } }"}'
 _LONGEST = 1 << 16  # bytes of an answer that are read
 _KEY_REFUSED = "the key is not accepted"
+# Also of a password that should have been quoted; cut too much rather than too little.
+_USER = re.compile(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/]*)@")
 _SILENT = f"no answer within {TIMEOUT_S:g} s"
+
+
+def without_password(text: str) -> str:
+    """Text with its addresses, but without the user and password that stand in some of them."""
+    return _USER.sub("", text)
+
+
+def in_one_line(error: Exception) -> str:
+    """What a client said, or the error's name where it has no text; no password of an address."""
+    return without_password(" ".join(str(error).split())) or type(error).__name__
 
 
 def refusal(url: str, key: str | None) -> str | None:
@@ -24,12 +37,12 @@ def refusal(url: str, key: str | None) -> str | None:
     `wandb.init` would wait longer and say less. key: None if the user identifies himself in another
     way.
     """
-    return _in_time(lambda: _ask(url, key))
+    return _in_time(lambda: _ask(without_password(url), key))
 
 
 def silence(url: str) -> str | None:
     """Why a server gives no answer at all, in words; None if it gives any."""
-    return _in_time(lambda: _knock(url))
+    return _in_time(lambda: _knock(without_password(url)))
 
 
 def _in_time(ask: Callable[[], str | None]) -> str | None:

@@ -43,7 +43,8 @@ def check() -> None:
     if mode is not None and mode not in _MEANT:
         raise ValueError(f"WANDB_MODE={mode}: must be one of {', '.join(_MEANT)}, or unset")
     if url is not None and not _is_url(url):
-        raise ValueError(f"WANDB_BASE_URL={url}: must be https://HOST or http://HOST, or unset")
+        shown = probe.without_password(url)
+        raise ValueError(f"WANDB_BASE_URL={shown}: must be https://HOST or http://HOST, or unset")
 
 
 def _is_url(text: str) -> bool:
@@ -108,7 +109,7 @@ def begin(**arguments: Any) -> Any:
     except ImportError as error:
         log.warning("W&B cannot be imported (%s): nothing is mirrored", error)
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
-        log.warning("W&B mirrors nothing: %s", _in_one_line(error))
+        log.warning("W&B mirrors nothing: %s", probe.in_one_line(error))
     return None
 
 
@@ -132,9 +133,9 @@ def _online(**arguments: Any) -> Any:
         return _init(resume="allow", **arguments)
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
         _decided.append("offline")  # a slow server must not delay every run of this process
-        url = wandb.setup().settings.base_url
+        url = probe.without_password(wandb.setup().settings.base_url)
         wandb.teardown()  # until then the id is in use
-        _say_offline(url, str(error).partition("\n")[0], results)
+        _say_offline(url, probe.without_password(str(error).partition("\n")[0]), results)
     for folder in set(folders(results, name, "run")) - set(there):
         shutil.rmtree(folder, ignore_errors=True)
     return None
@@ -170,7 +171,7 @@ def _decide(results: Path) -> Mode | None:
     try:
         mode, url, problem = reach()
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
-        log.warning("W&B mirrors nothing, it cannot be set up: %s", _in_one_line(error))
+        log.warning("W&B mirrors nothing, it cannot be set up: %s", probe.in_one_line(error))
         return None
     if problem == NO_KEY:
         log.info("W&B has no key for %s: offline (`wandb login` stores one)", url)
@@ -184,7 +185,7 @@ def reach() -> tuple[Mode | None, str, str | None]:
     import wandb
 
     settings: Any = wandb.setup().settings
-    mode, url = _MEANT[settings.mode], settings.base_url
+    mode, url = _MEANT[settings.mode], probe.without_password(settings.base_url)
     if mode is None or mode == "offline":
         return mode, url, None
     key = _key(settings)
@@ -222,7 +223,3 @@ def _say_offline(url: str, problem: str, results: Path) -> None:
         problem or "refused the run",
         shlex.quote(str(results.absolute() / "wandb")),
     )
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,7 +8,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 os.environ.pop("WANDB_API_KEY", None)
 
 import functools
+import importlib.util
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +57,15 @@ OUTSIDE = {
 }
 Compose = Callable[..., DictConfig]
 RunPy = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure() -> None:
+    """Where all extras are to be there, as in CI, no test is skipped for want of one."""
+    if os.environ.get("SYNPRIV_TEST_EXTRAS"):
+        texts = (file.read_text("utf-8") for file in Path(__file__).parent.glob("test_*.py"))
+        wanted = {name for text in texts for name in re.findall(r'importorskip\("(\w+)', text)}
+        if missing := sorted(name for name in wanted if importlib.util.find_spec(name) is None):
+            raise pytest.UsageError(f"not installed: {', '.join(missing)}; pip install -e '.[dev]'")
 
 
 def facts_like(**others: object) -> Facts:

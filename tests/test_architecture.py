@@ -160,6 +160,11 @@ def test_no_arrow_points_upwards(file: Path) -> None:
     parts = file.relative_to(ROOT).with_suffix("").parts
     if parts[0] != "synpriv" or parts == ("synpriv", "__init__") or parts[-1] == "__main__":
         return  # a command may use everything, as run.py does
+    if parts == ("synpriv", "results", "__init__"):
+        # `synpriv.results.frame` is made above, and looked for there when it is asked for
+        ours = {name for name in imports(file) if name.startswith("synpriv.")}
+        assert ours == {"synpriv.report.frames.frame"}
+        return
     wing = parts[1]
     others = {n.split(".")[1] for n in imports(file) if n.startswith("synpriv.")}
     assert others - {wing, "__version__"} <= set(BELOW[wing])

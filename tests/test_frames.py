@@ -30,8 +30,9 @@ def test_audits_are_the_numbers_of_the_csv_with_their_settings(results: Path) ->
     reports = [json.loads(file.read_bytes()) for file in sorted(results.glob("*/threshold.json"))]
     rows = list(csv.DictReader(table.as_csv(reports).splitlines()))
     assert found["cell"].tolist() == [report["cell"] for report in reports]
+    assert list(found.columns[: len(rows[0])]) == list(rows[0])
     for row, (_, shown) in zip(rows, found.iterrows(), strict=True):
-        for key in set(row) & set(found.columns) - {"provenance"}:
+        for key in row:
             try:
                 assert float(row[key]) == pytest.approx(float(shown[key]))
             except ValueError:
@@ -78,3 +79,15 @@ def test_a_renamed_copy_is_no_second_row(results: Path, tmp_path: Path) -> None:
     (why,) = found.attrs["left_out"]
     assert "threshold of dpsgd_eps8-0; name it as it was" in why
     assert "backup-0" in why
+
+
+def test_the_columns_do_not_depend_on_what_was_audited(results: Path, tmp_path: Path) -> None:
+    alone = report_of("distill", tpr=0.01, p=0.7)
+    save(tmp_path / alone["cell"] / "threshold.json", alone, ARRAYS, {"threshold.png": b""})
+    one, every = frame(tmp_path), frame(results)
+    columns = ["name", "epsilon", "epsilon_tuned", "noise_multiplier", "delta", "verdict"]
+    assert set(columns) <= set(one.columns) & set(every.columns)
+    assert one[columns[:1] + columns[-1:]].values.tolist() == [["distill", "none"]]
+    assert one[columns[1:-1]].isna().to_numpy().all()
+    assert one["epsilon"].dtype == float
+    assert dict(zip(every["method"], every["epsilon"], strict=True))["dpsgd_eps8"] == 8.0

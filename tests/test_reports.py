@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Compose
 from omegaconf import OmegaConf
 
 from synpriv import audits
 from synpriv.audit.attacks.threshold import threshold
+from synpriv.pipeline import request_of
+from synpriv.report import __main__ as report_main
 from synpriv.report.__main__ import main
 from synpriv.report.html import write
 from synpriv.results import flat, reports, store, vouched
@@ -527,3 +529,38 @@ def test_images_of_ones_own_are_told_only_where_that_is_asked_for(
     assert "70% of class 3" in shown
     assert ("visual_privacy" in found.pictures) is told
     assert "roc" in found.pictures
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "flags", "told"),
+    [
+        ({}, [], None),  # a report from before the key was kept
+        ({"pictures_told": None}, [], None),
+        ({"pictures_told": False}, [], False),
+        ({"pictures_told": True}, [], True),
+        ({"pictures_told": True}, ["--no-pictures"], False),
+        ({}, ["--no-pictures"], False),
+    ],
+)
+def test_a_later_mirror_tells_no_more_pictures_than_sweep_and_flag_allow(
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    of_sweep: dict[str, Any],
+    flags: list[str],
+    told: bool | None,
+) -> None:
+    rewritten(report_file(results), lambda report: report.update(of_sweep))
+    asked: list[bool | None] = []
+    monkeypatch.setattr(report_main, "of_audit", lambda *_, pictures: asked.append(pictures))
+    monkeypatch.setattr(report_main.tracking, "mirror", lambda *_, **__: None)
+    assert main([str(results), "--wandb", *flags]) == 0
+    assert asked == [told]
+
+
+@pytest.mark.parametrize("pictures", [None, False, True])
+def test_a_sweep_s_report_keeps_whether_pictures_are_told(
+    compose: Compose, pictures: bool | None
+) -> None:
+    word = "null" if pictures is None else str(pictures).lower()
+    asked = request_of(compose("logger=tensorboard", f"logger.pictures={word}"), [])
+    assert asked.heading["pictures_told"] is pictures

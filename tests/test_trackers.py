@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from conftest import Compose
 from example_view import HOSTILE, png, view_of
 from PIL import Image
 
-from synpriv import config, tracking
+from synpriv import config, probe, tracking
 from synpriv.report import names
 from synpriv.shadow import check
 from synpriv.tracking import Findings, base, configured, findings, mlflow, tensorboard
@@ -138,7 +139,7 @@ def test_a_silent_or_refusing_server_costs_a_process_one_warning(
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         port = silent.getsockname()[1]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{port}")
         start = time.monotonic()
         for _ in range(3):
             with tracking.track(cfg, tmp_path, job_type="train") as tracker:
@@ -152,6 +153,7 @@ def test_a_silent_or_refusing_server_costs_a_process_one_warning(
     with tracking.track(cfg, tmp_path, job_type="train") as tracker:
         assert isinstance(tracker, tracking.NoTracker)
     assert "refused" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_backend_that_fails_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -166,7 +168,7 @@ def test_a_backend_that_fails_is_reported_once(caplog: pytest.LogCaptureFixture)
         tracker.finish()
     said = [record.getMessage() for record in caplog.records]
     assert said == ["TensorBoard stopped mirroring this run: no space left"]
-    assert base.in_one_line(OSError()) == "OSError"
+    assert probe.in_one_line(OSError()) == "OSError"
 
 
 def test_an_audit_that_cannot_be_told_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -212,6 +214,73 @@ def test_tensorboard_holds_rows_settings_pictures_and_the_page(
     assert (audit / "audit.html").read_bytes() == PAGE
 
 
+def test_one_unreadable_picture_costs_that_picture_alone(
+    compose: Compose, tmp_path: Path, found: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    cfg = compose("logger=tensorboard", f"results={tmp_path}")
+    damaged, gone = tmp_path / "damaged.png", tmp_path / "gone.png"
+    damaged.write_bytes(png(90)[:40])
+    pictures = {"a": damaged, "b": gone, **found.pictures}
+    with tracking.track(cfg, tmp_path, job_type="audit") as tracker:
+        tracker.audit(lambda: found._replace(pictures=pictures))
+    assert [name for name in ("damaged.png", "gone.png") if name in caplog.text] == [
+        *("damaged.png", "gone.png")
+    ]
+    assert "stopped" not in caplog.text
+    read = events(tmp_path / "tensorboard" / f"{cfg.cell}-{cfg.attack.name}")
+    assert read.Images("roc")
+    assert "_hparams_/session_start_info" in read.summary_metadata
+
+
+def events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_an_incomplete_run_does_not_replace_a_complete_one(
+    compose: Compose, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    cfg = compose("logger=tensorboard", f"results={tmp_path}", "seed=3")
+
+    def trained(loss: float, *, interrupted: bool = False) -> None:
+        with tracking.track(cfg, tmp_path, job_type="train") as tracker:
+            tracker.log({"fit/loss": loss}, 7)
+            if interrupted:
+                raise KeyboardInterrupt
+
+    place = tmp_path / "tensorboard" / f"{cfg.cell}-3"
+    trained(0.5)
+    with pytest.raises(KeyboardInterrupt):
+        trained(0.25, interrupted=True)
+    assert [event.value for event in events(place).Scalars("fit/loss")] == [0.5]
+    trained(0.125)
+    assert [event.value for event in events(place).Scalars("fit/loss")] == [0.125]
+    assert [folder.name for folder in place.parent.iterdir()] == [place.name]
+
+
+def test_a_run_of_mlflow_whose_mirroring_failed_is_ended_and_replaces_nothing() -> None:
+    class Run:
+        def end(self, status: str) -> None:
+            done.append(status)
+
+        def delete(self, others: list[str]) -> None:
+            done.append("deleted")
+
+        def metrics(self, row: object, step: int) -> None:
+            raise OSError("no space left")
+
+    done: list[str] = []
+    for fails in (True, False):
+        tracker = mlflow.MlflowTracker(Run(), ["old"])
+        if fails:
+            tracker.log({"loss": 1.0}, 0)
+        tracker.finish()
+    assert done == ["FAILED", "FINISHED", "deleted"]
+
+
 MLFLOW = Path(sys.executable).with_name("mlflow")
 
 
@@ -219,8 +288,7 @@ MLFLOW = Path(sys.executable).with_name("mlflow")
 def server(tmp_path: Path) -> Iterator[str]:
     """MLflow's own server on a free port, with a store of its own; ended with all it started."""
     pytest.importorskip("mlflow", reason="the extra [mlflow] is not installed")
-    if not MLFLOW.is_file():
-        pytest.skip("the package mlflow, whose server this is, is not installed")
+    pytest.importorskip("flask", reason="mlflow-skinny alone, without the server, is installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

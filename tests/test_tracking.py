@@ -186,6 +186,37 @@ def test_a_malformed_address_is_no_crash() -> None:
         assert probe.refusal(url, KEY) is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://ann:secret@host:5000/x: refused", "http://host:5000/x: refused"),
+        ("https://secret@host and ftp://a:secret@b", "https://host and ftp://b"),
+        ("postgresql+psycopg://ann:se/cret@1@host/db", "postgresql+psycopg://host/db"),
+        ("http://host/a@b, http://x:y, ann@host", "http://host/a@b, http://x:y, ann@host"),
+    ],
+)
+def test_no_password_of_an_address_is_shown(text: str, shown: str) -> None:
+    assert probe.without_password(text) == shown
+    assert probe.in_one_line(OSError(text)) == shown
+
+
+def test_a_server_behind_a_password_is_asked_and_never_shown_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server(500, 500) as server:
+        address = server.url.replace("://", "://ann:secret@")
+        assert probe.silence(address) is None  # it answers
+        assert probe.refusal(address, KEY) == "HTTP 500"
+        with_key(monkeypatch, address)
+        wandb.teardown()
+        assert decided(tmp_path) == "offline"
+    assert f"W&B at {server.url}: HTTP 500" in caplog.text
+    assert "secret" not in caplog.text
+    monkeypatch.setenv("WANDB_BASE_URL", "htp://ann:secret@host")
+    with pytest.raises(ValueError, match=r"^WANDB_BASE_URL=htp://host: must be"):
+        wandb_session.check()
+
+
 def write_netrc(machine: str) -> None:
     file = Path("~/.netrc").expanduser()
     file.write_text(f"machine {machine} login user password {KEY}\n")
@@ -385,7 +416,8 @@ def test_a_failing_mirror_is_reported_once_and_stops_nothing(
     assert [r.getMessage() for r in caplog.records] == [
         "W&B stopped mirroring this run: the service is gone"
     ]
-    assert run.calls == 1
+    assert run.calls == 2  # the first call and, once, its finish
+    assert tracker.place() is None
 
 
 def test_a_picture_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
             raise ValueError(_nothing(results, unaudited))
         written = files.write_tables(found.cells, place, over)
         if given.wandb:
-            _mirror(found.cells, results, place, pictures=False if given.no_pictures else None)
+            _mirror(found.cells, results, place, pictures=not given.no_pictures)
         if given.write_expect is not None:
             store.write_bytes(given.write_expect, gate.expectations(marked).encode())
     except BrokenPipeError:
@@ -185,12 +185,13 @@ def _chosen(found: Found, pattern: str) -> Found:
     return Found(cells, gate.lacking(pattern, found.missing, every))
 
 
-def _mirror(cells: Sequence[Audited], results: Path, place: Path, *, pictures: bool | None) -> None:
+def _mirror(cells: Sequence[Audited], results: Path, place: Path, *, pictures: bool) -> None:
     """Audits as their sweeps would have mirrored them; those that did are not doubled."""
     for cell in cells:
         report: Report = cell.report
         file = results / report["cell"] / f"{report['attack']}.json"
-        there = tracking.mirror(report, of_audit(file, report, pictures=pictures), results=place)
+        told = of_audit(file, report, pictures=report.get("pictures_told") if pictures else False)
+        there = tracking.mirror(report, told, results=place)
         done = f"mirrored: {there}" if there else "not mirrored"
         print(f"{report['cell']}, {report['attack']}: {done}")
 

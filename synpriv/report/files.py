@@ -41,7 +41,7 @@ def write_tables(
     pictures = ["report.png", *(file.name for file in trade_offs)]
     texts = {
         "report.md": page.markdown(marked, family=family, pictures=pictures),
-        "report.csv": table.as_csv(found),
+        "report.csv": table.as_csv(found, marked),
         "report.tex": latex.latex(marked, family=family),
     }
     for name, text in texts.items():

@@ -10,6 +10,7 @@ from typing import Any
 from synpriv import terminal
 from synpriv.audit import quality
 from synpriv.report import content, inert, members, names
+from synpriv.report.rows import rows
 from synpriv.results import flat
 
 Report = dict[str, Any]
@@ -269,23 +270,13 @@ def _of(found: Sequence[str], num: int) -> str:
     return " | ".join(found) if len(found) <= 3 else f"{found[0]} and {len(found) - 1} others"
 
 
-def as_csv(reports: Sequence[Report]) -> str:
-    """One row per audit, numbers in full precision."""
-    about = ["cell", "name", "method", "dataset", "canary", "attack", "membership"]
-    proof = ["noise_multiplier", "sample_rate", "steps", "max_grad_norm", "num_trials", "delta"]
-    every = [flat.flatten(report) for report in reports]
-    numbers = list(dict.fromkeys(key for one in every for key in one))
-    rest = [key for key in ("epsilon", "epsilon_tuned", *proof) if key not in numbers]
-    columns = [*about, *numbers, *rest, "provenance"]
+def as_csv(reports: Sequence[Report], marked: Sequence[Report] | None = None) -> str:
+    """One row per audit, numbers in full precision; marked: see `rows`."""
+    found = rows(reports, marked)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns)
-    writer.writerow(dict(_safe((key, key) for key in columns)))
-    for report, one, name in zip(reports, every, names.distinct_methods(reports), strict=True):
-        whole = {key: report.get(key) for key in (*about, *rest)} | one | {"name": name}
-        if "epsilon" in report and report["epsilon"] is None:
-            whole["epsilon"] = "inf"
-        whole["provenance"] = ", ".join(report["provenance"])
-        writer.writerow(dict(_safe((key, whole.get(key)) for key in columns)))
+    writer = csv.DictWriter(buffer, list(found[0]) if found else [])
+    writer.writerow(dict(_safe((key, key) for key in writer.fieldnames)))
+    writer.writerows(dict(_safe(row.items())) for row in found)
     return buffer.getvalue()
 
 

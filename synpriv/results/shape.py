@@ -132,6 +132,7 @@ class Heading(TypedDict):
     accuracy_cell: str | None  # of the clean-canary runs, where they measure the accuracy
     accuracy_seeds: list[int]
     num_planned: int  # shadow models that were to be audited, the first ones of the cell
+    pictures_told: NotRequired[bool | None]  # `logger.pictures` of the sweep, for later mirrors
     evidence_file: NotRequired[str]  # of models trained elsewhere; there is no cell then
 
 

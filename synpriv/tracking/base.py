@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from synpriv.probe import in_one_line
 from synpriv.tracking import findings
 from synpriv.tracking.findings import Findings, Picture, Table
 
@@ -109,24 +110,60 @@ class NoTracker(Tracker):
 
 
 class Mirror(Tracker):
-    """A run elsewhere. The first failure is reported once and ends the mirroring of this run."""
+    """A run elsewhere. The first failure is reported once and ends the mirroring of this run.
+
+    Such a run is closed as a failed one. run: None mirrors nothing.
+    """
 
     backend: ClassVar[str]  # its name in a warning
 
     def __init__(self, run: Any) -> None:
         self._run = run
+        self._broken = False
 
     def _guard(self, call: Callable[[Any], object]) -> None:
-        if self._run is None:
-            return
+        if self._run is not None and not self._broken:
+            self._try(call)
+
+    def _try(self, call: Callable[[Any], object]) -> None:
         try:
             call(self._run)
         except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
-            log.warning("%s stopped mirroring this run: %s", self.backend, in_one_line(error))
-            self._run = None
+            if not self._broken:
+                said = in_one_line(error)
+                log.warning("%s stopped mirroring this run: %s", self.backend, said)
+            self._broken = True
 
     def audit(self, ask: Callable[[], Findings]) -> None:
         self._guard(lambda _: super(Mirror, self).audit(ask))
+
+    def picture(self, key: str, file: Path) -> None:
+        """Show a picture; one that cannot be read is missing, with a warning."""
+        self._guard(lambda run: self._picture(run, key, file) if _is_readable(file) else None)
+
+    def finish(self, *, failed: bool = False) -> None:
+        """Close the run, which is tried once also where mirroring has stopped."""
+        if self._run is not None:
+            self._try(lambda run: self._close(run, failed=failed or self._broken))
+
+    @abstractmethod
+    def _picture(self, run: Any, key: str, file: Path) -> None: ...
+
+    @abstractmethod
+    def _close(self, run: Any, *, failed: bool) -> None:
+        """End the run; only one that did not fail replaces what was there of its name."""
+
+
+def _is_readable(picture: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            image.load()
+    except Exception as error:  # noqa: BLE001 - of damage in a picture anything is raised
+        log.warning("not mirrored, %s cannot be read: %s", picture, in_one_line(error))
+        return False
+    return True
 
 
 def opened(backend: str, begin: Callable[[], Tracker]) -> Tracker:
@@ -136,8 +173,3 @@ def opened(backend: str, begin: Callable[[], Tracker]) -> Tracker:
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
         log.warning("%s mirrors nothing: %s", backend, in_one_line(error))
         return NoTracker()
-
-
-def in_one_line(error: Exception) -> str:
-    """Its text, or its name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

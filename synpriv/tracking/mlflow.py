@@ -57,6 +57,9 @@ class MlflowTracker(Mirror):
         super().__init__(run)
         self._replaces = replaces
 
+    def settings(self, values: Mapping[str, Any]) -> None:
+        self._guard(lambda run: run.parameters(values))
+
     def log(self, row: Mapping[str, float], epoch: int) -> None:
         self._guard(lambda run: run.metrics(row, epoch))
 
@@ -66,8 +69,8 @@ class MlflowTracker(Mirror):
         self._guard(lambda run: run.metrics(numbers, 0))
         self._guard(lambda run: run.tags(words))
 
-    def picture(self, key: str, file: Path) -> None:
-        self._guard(lambda run: run.files({f"{key}.png": file.read_bytes()}))
+    def _picture(self, run: _Run, key: str, file: Path) -> None:
+        run.files({f"{key}.png": file.read_bytes()})
 
     def table(self, key: str, table: Table) -> None:
         text = io.StringIO()
@@ -85,10 +88,10 @@ class MlflowTracker(Mirror):
     def page(self, content: bytes) -> None:
         self._guard(lambda run: run.files({PAGE: content}))
 
-    def finish(self, *, failed: bool = False) -> None:
-        self._guard(lambda run: run.end("FAILED" if failed else "FINISHED"))
+    def _close(self, run: _Run, *, failed: bool) -> None:
+        run.end("FAILED" if failed else "FINISHED")
         if not failed:
-            self._guard(lambda run: run.delete(self._replaces))
+            run.delete(self._replaces)
 
 
 def _cell(value: Any) -> Any:
@@ -128,9 +131,10 @@ def _begun(about: About, experiment: str) -> Tracker:
     labels = {"group": about.group, "job_type": about.job_type}
     made = client.create_run(place, run_name=about.name, tags=labels)
     run = _Run(client, made.info.run_id)
-    run.parameters(names.flat(dict(about.config)))
     old = [r.info.run_id for r in before if r.data.tags.get("job_type") == about.job_type]
-    return MlflowTracker(run, old)
+    tracker = MlflowTracker(run, old)
+    tracker.settings(names.flat(dict(about.config)))
+    return tracker
 
 
 def _experiment(client: Any, name: str) -> str:

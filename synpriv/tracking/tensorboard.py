@@ -18,13 +18,18 @@ PAGE = "audit.html"  # beside the event files: TensorBoard shows no HTML
 
 
 class TensorBoardTracker(Mirror):
-    """One folder of event files; settings and final figures as its HParams plugin reads them."""
+    """One folder of event files; settings and final figures as its HParams plugin reads them.
+
+    replaces: the folder of an earlier run of this name, whose place is taken once this is complete.
+    """
 
     backend = "TensorBoard"
 
-    def __init__(self, writer: Any, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, writer: Any, settings: Mapping[str, Any], replaces: Path | None = None
+    ) -> None:
         super().__init__(writer)
-        self._settings = settings
+        self._settings, self._replaces = settings, replaces
         self._figures: dict[str, float] = {}
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
@@ -37,8 +42,8 @@ class TensorBoardTracker(Mirror):
         self._guard(lambda run: _add_scalars(run, numbers, 0))
         self._guard(lambda run: _add_texts(run, words))
 
-    def picture(self, key: str, file: Path) -> None:
-        self._guard(lambda run: _add_images(run, key, [file.read_bytes()]))
+    def _picture(self, run: Any, key: str, file: Path) -> None:
+        _add_images(run, key, [file.read_bytes()])
 
     def table(self, key: str, table: Table) -> None:
         lines = [table.columns, ["---"] * len(table.columns)]
@@ -57,26 +62,35 @@ class TensorBoardTracker(Mirror):
     def page(self, content: bytes) -> None:
         self._guard(lambda run: store.write_bytes(Path(run.log_dir) / PAGE, content))
 
-    def finish(self, *, failed: bool = False) -> None:
-        if self._figures:
-            self._guard(lambda run: _add_settings(run, self._settings, self._figures))
-        self._guard(lambda run: run.close())
+    def _close(self, run: Any, *, failed: bool) -> None:
+        try:
+            if self._figures:
+                _add_settings(run, self._settings, self._figures)
+        finally:
+            run.close()
+        if not failed and self._replaces is not None:
+            shutil.rmtree(self._replaces, ignore_errors=True)
+            Path(run.log_dir).rename(self._replaces)
 
 
 def begin(about: About) -> Tracker:
-    """A writer in the run's own folder, which a run of the same name before it has left."""
+    """A writer in the run's own folder, or beside what a run of the same name has left there."""
 
     def begun() -> Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = about.results / FOLDER / about.name
-        shutil.rmtree(folder, ignore_errors=True)
+        place = about.results / FOLDER / about.name
+        there = place.is_dir()
+        folder = place.with_name(f"{place.name}.new") if there else place
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was not completed
         settings = {
             "group": about.group,
             "job_type": about.job_type,
             **names.flat({**about.config}),
         }
-        return TensorBoardTracker(SummaryWriter(str(folder)), settings)
+        return TensorBoardTracker(
+            SummaryWriter(str(folder)), settings, replaces=place if there else None
+        )
 
     return opened(TensorBoardTracker.backend, begun)
 

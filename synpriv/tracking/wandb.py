@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synpriv import schema, wandb_session
+from synpriv import probe, schema, wandb_session
 from synpriv.tracking.base import About, Mirror
 from synpriv.tracking.findings import Findings, Picture, Table
 
@@ -33,8 +33,8 @@ class WandbTracker(Mirror):
     def summary(self, values: Mapping[str, Any]) -> None:
         self._guard(lambda run: run.summary.update(dict(values)))
 
-    def picture(self, key: str, file: Path) -> None:
-        self._guard(lambda run: run.log({key: wandb_session.image(file)}))
+    def _picture(self, run: Any, key: str, file: Path) -> None:
+        run.log({key: wandb_session.image(file)})
 
     def table(self, key: str, table: Table) -> None:
         rows = [[_image(v) if isinstance(v, Picture) else v for v in row] for row in table.rows]
@@ -51,18 +51,20 @@ class WandbTracker(Mirror):
     def page(self, content: bytes) -> None:
         self._guard(lambda run: run.log_artifact(wandb_session.artifact(run, PAGE, content)))
 
-    def finish(self, *, failed: bool = False) -> None:
-        self._guard(lambda run: run.finish(exit_code=int(failed)))
-        if self._run is not None and not failed:
+    def _close(self, run: Any, *, failed: bool) -> None:
+        run.finish(exit_code=int(failed))
+        if not failed:
             for folder in self._replaces:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def place(self) -> str | None:
         """The address of the run, or the folder of an offline one; None if nothing is mirrored."""
-        if self._run is None:
+        if self._run is None or self._broken:
             return None
         offline = self._run.offline  # asking such a run for its address prints a warning
-        return str(Path(self._run.dir).parent) if offline else self._run.url
+        if offline:
+            return str(Path(self._run.dir).parent)
+        return probe.without_password(str(self._run.url))
 
 
 def _image(picture: Picture) -> Any:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from synpriv.report.rows import rows
 from synpriv.results import reports, vouched
-from synpriv.results.flat import flatten
 from synpriv.signatures import require
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Level = Literal["audits", "runs", "stages"]
 LEVELS: tuple[Level, ...] = ("audits", "runs", "stages")
-_OF_AUDIT = ("cell", "method", "dataset", "canary", "attack", "membership")
 _OF_RUN = ("cell", "seed", "method", "membership", "test_accuracy", "train_s")
 _NOT_SHOWN = ("stages", "metrics_sha256")
 Row = dict[str, Any]
@@ -27,10 +26,10 @@ Row = dict[str, Any]
 def frame(results: str | Path = "multirun", *, level: Level = "audits") -> pandas.DataFrame:
     """What lies below a results folder, one row per audit, per shadow model or per stage of one.
 
-    level `audits`: cell, method, dataset, canary, attack, membership, provenance, then every number
-    that `report.csv` has under the same name (`auc`, `tpr@fpr=0.01`, `tpr@fpr=0.01/low`,
-    `accuracy`, `train_s`, ...: shares of 1, seconds), then the cell's settings with dotted names
-    (`method.num_epochs`). `above_chance` is that of the audit alone, corrected for nothing.
+    level `audits`: the columns of `report.csv` (cell, name, method, ..., `auc`, `tpr@fpr=0.01`,
+    `tpr@fpr=0.01/low`, `accuracy`, `epsilon`, `train_s`, ...: shares of 1, seconds; verdict: leak,
+    none or unresolved, corrected over all of them; provenance), then the cell's settings with
+    dotted names (`method.num_epochs`). `above_chance` is that of the audit alone.
     `runs`: cell, seed, method, test_accuracy, train_s and whatever else metrics.json says of a
     trained model, nested keys dotted. `stages`: cell, seed, method, stage, wall_s, cpu_s, peak_mb.
 
@@ -44,8 +43,8 @@ def frame(results: str | Path = "multirun", *, level: Level = "audits") -> panda
     require(where.is_dir(), f"{results}: no such folder", "the `results` of a sweep")
     require(level in LEVELS, f"level={level}", f"one of {', '.join(LEVELS)}")
     left_out: list[str] = []
-    rows = {"audits": _audits, "runs": _runs, "stages": _stages}[level](where, left_out)
-    found = pandas.DataFrame(list(rows))
+    read = {"audits": _audits, "runs": _runs, "stages": _stages}[level]
+    found = pandas.DataFrame(list(read(where, left_out)))
     for why in left_out:
         log.warning("left out: %s", why)
     found.attrs["left_out"] = left_out
@@ -53,6 +52,7 @@ def frame(results: str | Path = "multirun", *, level: Level = "audits") -> panda
 
 
 def _audits(results: Path, left_out: list[str]) -> Iterator[Row]:
+    found: list[Row] = []
     for file in sorted(results.glob("*/[!.]*.json")):
         report = reports.read(file)
         if report is None:
@@ -62,11 +62,9 @@ def _audits(results: Path, left_out: list[str]) -> Iterator[Row]:
             named = f"{report['attack']} of {report['cell']}"
             left_out.append(f"{file} is {named}; name it as it was")
             continue
-        about: Row = {key: report[key] for key in _OF_AUDIT}
-        about |= {"provenance": ", ".join(report["provenance"])}
-        if report.get("epsilon", 0.0) is None:
-            about["epsilon"] = math.inf  # training adds no noise
-        yield about | flatten(report) | report["settings"]
+        found.append(report)
+    for row, report in zip(rows(found), found, strict=True):
+        yield {key: math.nan if v is None else v for key, v in row.items()} | report["settings"]
 
 
 def _runs(results: Path, left_out: list[str]) -> Iterator[Row]:
