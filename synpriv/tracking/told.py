@@ -8,13 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from synpriv.report import content
-from synpriv.report.audited import with_files
+from synpriv.report.audited import Audited, with_files
 from synpriv.report.html.view import view
 from synpriv.report.html.write import html
 from synpriv.results import flat, reports
 from synpriv.results.reports import Report
 from synpriv.tracking.findings import Findings
 
+_WITHHELD = "data: what was noticed stands in the report on the machine that made it"
 _PUBLISHED = ("digits", "from_torchvision")  # readers of data sets that everybody has
 
 
@@ -28,18 +29,39 @@ def of_audit(
     """All of the report in `file`; admission: the rule of its study, `Report["admission"]`.
 
     pictures: whether images of canaries and releases are told, which may leave this machine, and
-    the names, files, rows and groups that canaries are called by (`members.nameless`). None: of
-    published data sets alone.
+    the names of canaries (`members.nameless`), of classes and of the data, and the command. None:
+    of published data sets alone.
     """
     told = content.under_rule(report, admission)
     shown = pictures if pictures is not None else _is_public(report)
-    page = view([with_files(file, told, pictures=shown)])
+    audited = with_files(file, told, pictures=shown)
+    page = view([audited if shown else _nameless(audited)])
     files = {
         key: picture
         for key, picture in reports.pictures(file, report).items()
         if shown or key == "roc"
     }
     return Findings(flat.flatten(told), files, page, html(page).encode())
+
+
+def _nameless(audited: Audited) -> Audited:
+    """Without what a user's data, its classes and the command that read them are called.
+
+    A class may be a diagnosis, a folder a person.
+    """
+    report = audited.report
+    data, about = report["data"], list[str]()
+    for line in report["warnings"]:
+        about.append(_WITHHELD if line.startswith("data: ") else line)
+    kept = {**data, "warnings": [], "notes": []}
+    if classes := data.get("class_names"):
+        kept["class_names"] = [f"class {number}" for number in range(len(classes))]
+        size = f"{data['num_private']:,} private images of {len(classes)} classes"
+        kept["in_words"] = f"{size}; names stay on the machine that read them"
+    called = str(report["settings"].get("dataset.name", "own data"))
+    told = {**report, "dataset": called, "data": kept, "warnings": list(dict.fromkeys(about))}
+    runs = [{key: v for key, v in run.items() if key != "command"} for run in audited.runs]
+    return audited._replace(report=told, runs=runs)
 
 
 def _is_public(report: Report) -> bool:
