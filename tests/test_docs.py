@@ -228,6 +228,26 @@ def test_a_command_line_of_a_page_composes_and_fits_its_data(
     assert "checked, nothing was trained" in capsys.readouterr().out
 
 
+def methods_of(words: str) -> list[str]:
+    """Further values of a sweep over methods; of all of it the first job is composed above."""
+    swept = re.search(r" method=([\w,]+)", words)
+    return swept[1].split(",")[1:] if swept else []
+
+
+FURTHER = [
+    (command, method) for command in RUN_PY for method in dict.fromkeys(methods_of(command.words))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "method"), FURTHER, ids=lambda given: str(given)[:60])
+def test_every_method_that_a_command_sweeps_over_takes_its_keys(
+    command: Command, method: str, compose: Compose
+) -> None:
+    words = [w for w in overrides_of(command.words) if not w.startswith("method=")]
+    config.validate(compose(f"method={method}", *words, "check=true"))
+
+
 def _make_sets(job: list[str], small: list[str]) -> None:
     """The sets that come back from elsewhere: the private sets themselves will do."""
     keys = ("dataset", "canary", "num_models", "audit_seed")
