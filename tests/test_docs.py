@@ -248,6 +248,21 @@ def test_every_method_that_a_command_sweeps_over_takes_its_keys(
     config.validate(compose(f"method={method}", *words, "check=true"))
 
 
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_the_command_that_an_experiment_says_is_of_it_and_composes(
+    file: Path, compose: Compose
+) -> None:
+    said = re.findall(r"^# Command: (.+?)(?: \(or .*)?$", file.read_text("utf-8"), re.MULTILINE)
+    for words in said:
+        job = overrides_of(words)
+        assert f"experiment={file.stem}" in job
+        config.validate(compose(*job, "check=true"))
+
+
 def _make_sets(job: list[str], small: list[str]) -> None:
     """The sets that come back from elsewhere: the private sets themselves will do."""
     keys = ("dataset", "canary", "num_models", "audit_seed")
