@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -48,8 +49,12 @@ def commit() -> str | None:
     if here is None:
         return None
     command = ["git", "-C", str(here), "rev-parse", "--show-toplevel", "HEAD"]
+    # In a hook of git its variables name another repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=False, env=env
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     top, _, found = answer.stdout.strip().rpartition("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
@@ -22,7 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from synpriv import checkout, errors, interrupts, terminal
+from synpriv import checkout, errors, hints, interrupts, terminal
 
 FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -43,8 +42,6 @@ _FREE = ("method.options.",)  # what keys begin with that a user's own code name
 # The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
 _NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
 _FUNCTION = re.compile(r"[a-z]+\(.*\)")  # of Hydra: choice('a b','c')
-# Groups that are no key of the config.
-_OTHER_GROUPS = ("experiment", "hydra/launcher", "hydra/sweeper")
 _SHORT_LIST = 8  # options that are listed beside a suggestion
 _NOISE = ("full_key:", "object_type=", "reference_type=", "See http")  # of OmegaConf
 _FROM_RESOLVER = "raised while resolving interpolation: "
@@ -100,7 +97,7 @@ def normalise(argv: list[str]) -> list[str]:
             flags += [word, value]
         elif word.startswith("-"):
             known = sorted(FLAGS | VALUE_FLAGS)
-            raise ValueError(f"unknown flag {word}{_did_you_mean(name, known)}; see --help")
+            raise ValueError(f"unknown flag {word}{hints.did_you_mean(name, known)}; see --help")
         elif "=" not in word and not word.startswith("~"):
             raise ValueError(f"missing '=' in {word!r}: write {word}=VALUE")
         else:
@@ -241,7 +238,7 @@ def _in_words(error: BaseException) -> str:
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        hint = _did_you_mean(choice, list(error.options))
+        hint = hints.did_you_mean(choice, list(error.options))
         options = f"{'' if hint else ';'} must be one of {', '.join(sorted(error.options))}"
         short = not hint or len(error.options) <= _SHORT_LIST
         return f"{group}={choice}: no such {group}{hint}{options if short else ''}"
@@ -251,7 +248,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return _in_words(cause)
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
-        return _unknown_key(error)
+        return hints.unknown_key(error)
     if isinstance(error, InterpolationResolutionError) and _FROM_RESOLVER in str(error):
         if (own := _raised_in_resolver(error)) is not None:
             return one_line(own)
@@ -282,19 +279,3 @@ def _raised_in_resolver(error: BaseException) -> BaseException | None:
     while isinstance(inner, OmegaConfBaseException):
         inner = inner.__cause__ or inner.__context__
     return inner
-
-
-def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
-    key = str(error.full_key)
-    siblings = [str(name) for name in (error.parent_node or {}) if name != "hydra"]
-    if "." not in key:
-        siblings += _OTHER_GROUPS
-    hint = _did_you_mean(key.rpartition(".")[2], siblings)
-    if key == "dataset.path":
-        hint = "; dataset=folder and dataset=npz have one"
-    return f"{key}: no such key{hint or '; it has ' + ', '.join(siblings)}"
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synpriv import cli, interrupts, schema, terminal, wandb_session
+from synpriv import cli, interrupts, probe, schema, terminal, wandb_session
 from synpriv.report.trade_off import MARKERS, paradigm
 from synpriv.results import reports, store
 
 Report = dict[str, Any]
+DEFAULT = "multirun"  # need not be there: the audits themselves are in W&B
 NAME = "synpriv: what leaks, at what accuracy and cost"
 HEADLINE = "tpr@fpr=0.01"
 _MOST_SETTINGS = 10  # axes of the parallel coordinates beside accuracy and rate
@@ -173,7 +174,7 @@ def main(argv: list[str]) -> int:
     """Save or write the workspace; ValueError in one line where that cannot be."""
     terminal.never_fail()
     parser = argparse.ArgumentParser(prog="python -m synpriv.dashboard", description=__doc__)
-    parser.add_argument("results", nargs="?", default="multirun", type=Path)
+    parser.add_argument("results", nargs="?", default=DEFAULT, type=Path)
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"), help="a user or team")
     project = os.environ.get("WANDB_PROJECT") or schema.Logger.project
     parser.add_argument("--project", default=project, help=f"by default {project}")
@@ -182,32 +183,45 @@ def main(argv: list[str]) -> int:
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise ValueError("wandb-workspaces is not installed; pip install 'synpriv[dashboard]'")
     wandb_session.check()
+    if not given.results.is_dir() and given.results != Path(DEFAULT):
+        raise ValueError(f"{given.results}: no such folder; must be the `results` of a sweep")
     found = audits_in(given.results)
     if not found:
         print(terminal.one_line(f"{given.results}: no whole report, so no colours and settings"))
     mode, url, problem = wandb_session.reach()
+    if problem == wandb_session.NO_KEY:
+        problem = f"W&B has no key for {url}; `wandb login` stores one"
+    elif problem is not None:
+        problem = f"W&B at {url}: {problem}"
     why = problem or (None if mode in ("online", "shared") else "WANDB_MODE asks for no server")
-    why = why or _save(given.entity, given.project, found)
-    if why is None:
+    refused = why is None
+    if why is None and (why := _save(given.entity, given.project, found)) is None:
         return 0
     out = given.out or given.results / "dashboard.json"
     content = spec(workspace(given.entity or "", given.project, found))
     out.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(out, json.dumps(content, indent=1).encode())
     again = shlex.join(["python", "-m", "synpriv.dashboard", *argv])
-    line = f"written: {out}; not saved at {url}: {why}; after `wandb login` {again} saves it"
-    print(terminal.one_line(line))
-    return 0
+    line = f"written: {out}; not saved: {why}; then {again} saves it"
+    print(terminal.one_line(line), file=sys.stderr if refused else sys.stdout)
+    return int(refused)
 
 
 def _save(entity: str | None, project: str, found: Sequence[Report]) -> str | None:
-    """Why it could not be saved; None once it is."""
+    """Why the server or its client did not save it; None once it is."""
     try:
-        made = workspace(entity or wandb_session.default_entity(), project, found)
+        whose = entity or wandb_session.default_entity()
+    except Exception as error:  # noqa: BLE001 - of the client, said in one line
+        return probe.in_one_line(error)
+    made = workspace(whose, project, found)
+    try:
         made.save()
     except Exception as error:  # noqa: BLE001 - of the server or of its client, said in one line
-        return " ".join(str(error).split()) or type(error).__name__
-    print(terminal.one_line(f"saved: {made.url}"))
+        return probe.in_one_line(error)
+    print(terminal.one_line(f"saved: {probe.without_password(made.url)}"))
+    print(
+        "saved again it is a second view, since W&B finds none by its title: delete the older one"
+    )
     return None
 
 

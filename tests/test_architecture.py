@@ -115,7 +115,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "terminal": (),
     "errors": (),
     "checkout": (),
-    "cli": ("checkout", "interrupts", "terminal", "errors"),
+    "hints": (),
+    "cli": ("checkout", "interrupts", "terminal", "errors", "hints"),
     "signatures": (),
     "guarantee": (),
     "fingerprint": (),
@@ -137,7 +138,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "report": ("terminal", "signatures", "guarantee", "data", "audit", "results"),
     "tracking": (*("schema", "config", "results", "report", "terminal", "probe", "wandb_session"),),
     "dashboard": (
-        *("cli", "interrupts", "terminal", "schema", "results", "report", "wandb_session"),
+        *("cli", "interrupts", "terminal", "schema", "results", "report", "probe", "wandb_session"),
     ),
     "screen": ("audit", "data", "hardware", "report", "signatures"),
     "shadow": (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, RunPy
+from conftest import ROOT, Compose, RunPy
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -483,3 +483,25 @@ def test_options_of_a_user_s_own_code_are_no_paths(key: str) -> None:
     assert cli.normalise([f"method.options.{key}=[1,2]"]) == [f"++method.options.{key}=[1,2]"]
     assert cli.normalise(["+dataset.load.labels=[0,1]"]) == ["+dataset.load.labels=[0,1]"]
     assert cli.normalise(["dataset.labels=a b,c.csv"]) == ["dataset.labels='a b,c.csv'"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["method=coreset_random", "method.num_epochs=2"],
+            "method.num_epochs: no such key in method=coreset_random; "
+            "did you mean method.student.num_epochs?",
+        ),
+        (
+            ["method=undefended", "method.num_epoch=2"],
+            "method.num_epoch: no such key in method=undefended; did you mean num_epochs?",
+        ),
+    ],
+)
+def test_an_unknown_key_of_a_method_names_it_and_the_same_key_inside(
+    compose: Compose, words: list[str], said: str
+) -> None:
+    with pytest.raises(Exception, match="num_epoch") as error:
+        compose(*words)
+    assert cli.one_line(error.value) == said

@@ -116,7 +116,7 @@ def test_without_a_key_the_spec_is_written_and_the_line_says_how_to_save_it(
     assert len(written["spec"]["section"]["customRunColors"]) == 3
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert "not saved at https://w: it has no key; after `wandb login` python -m" in said
+    assert "not saved: W&B has no key for https://w; `wandb login` stores one; then python" in said
 
 
 def test_a_view_is_saved_once_and_a_refusal_leaves_the_spec(
@@ -145,9 +145,26 @@ def test_a_view_is_saved_once_and_a_refusal_leaves_the_spec(
         raise RuntimeError("permission\ndenied")
 
     monkeypatch.setattr(internal, "upsert_view2", refuses)
-    assert dashboard.main([str(results), "--out", str(results / "x" / "y.json")]) == 0
-    assert "not saved at https://w: permission denied" in capsys.readouterr().out
+    assert dashboard.main([str(results), "--out", str(results / "x" / "y.json")]) == 1
+    assert "not saved: permission denied" in capsys.readouterr().err
     assert read_back(json.loads((results / "x" / "y.json").read_text())).project == "synpriv"
+
+
+def test_a_mistyped_folder_is_refused_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"typo: no such folder; must be the `results`"):
+        dashboard.main([str(tmp_path / "typo")])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(wandb_session, "reach", lambda: ("offline", "https://w", None))
+    assert dashboard.main([]) == 0
+
+
+def test_a_mistake_of_ours_is_no_refusal_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(dashboard, "_roc")
+    with pytest.raises(NameError):
+        dashboard._save("me", "leaks", [])
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

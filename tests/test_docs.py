@@ -10,13 +10,15 @@ import importlib.util
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import ROOT, Compose
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from PIL import Image
 
 from synpriv import cli, config, dashboard, split
@@ -65,19 +67,57 @@ class Command(NamedTuple):
     page: str
 
 
+SHELL = ("", "bash", "sh", "console")
+NO_COMMANDS = ("python", "yaml", "text")
+_BEGINS = (*RUNS, "make", "pip install", "pre-commit", "wandb", "python -m")
+_PREFIX = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?")  # variables, a path to the environment
+_NAMED_ONLY = ("run.py", "run.py --help")  # a file, and a page of it that tests/test_cli.py reads
+
+
 def commands(text: str) -> Iterator[str]:
-    """The commands of a page, without the comments behind them."""
-    fence = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    for language, code in fence.findall(text):
-        if language in ("", "bash", "sh"):
-            for line in code.replace("\\\n", " ").splitlines():
-                if words := re.sub(r"(^|\s+)#\s.*", "", line).strip():
-                    yield words
-    begins = (*RUNS, "make", "pip install", "pre-commit", "wandb", "python -m")
-    for span in re.findall(r"`([^`]+)`", fence.sub("", text)):
-        words = " ".join(span.split())
-        if words.startswith(tuple(f"{begin} " for begin in begins)) or words in RUNS:
-            yield words
+    """The commands of a page, without the comments behind them; ValueError for what is neither."""
+    for token in _tokens(MarkdownIt("commonmark").enable("table").parse(text)):
+        language = token.info.partition(" ")[0]
+        if token.type == "fence" and language not in (*SHELL, *NO_COMMANDS):
+            raise ValueError(f"a block of {language}: nobody knows whether these are commands")
+        if token.type == "code_block" or (token.type == "fence" and language in SHELL):
+            for line in token.content.replace("\\\n", " ").splitlines():
+                if words := re.sub(r"(^|\s+)#\s.*", "", line).strip().removeprefix("$ "):
+                    yield _PREFIX.sub("", words, count=1)
+        if token.type == "code_inline":
+            words = _PREFIX.sub("", " ".join(token.content.split()), count=1)
+            if words.startswith(tuple(f"{begin} " for begin in _BEGINS)) or words in RUNS:
+                yield words
+            elif words not in _NAMED_ONLY and re.search(r"\brun\.py\b|\bsynpriv ", words):
+                raise ValueError(f"`{words}` runs something, and no test knows how")
+
+
+def _tokens(tokens: Sequence[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from _tokens(token.children or [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. do\n\n   ```\n   python run.py a=b\n   ```",
+        "```console\n$ python run.py a=b  # now\n```",
+        '```bash title="run it"\n.venv/bin/python run.py a=b\n```',
+        "~~~\npython run.py \\\n  a=b\n~~~",
+        "- `WANDB_MODE=offline python run.py a=b`",
+        "| | |\n|-|-|\n| x | `python run.py\ta=b` |",
+        "    python run.py a=b",
+    ],
+)
+def test_a_command_is_found_wherever_it_is_written_down(text: str) -> None:
+    assert [" ".join(words.split()) for words in commands(text)] == ["python run.py a=b"]
+
+
+@pytest.mark.parametrize("text", ["```fish\nx\n```", "`sudo python run.py a=b`"])
+def test_what_may_be_a_command_is_not_passed_over(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nobody knows|no test knows"):
+        list(commands(text))
 
 
 COMMANDS = [
@@ -186,6 +226,41 @@ def test_a_command_line_of_a_page_composes_and_fits_its_data(
         _make_sets(job, small)
     check.announce([cfg])
     assert "checked, nothing was trained" in capsys.readouterr().out
+
+
+def methods_of(words: str) -> list[str]:
+    """Further values of a sweep over methods; of all of it the first job is composed above."""
+    swept = re.search(r" method=([\w,]+)", words)
+    return swept[1].split(",")[1:] if swept else []
+
+
+FURTHER = [
+    (command, method) for command in RUN_PY for method in dict.fromkeys(methods_of(command.words))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "method"), FURTHER, ids=lambda given: str(given)[:60])
+def test_every_method_that_a_command_sweeps_over_takes_its_keys(
+    command: Command, method: str, compose: Compose
+) -> None:
+    words = [w for w in overrides_of(command.words) if not w.startswith("method=")]
+    config.validate(compose(f"method={method}", *words, "check=true"))
+
+
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_the_command_that_an_experiment_says_is_of_it_and_composes(
+    file: Path, compose: Compose
+) -> None:
+    said = re.findall(r"^# Command: (.+?)(?: \(or .*)?$", file.read_text("utf-8"), re.MULTILINE)
+    for words in said:
+        job = overrides_of(words)
+        assert f"experiment={file.stem}" in job
+        config.validate(compose(*job, "check=true"))
 
 
 def _make_sets(job: list[str], small: list[str]) -> None:

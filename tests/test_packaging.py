@@ -93,6 +93,21 @@ def test_the_commit_of_another_s_repository_is_not_ours(
     assert checkout.conf() == (package if installed else tmp_path / "vendor") / "conf"
 
 
+def test_git_s_own_variables_name_no_other_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout.commit.cache_clear()
+    ours = checkout.commit()
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    commit = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path), "commit"]
+    subprocess.run([*commit, "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(ROOT))
+    checkout.commit.cache_clear()
+    assert checkout.commit() == ours
+    checkout.commit.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("program", "typed"),
     [
