@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure test test-all lint type docs build bench simulate clean
+.PHONY: help install demo figure test test-slow test-all lint type docs build bench simulate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,8 +30,10 @@ figure: .venv/.installed  ## all paradigms on digits: the privacy-accuracy figur
 test: .venv/.installed  ## the fast tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
-test-all: test  ## all tests, sweeps that are killed and resumed included
+test-slow: .venv/.installed  ## sweeps that are killed and resumed, pages in a browser
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+test-all: test test-slow  ## all tests
 
 lint: .venv/.installed  ## ruff: rules and format
 	$(BIN)/ruff check .
