@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from synpriv.data.images import LabelledImages
 
 ROOT = Path(__file__).parents[1]
+# Minutes each: begun first, so that at the end no worker is left alone with one of them.
+_LONGEST = ("test_study", "test_sweep", "test_tutorial", "test_chaos", "test_docs", "test_growth")
 hypothesis.settings.register_profile("any machine", deadline=None)  # however busy
 hypothesis.settings.load_profile("any machine")
 # A shell starts background jobs deaf to Ctrl-C, and their children inherit that.
@@ -138,6 +140,12 @@ def _composed(overrides: tuple[str, ...], conf: Path, return_hydra_config: bool)
     config.register()
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         return hydra.compose("config", list(overrides), return_hydra_config=return_hydra_config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; --no-loadscope-reorder keeps it so."""
+    rank = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,16 @@ def test_the_document_s_command_runs(example: Path, run_py: RunPy, tmp_path: Pat
         "method.student.warmup_epochs=0",
     ]
     env = {"PYTHONPATH": f"{example}:{ROOT}"}
-    done = run_py(*words, *tiny, *SMALL, *QUIET, "-m", "seed=0..1", env=env, timeout=300)
+    done = run_py(
+        *words,
+        *tiny,
+        *SMALL,
+        *QUIET,
+        "hydra.launcher.num_workers=1",
+        "-m",
+        "seed=0..1",
+        env=env,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     assert len(list(tmp_path.rglob(store.CLASSIFIER))) == 2

@@ -23,7 +23,7 @@ scale:
 hydra:
   sweeper:
     params:
-      method: undefended,coreset_herding,dfkd_tiny
+      method: coreset_herding,dfkd_tiny
       seed: 0..5
 """
 DFKD = """defaults: [dfkd, _self_]
@@ -35,7 +35,7 @@ codes_per_round: 8
 TINY = [
     *("experiment=tiny", "logger=none", "trainer=cpu", "model.width=4", "accuracy_models=0"),
     *("dataset.num_train=150", "canary.num_canaries=30", "dataset.num_test=60", "-m"),
-    "hydra.launcher.num_workers=2",
+    "hydra.launcher.num_workers=1",
 ]
 TIMEOUT = 400
 pytestmark = pytest.mark.slow
@@ -76,9 +76,7 @@ def test_a_study_that_is_killed_ends_with_the_same_figure(
     done = run_py(*words, f"results={whole}", timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "tiny-lira.png" in done.stdout
-    assert [row["method"] for row in rows(whole)] == [
-        *("undefended", "coreset_herding", "dfkd_tiny")
-    ]
+    assert [row["method"] for row in rows(whole)] == ["coreset_herding", "dfkd_tiny"]
     assert (whole / "tiny-lira.png").read_bytes().startswith(b"\x89PNG")
     assert (whole / "tiny-lira.svg").read_text().rstrip().endswith("</svg>")
     assert "](tiny-lira.png)" in (whole / "tiny-lira.md").read_text()
@@ -100,7 +98,7 @@ def test_a_study_that_is_killed_ends_with_the_same_figure(
     before = written(whole)
     rerun = run_py(*words, f"results={whole}", timeout=TIMEOUT)
     assert rerun.returncode == 0
-    assert "18 of 18 shadow models are there already" in rerun.stdout
+    assert "12 of 12 shadow models are there already" in rerun.stdout
     assert written(whole) == before
     cells = {folder.name.rpartition("-")[0].partition("-")[0] for folder in whole.glob("*-*-*-*")}
     assert cells == {"undefended", "proxy", "coreset_herding", "dfkd_tiny"}

@@ -19,7 +19,7 @@ COMMANDS = [line for kind, code in BLOCKS if kind == "bash" for line in code.spl
 # Few images and models, and the same words otherwise.
 FEWER = [
     *("dataset.num_train=300", "dataset.num_test=40", "canary.num_canaries=20", "logger=none"),
-    *("accuracy_models=0", "trainer=cpu"),
+    *("accuracy_models=0", "trainer=cpu", "hydra.launcher.num_workers=1"),
     *("scale.undefended.num_epochs=3", "scale.dpsgd_eps8.num_epochs=2"),
 ]
 Generator = Callable[..., tuple[np.ndarray, np.ndarray]]
