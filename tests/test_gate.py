@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from example_reports import ARRAYS, report_of
 
+import synpriv.report.__main__ as report_main
 from synpriv.report import files, gate, marks
 from synpriv.report.__main__ import MALFORMED, main
 from synpriv.report.html import write
@@ -194,9 +196,15 @@ def test_the_command_line_writes_and_judges(
     assert main([str(tmp_path), "--expect", str(file)]) == MALFORMED
     assert f"--expect={file} cannot be read (No such file" in capsys.readouterr().err
     assert main([str(tmp_path), "--write-expect", str(file)]) == 0
+    assert capsys.readouterr().out.endswith(f"{file}\n")
     assert main([str(tmp_path), "--expect", str(file)]) == 0
     assert "expectations: all 2 kept" in capsys.readouterr().out
     content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({"expect": content["expect"][:1]}))
+    assert main([str(tmp_path), "--expect", str(file)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "not judged" in line] == [
+        "not judged, no expectation is of it: undefended, digits, mislabelled, threshold"
+    ]
     content["expect"][0]["accuracy"]["min"] = 0.99
     file.write_text(yaml.safe_dump(content))
     assert main([str(tmp_path), "--expect", str(file)]) == 1
@@ -235,6 +243,23 @@ def test_what_never_finished_or_is_damaged_or_unverified_is_no_pass(
     assert all(lack.keys() == {"name", "why"} for lack in page["missing"])
     file.write_text(yaml.safe_dump({"expect": [entry | {"cells": "distill*", "unverified": True}]}))
     assert main([str(tmp_path), "--expect", str(file)]) == 0
+
+
+def test_a_damaged_report_whose_models_are_there_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "write_tables", lambda *_: [])
+    read = SimpleNamespace(read_metrics=lambda file: ({"cell": file.parts[-3]}, None))
+    monkeypatch.setattr(report_main, "vouched", read)
+    for report in (STUDY[1], report_of("dfkd", cell="dfkd-0")):
+        save(tmp_path / report["cell"] / "threshold.json", report, ARRAYS, {"threshold.png": b""})
+    damaged = tmp_path / "dfkd-0" / "threshold.json"
+    damaged.write_bytes(damaged.read_bytes() + b"x")
+    (tmp_path / "dfkd-0" / "0").mkdir()
+    (tmp_path / "dfkd-0" / "0" / "metrics.json").touch()
+    assert main([str(tmp_path)]) == 0
+    page = write.view_of((tmp_path / files.PAGE).read_text("utf-8"))
+    assert [lack["name"] for lack in page["missing"]] == ["dfkd-0"]
 
 
 def test_a_choice_of_cells_is_judged_as_all_that_are_there(

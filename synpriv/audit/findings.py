@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from synpriv.audit.evidence import Evidence
-from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES, allowed, needed, resolvable
+from synpriv.audit.metrics import ENOUGH_FALSE_POSITIVES, allowed, models_needed, needed, resolvable
 from synpriv.audit.null import ALPHA
 
 Report = dict[str, Any]
@@ -44,7 +44,7 @@ def resolution(fprs: Sequence[float], sizes: Sequence[tuple[int, int]]) -> str:
     for canaries, models in sizes:
         n_out = canaries * models // 2
         words = [
-            "yes" if resolvable(fpr, n_out) else f"no, {_models(fpr, canaries)} models would"
+            "yes" if resolvable(fpr, n_out) else f"no, {models_needed(fpr, canaries)} models would"
             for fpr in fprs
         ]
         lines.append(f"{f'{canaries} x {models}':<17}" + "".join(f"{word:>22}" for word in words))
@@ -76,16 +76,11 @@ def _unresolved(report: Report, key: str) -> str:
     return (
         f"{key} is not resolvable: {fpr:g} of {n_out:,} non-members allows "
         f"{allowed(fpr, n_out)} false positives, {ENOUGH_FALSE_POSITIVES} are needed "
-        f"({canaries:,} {what} x {_models(fpr, canaries):,} models, or "
+        f"({canaries:,} {what} x {models_needed(fpr, canaries):,} models, or "
         f"{math.ceil(2 * needed(fpr) / models):,} x {models}); the attack finds {rate['tpr']:.1%} "
         f"[{rate['low']:.1%}, {rate['high']:.1%}] of the members at an expected FPR of "
         f"{rate['expected_fpr']:.2%}, p = {rate['p']:.2g}: {verdict} by itself"
     )
-
-
-def _models(fpr: float, canaries: int) -> int:
-    """The even number of shadow models that resolves `fpr` with so many canaries."""
-    return 2 * math.ceil(needed(fpr) / canaries)
 
 
 def _of_auc(report: Report, rates: list[str]) -> list[str]:

@@ -103,6 +103,11 @@ def expected_fpr(fpr: float, n_out: int) -> float:
     return min(1.0, (allowed(fpr, n_out) + 1) / (n_out + 1))
 
 
+def models_needed(fpr: float, canaries: int) -> int:
+    """The even number of shadow models that resolves `fpr` with so many canaries."""
+    return 2 * math.ceil(needed(fpr) / canaries)
+
+
 def needed(fpr: float) -> int:
     """Non-members (canary x model) that resolve a TPR at `fpr`."""
     return math.ceil(ENOUGH_FALSE_POSITIVES / fpr * (1 - 1e-12))

@@ -119,6 +119,8 @@ def _judged(entries: Sequence[gate.Entry], found: Found, over: marks.Correction)
     broken = gate.violations(entries, marked, found.missing)
     for line in broken:
         print(terminal.one_line(f"violation: {line}"), file=sys.stderr)
+    for name in gate.unjudged(entries, marked):
+        print(terminal.one_line(f"not judged, no expectation is of it: {name}"))
     num = len(entries)
     kept = f"expectations: all {num} kept" if not broken else f"expectations: {len(broken)} broken"
     print(kept)
@@ -159,6 +161,7 @@ def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
             _mirror(found.cells, results, place, pictures=not given.no_pictures)
         if given.write_expect is not None:
             store.write_bytes(given.write_expect, gate.expectations(marked).encode())
+            written.append(str(given.write_expect))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -202,6 +205,7 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
     Damaged ones are named and added to what is missing.
     """
     shown = {cell.report["cell"] for cell in found.cells}
+    named = {lack["name"] for lack in found.missing}  # their reports are left out
     twins = {cell.report["accuracy_cell"] for cell in found.cells}
     runs = [run for cell in found.cells for run in cell.runs]
     models: dict[str, int] = {}
@@ -222,7 +226,7 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
     begun = {file.parent.name for file in results.glob("*/cell.yaml")}
     models |= dict.fromkeys(begun - said - models.keys(), 0)  # crashed before the first model
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
-    return {cell: models[cell] for cell in sorted(models.keys() - twins - used)}
+    return {cell: models[cell] for cell in sorted(models.keys() - twins - used - named)}
 
 
 if __name__ == "__main__":

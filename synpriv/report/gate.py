@@ -126,12 +126,8 @@ def violations(
     found = []
     for place, entry in enumerate(entries):
         pattern = entry["cells"]
-        chosen = [
-            (name, report)
-            for name, report in zip(called, reports, strict=True)
-            if matches(pattern, name, report)
-            and fnmatchcase(report["attack"], entry.get("attack", "*"))
-        ]
+        every = zip(called, reports, strict=True)
+        chosen = [(name, report) for name, report in every if _is_of(entry, name, report)]
         lost = lacking(pattern, missing, reports, attack=entry.get("attack", "*"))
         found += [f"{lack['name']}: cannot be judged: {lack['why']}" for lack in lost]
         if not chosen and not lost:
@@ -139,6 +135,17 @@ def violations(
             found.append(f"expect[{place}]: no audit matches {what}")
         found += [f"{name}: {line}" for name, report in chosen for line in _broken(entry, report)]
     return found
+
+
+def unjudged(entries: Sequence[Entry], reports: Sequence[Report]) -> list[str]:
+    """Names of the audits that no entry is of, so that nothing is said of them."""
+    every = zip(names.distinct_names(reports), reports, strict=True)
+    return [name for name, report in every if not any(_is_of(e, name, report) for e in entries)]
+
+
+def _is_of(entry: Entry, name: str, report: Report) -> bool:
+    fits = matches(entry["cells"], name, report)
+    return fits and fnmatchcase(report["attack"], entry.get("attack", "*"))
 
 
 def lacking(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from synpriv.audit.metrics import needed
+from synpriv.audit.metrics import models_needed, needed
 from synpriv.audit.null import ALPHA
 from synpriv.report import content, marks, members, threat
 from synpriv.report.html.shape import Kind, Verdict
@@ -111,7 +111,7 @@ def _what_would_resolve(report: Report) -> str:
     what = "groups" if "groups" in report else "canaries"
     return (
         f"an FPR of {fpr:.0%} needs {needed(fpr):,} non-members and has {report['n_out']:,}: "
-        f"{canaries:,} {what} x {2 * math.ceil(needed(fpr) / canaries):,} models, or "
+        f"{canaries:,} {what} x {models_needed(fpr, canaries):,} models, or "
         f"{math.ceil(2 * needed(fpr) / models):,} x {models}, would resolve it"
     )
 

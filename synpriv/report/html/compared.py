@@ -10,6 +10,7 @@ import numpy as np
 from synpriv.report import content, table, trade_off
 from synpriv.report.audited import Audited
 from synpriv.report.html.shape import Beside, Point
+from synpriv.report.verdict import proven_epsilon
 
 Report = dict[str, Any]
 _RANDOM = "coreset_random"
@@ -178,7 +179,7 @@ def released_size(cell: Audited) -> float | None:
 def epsilon_bound(report: Report, words: dict[str, str]) -> Beside:
     """The valid lower bound beside what is proven, and the most that this audit would show."""
     bound = report.get("epsilon_bound")
-    proven = report.get("epsilon_group", report.get("epsilon"))
+    proven = proven_epsilon(report)
     if bound is None:
         reference = report.get("epsilon_bound_none", "no bound")
     elif "epsilon" not in report:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from synpriv.audit.metrics import needed
+from synpriv.audit.metrics import models_needed
 from synpriv.report import names
 from synpriv.report.html.shape import Kind, Release, Verdict
-from synpriv.report.verdict import HEADLINE, above_chance, fpr_of
+from synpriv.report.verdict import HEADLINE, above_chance, fpr_of, refuted
 from synpriv.results import flat, vouched
 
 Report = dict[str, Any]
@@ -91,7 +90,7 @@ def in_plain_words(report: Report, kind: Kind) -> str:
             f"{most[0].lower()}{most[1:]} found."
         )
     what = "groups" if "groups" in report else "canaries"
-    models = 2 * math.ceil(needed(fpr_of(HEADLINE)) / report["num_canaries"])
+    models = models_needed(fpr_of(HEADLINE), report["num_canaries"])
     return (
         f"Too little was audited for an answer at {at}: {report['num_canaries']:,} {what} x "
         f"{models:,} models would do, {report['num_models']:,} were there."
@@ -121,7 +120,6 @@ def _all_the_same(report: Report, kind: Kind) -> list[str]:
         signs.append("members score higher than others on average")
     if kind != "leak" and (report.get("nearness") or {}).get("above_chance"):
         signs.append("released images come nearer to members")
-    bound, proven = report.get("epsilon_bound"), report.get("epsilon_group", report.get("epsilon"))
-    if bound and proven is not None and bound > proven:
+    if refuted(report) is not None:
         signs.append("its proven epsilon is contradicted")
     return [f"Yet {' and '.join(signs)}: read why before you decide."] if signs else []
