@@ -73,17 +73,8 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
     kind: shape.Kind = "leak" if leak > 0.7 else "none" if leak > 0.03 else "unresolved"
     name = f"{method}, {dataset}, mislabelled, {attack}" + (f", lr 0.{turn}" if turn > 3 else "")
     rates = {f"tpr@fpr={fpr:g}": _rate(members, others, fpr) for fpr in (0.001, 0.01, 0.1)}
-    order = np.argsort(-effects)
-    labels = ["coat", "shirt", "sandal", "bag"]
-    all_canaries: shape.AllCanaries = {
-        "canary": [int(c) for c in order],
-        "place": [None if c % 7 == 0 else f"row {13 * c}" for c in order],
-        "trained_label": [labels[c % 4] for c in order],
-        "true_label": [labels[(c + 1) % 4] for c in order],
-        "effect": [round(float(effects[c]), 3) for c in order],
-        "found": [round(float(min(1, effects[c] / 4)), 3) for c in order],
-        "accused": [0.01 for _ in order],
-    }
+    all_canaries = _all_canaries(effects)
+    releases_images = any(word in method for word in ("distill", "diffusion", "coreset"))
     return {
         **{"id": f"c{index}", "name": name, "short": method, "cell": f"{method}-{index:08x}"},
         **{"method": method, "paradigm": method.partition("_")[0], "dataset": dataset},
@@ -102,10 +93,10 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "epsilon_proven": "none" if epsilon is None else f"{epsilon:.3g} (delta 1e-05)",
         "epsilon_bound": beside(leak / 3, 0.0, f"{leak / 3:.2f} of 6.2", "proven: none"),
         "nearness": beside(0.17, 0.02, "84 of 500", "chance 49", (0.09, 0.11))
-        if "distill" in method or "diffusion" in method or "coreset" in method
+        if releases_images
         else None,
         "nearness_in_words": "84 of 500 pairs are nearer; chance gives 49"
-        if "distill" in method or "diffusion" in method or "coreset" in method
+        if releases_images
         else None,
         "quality": "FID 0.57, precision 0.88, recall 0.88" if "distill" in method else None,
         "train_s": None if index % 13 == 12 else seconds,
@@ -122,6 +113,21 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         "provenance": ["real pixels", "labels", "selection scores"],
         "about": ["convnet of width 16, batch norm", "5,000 private images of 10 classes"],
         "warnings": ["models were trained by two versions of the code"] if index % 3 == 1 else [],
+    }
+
+
+def _all_canaries(effects: np.ndarray) -> shape.AllCanaries:
+    """Every canary, the largest effect first."""
+    order = np.argsort(-effects)
+    labels = ["coat", "shirt", "sandal", "bag"]
+    return {
+        "canary": [int(c) for c in order],
+        "place": [None if c % 7 == 0 else f"row {13 * c}" for c in order],
+        "trained_label": [labels[c % 4] for c in order],
+        "true_label": [labels[(c + 1) % 4] for c in order],
+        "effect": [round(float(effects[c]), 3) for c in order],
+        "found": [round(float(min(1, effects[c] / 4)), 3) for c in order],
+        "accused": [0.01 for _ in order],
     }
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Compose
-from example_view import HOSTILE, png, view_of
 from PIL import Image
+from tracked_view import HOSTILE, png, view_of
 
 from synpriv import config, probe, tracking
 from synpriv.report import names

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import pytest
 import wandb
 from conftest import ROOT, Compose
-from example_view import view_of
 from google.protobuf import json_format
+from tracked_view import view_of
 from wandb.proto import wandb_internal_pb2
 
 from synpriv import config, probe, tracking, wandb_session
