@@ -140,12 +140,14 @@ def _report(given: argparse.Namespace) -> tuple[Found, marks.Correction]:
     if (results / "cell.yaml").is_file():
         raise ValueError(f"{results}: is a cell; name the folder above it, {results.parent}")
     every = audited(results, pictures=not given.no_pictures)
+    left_out = {lack["name"] for lack in every.missing}  # their reports are, and are named
     unaudited = _unaudited(results, every)
     for cell, num in unaudited.items():
         there = f"{num} models" if num else "no finished model"
         print(terminal.one_line(f"not audited: {results / cell}, {there} there"))
         why = f"not audited yet, {num} models are there" if num else f"not audited, {there}"
-        every.missing.append({"name": cell, "why": why})
+        if cell not in left_out:
+            every.missing.append({"name": cell, "why": why})
     over = marks.correction([cell.report for cell in every.cells])
     found = every if given.cells is None else _chosen(every, given.cells)
     if found.cells:
@@ -205,7 +207,6 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
     Damaged ones are named and added to what is missing.
     """
     shown = {cell.report["cell"] for cell in found.cells}
-    named = {lack["name"] for lack in found.missing}  # their reports are left out
     twins = {cell.report["accuracy_cell"] for cell in found.cells}
     runs = [run for cell in found.cells for run in cell.runs]
     models: dict[str, int] = {}
@@ -226,7 +227,7 @@ def _unaudited(results: Path, found: Found) -> dict[str, int]:
     begun = {file.parent.name for file in results.glob("*/cell.yaml")}
     models |= dict.fromkeys(begun - said - models.keys(), 0)  # crashed before the first model
     used = {basis["cell"] for run in runs for basis in run.get("builds_on", {}).values()}
-    return {cell: models[cell] for cell in sorted(models.keys() - twins - used - named)}
+    return {cell: models[cell] for cell in sorted(models.keys() - twins - used)}
 
 
 if __name__ == "__main__":
