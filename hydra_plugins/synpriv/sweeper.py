@@ -162,7 +162,8 @@ def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
     """
     from synpriv.shadow.accuracy import clean_runs
 
-    planned = {(v.cfg.cell, seed) for v in variants for seed in v.seeds}
+    named = [(variant.cfg.cell, variant) for variant in variants]  # to resolve a name takes 20 ms
+    planned = {(cell, seed) for cell, variant in named for seed in variant.seeds}
     found: list[Variant] = []
     for variant in variants:
         wanted = not (variant.cfg.partial or variant.cfg.reports) and _completes(variant)
@@ -170,9 +171,9 @@ def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
         if clean is not None:
             job = next(iter(variant.seeds.values()))
             common = [word for word in job if not re.match(r"\+*(seed|cell)=", word)]
-            new = [s for s in clean.seeds if (clean.cfg.cell, s) not in planned]
+            new = [s for s in clean.seeds if (clean.cell.name, s) not in planned]
             jobs = {seed: [*common, "canary.kind=clean", f"seed={seed}"] for seed in new}
-            planned |= {(clean.cfg.cell, seed) for seed in new}
+            planned |= {(clean.cell.name, seed) for seed in new}
             found += [Variant(clean.cfg, jobs)] if jobs else []
         found.append(variant)
     return found
@@ -207,7 +208,8 @@ def _say_why(cfg: DictConfig, seeds: Iterable[int]) -> None:
     from synpriv.results import store
     from synpriv.shadow.cells import cell_of
 
-    problems = [cell_of(cfg).problem(seed) for seed in seeds]
+    cell = cell_of(cfg)
+    problems = [cell.problem(seed) for seed in seeds]
     damaged = [problem for problem in problems if problem not in (None, store.NOT_TRAINED)]
     if damaged:
         print(terminal.one_line(f"note: trained again: {some(list(map(str, damaged)))}"))
