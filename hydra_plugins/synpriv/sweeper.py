@@ -109,6 +109,9 @@ class RangeSweeper(BasicSweeper):
         tracking.settle(variants[0].cfg)
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
+        for variant, jobs in zip(variants, missing, strict=True):
+            if jobs:
+                _note_plan(variant)
         returns: list[Sequence[JobReturn]] = []
         os.environ[_worker.CELLS] = " ".join({variant.cfg.cell for variant in variants})
         try:
@@ -200,6 +203,25 @@ def _missing(variant: Variant) -> list[list[str]]:
         return bool(cfg.repair and cell.lost(seed, verify=cfg.verify))
 
     return [job for seed, job in variant.seeds.items() if is_missing(seed)]
+
+
+def _note_plan(variant: Variant) -> None:
+    """Leave in a cell what is asked of it, for `python -m synpriv.status`.
+
+    A report of a part of a cell, or one that goes elsewhere, is not waited for there.
+    """
+    from synpriv.results import planned
+    from synpriv.shadow.cells import built_on, cell_of
+
+    cfg, cell = variant.cfg, cell_of(variant.cfg)
+    asked: planned.Asked = {
+        "seeds": sorted(variant.seeds),
+        "num_models": cell.num_models,
+        "attack": None if cfg.reports or not _completes(variant) else cfg.attack.name,
+        # What is trained on public data alone is a cell of one run.
+        "builds_on": {stage.name: stage.num_models > 1 for stage, _ in built_on(cfg)},
+    }
+    planned.note(cell.folder, asked, os.environ.get("SYNPRIV_COMMAND"))
 
 
 def _say_why(cfg: DictConfig, seeds: Iterable[int]) -> None:
