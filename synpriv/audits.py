@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from synpriv import __version__, hardware
+from synpriv import hardware
 from synpriv.audit import audit
 from synpriv.audit.audit import Attack
 from synpriv.audit.metrics import Bools, Floats, roc
-from synpriv.fingerprint import audit_sha256
+from synpriv.fingerprint import audit_sha256, inputs_sha256
 from synpriv.report import content, figure, pairs
-from synpriv.results import reports, store, vouched
+from synpriv.results import reports, store
 from synpriv.results.reports import Report
 from synpriv.results.shape import Heading
 from synpriv.signatures import check_arguments, target_of
@@ -78,17 +78,14 @@ def _inputs_sha256(request: Request) -> str:
     """What a report is made from: attack and options, evidence, version of the code."""
     runs = [request.cell.metrics(seed) for seed in request.seeds]
     clean = [request.clean.metrics(seed) for seed in request.clean_seeds]
-    return vouched.json_sha256(
-        {
-            "attack": request.heading["attack_options"],
-            "code": audit_sha256(str(request.heading["attack_options"]["_target_"])),
-            "tuning": request.heading["tuning"],
-            "num_planned": request.heading["num_planned"],
-            "runs": {run["seed"]: run["evidence_sha256"] for run in runs},
-            "clean": {run["seed"]: run["evidence_sha256"] for run in clean},
-            "no_pairs": [run["seed"] for run in runs if _lacks_pairs(request.cell, run)],
-            "version": __version__,
-        }
+    return inputs_sha256(
+        attack=request.heading["attack_options"],
+        code=audit_sha256(str(request.heading["attack_options"]["_target_"])),
+        tuning=request.heading["tuning"],
+        num_planned=request.heading["num_planned"],
+        runs={run["seed"]: run["evidence_sha256"] for run in runs},
+        clean={run["seed"]: run["evidence_sha256"] for run in clean},
+        no_pairs=[run["seed"] for run in runs if _lacks_pairs(request.cell, run)],
     )
 
 

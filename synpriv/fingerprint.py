@@ -10,6 +10,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from synpriv import __version__
+
 # Where data lie does not decide what a model learns; the content of a user's file does (`sha256`).
 _PLACES = {"root", "path", "download"}
 # Of our readers also: a table and a test set, whose content is in the hash of what is read.
@@ -163,6 +165,35 @@ def audit_sha256(target: str) -> str:
     names = {_name(file): _sha256(file) for file in files}
     own = None if _is_ours(target) else own_sha256(target, "attack")
     return hashlib.sha256(repr([*sorted(names.items()), own]).encode()).hexdigest()
+
+
+def inputs_sha256(
+    *,
+    attack: dict[str, Any],
+    code: str,
+    tuning: dict[str, Any],
+    num_planned: int,
+    runs: dict[int, str],
+    clean: dict[int, str],
+    no_pairs: list[int],
+) -> str:
+    """Hash of what a report is made from: attack and options, evidence, version of the code.
+
+    code: `audit_sha256` of the attack. runs, clean: checksums of the evidence by seed, of the
+    shadow models and of the runs with clean canaries. no_pairs: shadow models whose closest pairs
+    a picture cannot show, as they are lost.
+    """
+    made_from = {
+        "attack": attack,
+        "code": code,
+        "tuning": tuning,
+        "num_planned": num_planned,
+        "runs": runs,
+        "clean": clean,
+        "no_pairs": no_pairs,
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def _name(file: Path) -> str:

@@ -50,6 +50,8 @@ def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) ->
     Where nothing has to be made nothing is written, so that the folder may be read-only.
     """
     cell = cell_of(cfg)
+    if waits and _lacks_a_run(cell):
+        return None
     trained = cell.trained()
     if not trained or (len(trained) < cell.num_models and not partial):
         return None
@@ -63,6 +65,17 @@ def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) ->
         return None
     request = request_of(cfg, seeds)
     return audits.current(request) or _audit(cfg, request)
+
+
+def _lacks_a_run(cell: store.Cell) -> bool:
+    """Whether a run of the cell is missing or damaged.
+
+    Every job of a sweep asks when it is done, so not all runs may be looked at: they are from the
+    last seed down, which is trained last, and the first one that is not there is enough.
+    """
+    seeds = range(cell.num_models - 1, -1, -1)
+    gone = any(not (cell.run(seed) / store.METRICS).is_file() for seed in seeds)
+    return gone or any(cell.problem(seed) is not None for seed in seeds)
 
 
 def request_of(cfg: DictConfig, seeds: list[int]) -> Request:

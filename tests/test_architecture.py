@@ -135,6 +135,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("checkout", "schema", "signatures", "fingerprint", "callables", "data", "audit"),
     "probe": (),
     "wandb_session": ("probe",),
+    "status": ("terminal", "signatures", "interrupts", "fingerprint", "data", "results"),
     "report": ("terminal", "signatures", "guarantee", "data", "audit", "results"),
     "tracking": (*("schema", "config", "results", "report", "terminal", "probe", "wandb_session"),),
     "dashboard": (

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, Compose
 from omegaconf import OmegaConf
 
-from synpriv import audits
+from synpriv import audits, fingerprint
 from synpriv.audit.attacks.threshold import threshold
 from synpriv.pipeline import request_of
 from synpriv.report import __main__ as report_main
@@ -346,7 +346,7 @@ def test_another_version_s_report_is_made_again(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = store.Cell(results, NAME, S)
-    monkeypatch.setattr(audits, "__version__", "0.0.0")
+    monkeypatch.setattr(fingerprint, "__version__", "0.0.0")
     assert audits.current(audits.Request(cell, cell, heading())) is None
 
 

@@ -109,6 +109,9 @@ class RangeSweeper(BasicSweeper):
         tracking.settle(variants[0].cfg)
         file = Path(self.config.hydra.sweep.dir) / "multirun.yaml"
         store.write_bytes(file, OmegaConf.to_yaml(self.config).encode())
+        for variant, jobs in zip(variants, missing, strict=True):
+            if jobs:
+                _note_plan(variant)
         returns: list[Sequence[JobReturn]] = []
         os.environ[_worker.CELLS] = " ".join({variant.cfg.cell for variant in variants})
         try:
@@ -162,7 +165,8 @@ def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
     """
     from synpriv.shadow.accuracy import clean_runs
 
-    planned = {(v.cfg.cell, seed) for v in variants for seed in v.seeds}
+    named = [(variant.cfg.cell, variant) for variant in variants]  # to resolve a name takes 20 ms
+    planned = {(cell, seed) for cell, variant in named for seed in variant.seeds}
     found: list[Variant] = []
     for variant in variants:
         wanted = not (variant.cfg.partial or variant.cfg.reports) and _completes(variant)
@@ -170,9 +174,9 @@ def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
         if clean is not None:
             job = next(iter(variant.seeds.values()))
             common = [word for word in job if not re.match(r"\+*(seed|cell)=", word)]
-            new = [s for s in clean.seeds if (clean.cfg.cell, s) not in planned]
+            new = [s for s in clean.seeds if (clean.cell.name, s) not in planned]
             jobs = {seed: [*common, "canary.kind=clean", f"seed={seed}"] for seed in new}
-            planned |= {(clean.cfg.cell, seed) for seed in new}
+            planned |= {(clean.cell.name, seed) for seed in new}
             found += [Variant(clean.cfg, jobs)] if jobs else []
         found.append(variant)
     return found
@@ -201,13 +205,33 @@ def _missing(variant: Variant) -> list[list[str]]:
     return [job for seed, job in variant.seeds.items() if is_missing(seed)]
 
 
+def _note_plan(variant: Variant) -> None:
+    """Leave in a cell what is asked of it, for `python -m synpriv.status`.
+
+    A report of a part of a cell, or one that goes elsewhere, is not waited for there.
+    """
+    from synpriv.results import planned
+    from synpriv.shadow.cells import built_on, cell_of
+
+    cfg, cell = variant.cfg, cell_of(variant.cfg)
+    asked: planned.Asked = {
+        "seeds": sorted(variant.seeds),
+        "num_models": cell.num_models,
+        "attack": None if cfg.reports or not _completes(variant) else cfg.attack.name,
+        # What is trained on public data alone is a cell of one run.
+        "builds_on": {stage.name: stage.num_models > 1 for stage, _ in built_on(cfg)},
+    }
+    planned.note(cell.folder, asked, os.environ.get("SYNPRIV_COMMAND"))
+
+
 def _say_why(cfg: DictConfig, seeds: Iterable[int]) -> None:
     """Name finished runs that are trained again because they are damaged."""
     from synpriv.data.folder import some
     from synpriv.results import store
     from synpriv.shadow.cells import cell_of
 
-    problems = [cell_of(cfg).problem(seed) for seed in seeds]
+    cell = cell_of(cfg)
+    problems = [cell.problem(seed) for seed in seeds]
     damaged = [problem for problem in problems if problem not in (None, store.NOT_TRAINED)]
     if damaged:
         print(terminal.one_line(f"note: trained again: {some(list(map(str, damaged)))}"))

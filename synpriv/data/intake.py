@@ -23,7 +23,7 @@ FLAT_SHARE = 0.01  # of the images below that: worth a warning
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: a cell's draw is kept as long as its pools
 class Pools:
     """The private, test and public images of an audit, labels numbered 0..K-1."""
 

@@ -7,6 +7,7 @@ holder's word may be left behind.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -52,13 +54,47 @@ def held(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+class Holder(NamedTuple):
+    """Who holds a lock, as it says itself."""
+
+    pid: int
+    host: str
+    since: str  # %F %T, by its own clock
+
+
 def _holder(folder: Path) -> str:
+    about = _said(folder)
+    if about is None:  # it is just taking the lock
+        return "another process"
+    return terminal.one_line(f"process {about.pid} on {about.host}, since {about.since},")
+
+
+def _said(folder: Path) -> Holder | None:
+    """Who said last that it holds the lock, None if nothing legible does."""
     try:
         about = json.loads((folder / HOLDER).read_text("utf-8"))
-        words = f"process {about['pid']} on {about['host']}, since {about['since']},"
-    except (OSError, ValueError, KeyError, TypeError):  # it is just taking the lock
-        return "another process"
-    return terminal.one_line(words)
+        return Holder(int(about["pid"]), str(about["host"]), str(about["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who holds the lock of a folder now, None if nobody does.
+
+    A killed holder's word may have stayed, so the lock itself is asked for, shared and for an
+    instant: no holder notices that, who waits tries again after, and the right to read is enough.
+    """
+    about = _said(folder)
+    if about is None:
+        return None
+    try:
+        with (folder / LOCK).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except OSError:  # it is held, or its file system cannot say and there is the word alone
+        return about
+    return None
 
 
 def sweep_up(folder: Path, *, quiet_s: float = 0.0) -> None:

@@ -100,16 +100,28 @@ def _check_constants(channels: int, dataset: dict[str, Any]) -> None:
 
 
 def draw_canaries(cfg: DictConfig, pools: Pools) -> Draw:
-    """Canaries and membership of the whole cell."""
-    return draw(
+    """Canaries and membership of the whole cell, read-only, kept for the next job of this process.
+
+    It grows with the number of models: drawn for each of them, a long sweep would be quadratic.
+    """
+    indices = cfg.canary.indices
+    return _draw(
         pools,
         kind=cfg.canary.kind,
         num_canaries=cfg.canary.num_canaries,
         member_draw=cfg.canary.membership,
         num_models=cfg.num_models,
         audit_seed=cfg.audit_seed,
-        indices=None if cfg.canary.indices is None else list(cfg.canary.indices),
+        indices=None if indices is None else tuple(indices),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _draw(pools: Pools, **options: Any) -> Draw:
+    drawn = draw(pools, **options)
+    for array in (drawn.canaries, drawn.member, drawn.labels):
+        array.flags.writeable = False
+    return drawn
 
 
 def facts_of(cfg: DictConfig, pools: Pools, drawn: Draw, seed: int) -> Facts:
