@@ -14,9 +14,9 @@ import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
 
-from hydra_plugins.synpriv import _worker, pool, sweeper
+from hydra_plugins.synpriv import _batch, _worker, sweeper
 from synpriv import interrupts
-from synpriv.results import store
+from synpriv.results import locks, store
 
 Start = Callable[..., subprocess.Popen[str]]
 TINY = [
@@ -150,7 +150,9 @@ def test_a_finished_sweep_is_reported_and_swept_up_and_no_more(
     (cell,) = results.glob("distill_dm-*")
     dead = subprocess.Popen(["true"])
     dead.wait()
-    left = [at / f".x.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")]
+    left = [
+        at / f".x.{locks.host()}.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")
+    ]
     for file in left:
         file.write_bytes(b"half")
         os.utime(file, (time.time() - 3600,) * 2)
@@ -427,7 +429,7 @@ def test_failures_are_grouped_by_reason() -> None:
 
 
 def test_progress_tells_the_time_that_is_left() -> None:
-    progress = pool.Progress(10)
+    progress = _batch.Progress([[]] * 10)
     assert progress.line(0, 0, 3.0) == "0/10 jobs, 3s elapsed, ETA ?"
     assert progress.line(4, 0, 60.0) == "4/10 jobs, 1m00s elapsed, ETA 1m30s"
     assert progress.line(5, 2, 7200.0) == "5/10 jobs, 2 failed, 2h00m elapsed, ETA 2h00m"
