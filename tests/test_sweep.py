@@ -14,7 +14,7 @@ import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
 
-from hydra_plugins.synpriv import _batch, _worker, sweeper
+from hydra_plugins.synpriv import _batch, _worker, pool, sweeper
 from synpriv import interrupts
 from synpriv.results import locks, store
 
@@ -426,6 +426,22 @@ def test_failures_are_grouped_by_reason() -> None:
         "FAILED 1 x other",
         "  seed=9",
     ]
+
+
+def test_the_last_line_of_a_sweep_that_failed_fast_counts_what_was_left_out() -> None:
+    some = [job("seed=1", ValueError("no")), _worker.not_run(["seed=2"]), _worker.not_run([])]
+    assert sweeper._in_short(some, 16).startswith(
+        "1 of 16 jobs failed, 2 were not run (hydra.launcher.fail_fast=true), see above; once"
+    )
+    assert sweeper._in_short(some[:1], 16).startswith("1 of 16 jobs failed, see above; once")
+    assert sweeper._in_short(some[:1], 0).startswith("1 audits failed, see above; once")
+
+
+def test_a_batch_after_the_first_failure_is_left_out() -> None:
+    launcher = pool.PoolLauncher(fail_fast=True)
+    launcher._stopped = True
+    (result,) = launcher.launch([["seed=0"]], 0)
+    assert isinstance(result._return_value, _worker.NotRun)
 
 
 def test_progress_tells_the_time_that_is_left() -> None:

@@ -29,6 +29,7 @@ _OVER = (
 # What the cluster did, not the job: its seeds are tried once more.
 NODE_LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")  # names of all executors
 _FOREVER_MIN = 60 * 24 * 365
 _SETTLING_S = 15.0  # until what a job wrote last is seen on a shared file system
 _ENDING_S = 10.0  # for workers to remove what they were writing
@@ -108,10 +109,11 @@ class Slurm:
         import submitit
 
         self._name = f"synpriv-{folder.name.rpartition('-')[2]}"
-        self._executor = submitit.SlurmExecutor(
-            folder, max_num_timeout=max_num_timeout, python=python()
+        self._executor = submitit.AutoExecutor(
+            folder, cluster="slurm", slurm_max_num_timeout=max_num_timeout, slurm_python=python()
         )
-        self._executor.update_parameters(job_name=self._name, **options)
+        named = {name if name in _SHARED else f"slurm_{name}": options[name] for name in options}
+        self._executor.update_parameters(name=self._name, **named)
         self._asked, self._states = -60.0, dict[str, str]()
         self._missing: dict[str, float] = {}  # since when a job is over, or nobody knows of it
 
