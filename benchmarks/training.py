@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from hydra_plugins.synpriv.pool import _ENVIRONMENT
+from hydra_plugins.synpriv._pool import ENVIRONMENT
 from synpriv import models, schema, tracking
 from synpriv.data import datasets
 from synpriv.data.images import LabelledImages
@@ -131,8 +131,8 @@ def _cpu_s() -> float:
 def measure(variant: str, path: str, num: int) -> tuple[float, float]:
     """Images per CPU second and per second of both cores."""
     workers = CORES if variant == "ours" else 1
-    added = dict(_ENVIRONMENT) if variant == "ours" else {}
-    bare = {k: v for k, v in os.environ.items() if k not in _ENVIRONMENT}
+    added = dict(ENVIRONMENT) if variant == "ours" else {}
+    bare = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT}
     command = [sys.executable, "-m", "benchmarks.training", "--one", variant, path, str(num)]
     running = [
         subprocess.Popen(command, env=bare | added, stdout=subprocess.PIPE, text=True)

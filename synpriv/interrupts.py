@@ -69,13 +69,15 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 def deaf_children() -> Iterator[None]:
     """Threads and processes begun inside never hear Ctrl-C, from their first instruction on.
 
+    Nor a cluster's SIGUSR1 and SIGUSR2, which are for the job's first process and end any other.
     Processes that such threads begin later do not either. A signal to this process waits for the
     end of the block: an interrupted start would leave a process that nobody knows.
     """
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     _handle(lambda number, _: came.append(number))  # a mask leaves them to some library's thread
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    deaf_to = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to)
     try:
         yield
     finally:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from hydra_plugins.synpriv import pool
 from synpriv import hardware
@@ -67,9 +66,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def slots(accelerator: str = "auto", **options: Any) -> list[str | None]:
-    launcher = pool.PoolLauncher(**options)
-    launcher.config = OmegaConf.create({"trainer": {"accelerator": accelerator}})
-    return launcher.slots()
+    return pool.PoolLauncher(**options).asked.found(accelerator)
 
 
 # --- which GPUs there are ------------------------------------------------------------------------

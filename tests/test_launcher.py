@@ -2,81 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+from made_up_jobs import ROOT, sweep
 
 from hydra_plugins.synpriv import _worker
-
-ROOT = Path(__file__).parents[1]
-CONFIG = f"""
-defaults: [override hydra/launcher: pool, _self_]
-seed: 0
-trainer: {{accelerator: auto}}
-hydra:
-  searchpath: ["file://{ROOT / "conf"}"]
-  sweep: {{dir: out, subdir: "${{seed}}"}}
-"""
-# A task that leaves a line per attempt: seed, process, what it did.
-TASK = """
-import os, sys
-import hydra
-
-def note(seed, what):
-    fields = [str(seed), str(os.getpid()), what, os.environ["CUDA_VISIBLE_DEVICES"] or "-",
-              os.environ["OPENBLAS_NUM_THREADS"]]
-    with open("notes", "a") as file:
-        file.write(" ".join(fields) + "\\n")
-
-def attempts(seed):
-    with open("notes", "a+") as file:
-        file.seek(0)
-        return sum(line.split()[0] == str(seed) for line in file)
-
-class AcceleratorError(RuntimeError): pass
-class OutOfMemoryError(RuntimeError): pass
-
-FAIL
-
-@hydra.main(version_base="1.3", config_path=".", config_name="config")
-def main(cfg):
-    before = attempts(cfg.seed)
-    try:
-        if hasattr(sys, "poisoned"):  # what stays in a process; every job unpickles its own globals
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        fail(cfg.seed, before)
-    except Exception as error:
-        if not isinstance(error, OutOfMemoryError):
-            sys.poisoned = True
-        note(cfg.seed, type(error).__name__)
-        raise
-    note(cfg.seed, f"done-{cfg.trainer.accelerator}")
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-def sweep(folder: Path, fail: str, seeds: str, **env: str) -> tuple[list[list[str]], str]:
-    """Run `fail(seed, attempts before)` for all seeds in one worker: its notes, all output."""
-    (folder / "config.yaml").write_text(CONFIG)
-    (folder / "task.py").write_text(TASK.replace("FAIL", textwrap.dedent(fail)))
-    inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    command = [sys.executable, "task.py", "-m", f"seed={seeds}", "hydra.launcher.num_workers=1"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=inherited | {"PYTHONPATH": str(ROOT)} | env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    notes = [line.split() for line in (folder / "notes").read_text().splitlines()]
-    return notes, done.stdout + done.stderr
+from synpriv.results import failures
 
 
 def test_a_cuda_error_costs_its_worker_and_no_other_job(tmp_path: Path) -> None:
@@ -233,3 +165,54 @@ def test_what_workers_warn_of_is_seen_on_the_terminal_once_and_a_flood_is_cut(
     assert "nobody needs" not in out
     assert out.count("warning: odd image") == 9
     assert out.count("more warnings are in the run.log of each run") == 1
+
+
+def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path: Path) -> None:
+    notes, out = sweep(
+        tmp_path,
+        """
+        import time
+        def fail(seed, before):
+            if seed == 1:
+                time.sleep(2)
+                raise ValueError("\\x1b[2J no")
+            time.sleep(60 if seed == 2 else 0)
+        """,
+        *("0,1,2,3,4,5", "hydra.launcher.fail_fast=true", "hydra.launcher.num_workers=2"),
+    )
+    assert sorted((seed, what) for seed, _, what, *_ in notes) == [
+        ("0", "done-cpu"),
+        ("1", "ValueError"),
+        ("2", "SystemExit"),
+    ]
+    assert out.count("failed: seed=1: ValueError: \\x1b[2J no") == 1
+    assert failures.of(tmp_path / "out" / "2") is None  # it did not fail
+
+
+def test_the_reason_of_a_failure_is_said_at_once_and_left_in_the_run_s_folder(
+    tmp_path: Path,
+) -> None:
+    _, out = sweep(
+        tmp_path,
+        """
+        import signal
+        def fail(seed, before):
+            if seed == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if seed != 2:
+                raise ValueError("not on a Sunday")
+        """,
+        "0,1,2,3",
+    )
+    lines = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert lines == [
+        "failed: seed=0: ValueError: not on a Sunday",
+        "failed: seed=3: its worker died (SIGKILL, out of memory?)",
+    ]
+    found = [failures.of(tmp_path / "out" / str(seed)) for seed in range(4)]
+    assert [failure and failure.reason for failure in found] == [
+        "ValueError: not on a Sunday",
+        "ValueError: not on a Sunday",
+        None,
+        "its worker died (SIGKILL, out of memory?)",
+    ]

@@ -16,6 +16,8 @@ import pytest
 from synpriv.results import locks
 from synpriv.results.store import Cell
 
+HOST = locks.host()
+
 
 @pytest.fixture(scope="module")
 def dead() -> int:
@@ -111,8 +113,8 @@ def test_a_holder_without_a_word_is_another_process(tmp_path: Path) -> None:
 def test_a_foreign_temporary_file_blocks_no_run_and_stays(tmp_path: Path, dead: int) -> None:
     # `invalid literal for int()` blocked the run for good.
     cell = Cell(tmp_path, "cell", 4)
-    names = [".tmp", ".x.tmp", ".x.y.tmp", f".{dead}.tmp", f".x.{dead}.y.tmp", ".x.-1.tmp"]
-    names.append(".x.99999999999999999999.tmp")  # no process id: nobody is alive by it, but ours
+    names = [".tmp", ".x.tmp", ".x.y.tmp", f".{dead}.tmp", f".x.h.{dead}.y.tmp", ".x.h.-1.tmp"]
+    names.append(f".x.{HOST}.99999999999999999999.tmp")  # no process lives by it, but ours
     foreign = [old(cell.run(1) / name) for name in names]
     with cell.lock(1):
         pass
@@ -122,9 +124,9 @@ def test_a_foreign_temporary_file_blocks_no_run_and_stays(tmp_path: Path, dead: 
 
 def test_what_killed_writers_left_goes_wherever_it_lies(tmp_path: Path, dead: int) -> None:
     places = [tmp_path, tmp_path / "cell", tmp_path / "teacher" / "3", tmp_path / "public" / "0"]
-    left = [old(place / f".multirun.yaml.{dead}.tmp") for place in places]
-    alive = old(tmp_path / f".multirun.yaml.{os.getpid()}.tmp")
-    recent = tmp_path / "cell" / f".cell.yaml.{dead}.tmp"  # perhaps of a living one elsewhere
+    left = [old(place / f".multirun.yaml.{HOST}.{dead}.tmp") for place in places]
+    alive = old(tmp_path / f".multirun.yaml.{HOST}.{os.getpid()}.tmp")
+    recent = tmp_path / "cell" / f".cell.yaml.{HOST}.{dead}.tmp"  # perhaps still needed
     recent.write_bytes(b"half")
     locks.sweep_up_all(tmp_path)
     assert not any(file.exists() for file in left)
@@ -132,10 +134,23 @@ def test_what_killed_writers_left_goes_wherever_it_lies(tmp_path: Path, dead: in
     assert recent.exists()
 
 
+def test_a_writer_elsewhere_is_not_asked_here_whether_it_lives(tmp_path: Path, dead: int) -> None:
+    run = Cell(tmp_path, "cell", 4).run(1)
+    long_ago = old(run / f".evidence.npz.node7.{os.getpid()}.tmp")  # a number that lives here
+    os.utime(long_ago, (time.time() - 7200,) * 2)
+    recent = old(run / f".metrics.json.node7.{dead}.tmp")  # a number that is dead here
+    os.utime(recent, (time.time() - 600,) * 2)
+    with Cell(tmp_path, "cell", 4).lock(1):
+        assert not long_ago.exists()
+        assert recent.exists()
+    assert locks.temporary(run / "x").name == f".x.{HOST}.{os.getpid()}.tmp"
+    assert locks._TEMPORARY.fullmatch(f".a.b.c.{HOST}.7.tmp").groups() == ("a.b.c", HOST, "7")
+
+
 def test_a_folder_that_somebody_works_on_is_not_swept_from_outside(
     holder: subprocess.Popen[str], tmp_path: Path, dead: int
 ) -> None:
-    left = old(Cell(tmp_path, "cell", 4).run(1) / f".evidence.npz.{dead}.tmp")
+    left = old(Cell(tmp_path, "cell", 4).run(1) / f".evidence.npz.{HOST}.{dead}.tmp")
     locks.sweep_up_all(tmp_path)
     assert left.exists()
     holder.kill()

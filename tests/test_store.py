@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from synpriv.results import store
+from synpriv.results import locks, store
 from synpriv.results.store import Cell
 
 C, Q, K = 6, 3, 4
@@ -199,8 +199,9 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept_under_the_lock(cell: Cell) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = [cell.run(1) / f".evidence.npz.{dead.pid}.tmp", cell.folder / f".l.json.{dead.pid}.tmp"]
-    alive = cell.folder / f".cell.yaml.{os.getpid()}.tmp"
+    end = f"{locks.host()}.{dead.pid}.tmp"
+    left = [cell.run(1) / f".evidence.npz.{end}", cell.folder / f".l.json.{end}"]
+    alive = cell.folder / f".cell.yaml.{locks.host()}.{os.getpid()}.tmp"
     for file in (*left, alive):
         file.write_bytes(b"half")
     with cell.lock(1):

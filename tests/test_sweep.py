@@ -14,9 +14,9 @@ import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
 
-from hydra_plugins.synpriv import _worker, pool, sweeper
+from hydra_plugins.synpriv import _batch, _worker, pool, sweeper
 from synpriv import interrupts
-from synpriv.results import store
+from synpriv.results import locks, store
 
 Start = Callable[..., subprocess.Popen[str]]
 TINY = [
@@ -150,7 +150,9 @@ def test_a_finished_sweep_is_reported_and_swept_up_and_no_more(
     (cell,) = results.glob("distill_dm-*")
     dead = subprocess.Popen(["true"])
     dead.wait()
-    left = [at / f".x.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")]
+    left = [
+        at / f".x.{locks.host()}.{dead.pid}.tmp" for at in (results, cell, cell / "0", cell / "1")
+    ]
     for file in left:
         file.write_bytes(b"half")
         os.utime(file, (time.time() - 3600,) * 2)
@@ -426,8 +428,24 @@ def test_failures_are_grouped_by_reason() -> None:
     ]
 
 
+def test_the_last_line_of_a_sweep_that_failed_fast_counts_what_was_left_out() -> None:
+    some = [job("seed=1", ValueError("no")), _worker.not_run(["seed=2"]), _worker.not_run([])]
+    assert sweeper._in_short(some, 16).startswith(
+        "1 of 16 jobs failed, 2 were not run (hydra.launcher.fail_fast=true), see above; once"
+    )
+    assert sweeper._in_short(some[:1], 16).startswith("1 of 16 jobs failed, see above; once")
+    assert sweeper._in_short(some[:1], 0).startswith("1 audits failed, see above; once")
+
+
+def test_a_batch_after_the_first_failure_is_left_out() -> None:
+    launcher = pool.PoolLauncher(fail_fast=True)
+    launcher._stopped = True
+    (result,) = launcher.launch([["seed=0"]], 0)
+    assert isinstance(result._return_value, _worker.NotRun)
+
+
 def test_progress_tells_the_time_that_is_left() -> None:
-    progress = pool.Progress(10)
+    progress = _batch.Progress([[]] * 10)
     assert progress.line(0, 0, 3.0) == "0/10 jobs, 3s elapsed, ETA ?"
     assert progress.line(4, 0, 60.0) == "4/10 jobs, 1m00s elapsed, ETA 1m30s"
     assert progress.line(5, 2, 7200.0) == "5/10 jobs, 2 failed, 2h00m elapsed, ETA 2h00m"

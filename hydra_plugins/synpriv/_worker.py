@@ -1,4 +1,4 @@
-"""What runs inside a worker of the pool launcher.
+"""What runs inside a worker, of a pool or of a cluster.
 
 The leading underscore keeps Hydra's plugin scan away: it executes the modules it finds a second
 time, which would empty `_state`.
@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -39,7 +40,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from hydra_plugins.synpriv._composition import Composer
 from synpriv import terminal
 
-SAID = "said"  # in the slots' folder: what workers warned of
+SAID = "said"  # what files begin with in which workers leave for their launcher what they warn of
 CELLS = "SYNPRIV_CELLS"  # in the environment: the cells of the sweep, as it began
 LOST_ITS_GPU = 86  # exit code of a worker whose CUDA context is of no more use
 
@@ -48,9 +49,23 @@ class JobFailed(Exception):
     """Why a job failed, in one line; the traceback is in its run.log."""
 
 
+class NotRun(JobFailed):
+    """The job was not run, or not to its end, as another one had failed."""
+
+
 def failed(overrides: Sequence[str], reason: str) -> JobReturn:
+    """The result of a job that failed, for this reason."""
+    return _unsuccessful(overrides, JobFailed(reason))
+
+
+def not_run(overrides: Sequence[str]) -> JobReturn:
+    """The result of a job that `fail_fast` left out."""
+    return _unsuccessful(overrides, NotRun("not run: hydra.launcher.fail_fast=true"))
+
+
+def _unsuccessful(overrides: Sequence[str], error: JobFailed) -> JobReturn:
     result = JobReturn(overrides=overrides, status=JobStatus.FAILED)
-    result.return_value = JobFailed(reason)
+    result.return_value = error
     return result
 
 
@@ -61,24 +76,20 @@ class _ToParent(logging.Handler):
         if record.levelno != logging.WARNING:
             return
         line = f"{terminal.one_line(record.getMessage())}\n"
-        file = _state["folder"] / SAID
+        file = _state["folder"] / f"{SAID}-{socket.gethostname()}-{os.getpid()}"
         # Where the folder is gone, so is the launcher; run.log has the line too.
         with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as stream:
             stream.write(line)
 
 
-_state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared, jobs
+_state: dict[str, Any] = {}  # of this worker: slot, accelerator, folder, shared, jobs, run
 
 
 def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
     """Take a slot, see only its GPU, and go when the parent goes."""
-    terminal.never_fail()
     _state["slot"], gpu = _take_slot(slots, folder)
-    _state["accelerator"] = "cpu" if gpu is None else "gpu"
-    _state["folder"] = Path(folder)
-    logging.getLogger("synpriv").addHandler(_ToParent())
+    begin(Path(folder), shared, "cpu" if gpu is None else "gpu")
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
-    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -89,7 +100,14 @@ def start(slots: Sequence[str | None], folder: str, shared: bytes) -> None:
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    _state["shared"] = shared
+
+
+def begin(folder: Path, shared: bytes, accelerator: str) -> None:
+    """Be ready for jobs: `folder` is seen by the launcher too, `shared` is what jobs have alike."""
+    terminal.never_fail()
+    _state.update(folder=folder, shared=shared, accelerator=accelerator)
+    logging.getLogger("synpriv").addHandler(_ToParent())
+    signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(*_: object) -> None:
@@ -122,22 +140,22 @@ def work(overrides: list[str], number: int) -> bytes:
     if "leaving" in _state:  # what unwinds may end as another error, or be swallowed by a library
         os._exit(143)
     if isinstance(outcome, Exception) and _is_full(outcome):
-        _explained(overrides, outcome)
+        _log(outcome)
         _empty(outcome)
         outcome = _attempt(overrides, number)
     if isinstance(outcome, JobReturn):
         return cloudpickle.dumps(outcome)
-    explained = _explained(overrides, outcome)
+    reason = _log(outcome)
     if _is_full(outcome) or _is_of_cuda(outcome):
-        word = str(explained._return_value)
-        _word_of_loss(_state["folder"], number).write_text(word, "utf-8")
+        _word_of_loss(_state["folder"], number).write_text(reason, "utf-8")
         os._exit(LOST_ITS_GPU)
-    return cloudpickle.dumps(explained)
+    _note(reason)
+    return cloudpickle.dumps(failed(overrides, reason))
 
 
 def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
     """The completed job, or why it is not."""
-    log_file = None
+    log_file = _state["run"] = None
     try:
         context, task, composer = _shared()
         job = composer.compose(overrides)
@@ -147,11 +165,10 @@ def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
             if OmegaConf.select(job, "trainer.accelerator") == "auto":
                 job.trainer.accelerator = _state["accelerator"]  # never the CPU in a GPU's slot
         HydraConfig.instance().set_config(job)
-        # Resolved once: a cell's name is computed, and checks the config, whenever it is asked for.
-        with read_write(job.hydra):
-            subdir = job.hydra.sweep.subdir = str(job.hydra.sweep.subdir)
-        _refuse_other_cell(job, subdir)
-        log_file = _redirect_stderr(Path(job.hydra.sweep.dir) / subdir / "run.log")
+        folder = run_folder(job)
+        _refuse_other_cell(job)
+        _state["run"] = folder
+        log_file = _redirect_stderr(folder / "run.log")
         result = run_job(
             hydra_context=context,
             task_function=task,
@@ -174,9 +191,19 @@ def _attempt(overrides: list[str], number: int) -> JobReturn | Exception:
     return slim
 
 
-def _refuse_other_cell(job: DictConfig, subdir: str) -> None:
+def run_folder(job: DictConfig) -> Path:
+    """Where a job's run lies.
+
+    Resolved once: a cell's name is computed, and checks the config, whenever it is asked for.
+    """
+    with read_write(job.hydra):
+        subdir = job.hydra.sweep.subdir = str(job.hydra.sweep.subdir)
+    return Path(job.hydra.sweep.dir) / subdir
+
+
+def _refuse_other_cell(job: DictConfig) -> None:
     """What names a cell is looked at anew for each job: a change would split the cell in two."""
-    planned = os.environ.get(CELLS, "").split()
+    planned, subdir = os.environ.get(CELLS, "").split(), job.hydra.sweep.subdir
     if planned and subdir.partition("/")[0] not in planned and job.cell not in planned:
         raise ValueError(
             f"{job.cell}: is no cell of this sweep: what names it, data, a generator's files or "
@@ -192,6 +219,12 @@ def _shared() -> tuple[HydraContext, TaskFunction, Composer]:
         Singleton.set_state(singletons)
         _state["jobs"] = context, task, Composer(context.config_loader, config)
     return _state["jobs"]
+
+
+def composer(shared: bytes) -> Composer:
+    """What composes the configs of jobs in a process that got them as a worker does."""
+    _state.setdefault("shared", shared)
+    return _shared()[2]
 
 
 def _is_full(error: BaseException) -> bool:
@@ -219,17 +252,27 @@ def _word_of_loss(folder: Path, number: int) -> Path:
     return folder / f"{number}.lost"
 
 
-def reason_of_loss(folder: Path, number: int) -> str:
-    """Why the worker of a job ended itself, in one line."""
-    return _word_of_loss(folder, number).read_text("utf-8")
+def reason_of_loss(folder: Path, number: int) -> str | None:
+    """Why the worker of a job ended itself, in one line; None if it did not."""
+    file = _word_of_loss(folder, number)
+    return file.read_text("utf-8") if file.is_file() else None
 
 
-def _explained(overrides: list[str], error: BaseException) -> JobReturn:
-    """A failed result whose traceback is in the run's log."""
+def _log(error: BaseException) -> str:
+    """Why a job failed, in one line; its traceback goes to the run's log."""
     from synpriv.cli import one_line
 
     logging.getLogger("synpriv").error("job failed", exc_info=error)
-    return failed(overrides, one_line(error))
+    return one_line(error)
+
+
+def _note(reason: str) -> None:
+    """Leave word of a failure in the run's folder, if the job came so far."""
+    from synpriv.results import failures
+
+    if _state["run"] is not None:
+        with contextlib.suppress(OSError):  # a full disk: the launcher is told, and run.log
+            failures.note(_state["run"], reason)
 
 
 def _redirect_stderr(file: Path) -> int:

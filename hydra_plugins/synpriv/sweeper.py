@@ -62,11 +62,7 @@ class RangeSweeper(BasicSweeper):
         if configs[0].study:
             print(summary.write_study(configs))
         if failed:
-            jobs = f"{len(failed)} of {len(results)} jobs" if returns else f"{len(failed)} audits"
-            raise HydraException(
-                f"{jobs} failed, see above; "
-                "once the cause is mended the same command runs only them"
-            )
+            raise HydraException(_in_short(failed, len(results)))
         return returns
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
@@ -250,6 +246,15 @@ def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
             reason = f"{cli.one_line(error)}{hint}"
             failed.append(_worker.failed([f"audit of {variant.cfg.cell}"], reason))
     return failed
+
+
+def _in_short(failed: Sequence[JobReturn], total: int) -> str:
+    """The line that a sweep ends with."""
+    left_out = sum(isinstance(one._return_value, _worker.NotRun) for one in failed)
+    bad = len(failed) - left_out
+    jobs = f"{bad} of {total} jobs failed" if total else f"{bad} audits failed"
+    stopped = f", {left_out} were not run (hydra.launcher.fail_fast=true)" if left_out else ""
+    return f"{jobs}{stopped}, see above; once the cause is mended the same command runs only them"
 
 
 def failures(failed: Sequence[JobReturn]) -> str:

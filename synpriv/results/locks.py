@@ -27,8 +27,19 @@ from synpriv import terminal
 log = logging.getLogger(__name__)
 LOCK, HOLDER = ".lock", ".lock.holder"
 _SILENT_S = 2.0  # of waiting
-_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # store.write's, with the writer's process id
+_TEMPORARY = re.compile(r"\.(.+)\.([A-Za-z0-9_-]+)\.(\d+)\.tmp")  # store.write's: host, process
 _OLD_S = 60.0  # without a write
+_OLD_ELSEWHERE_S = 3600.0  # of a writer on another machine, whose clock may differ
+
+
+def host() -> str:
+    """This machine's name, as it stands in names of files."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "-"
+
+
+def temporary(file: Path) -> Path:
+    """Where this process writes what is to become `file`."""
+    return file.with_name(f".{file.name}.{host()}.{os.getpid()}.tmp")
 
 
 @contextmanager
@@ -108,7 +119,7 @@ def sweep_up_all(results: Path) -> None:
     """Remove what killed processes left in the results folder, in cells and in runs.
 
     A few files of the results folder and of cells are written without its lock: what was written
-    to within a minute stays, as a writer on another machine cannot be asked whether it lives.
+    to within a minute stays.
     """
     patterns = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp")
     found = {f.parent for pattern in patterns for f in stale(results, pattern, _OLD_S)}
@@ -119,15 +130,19 @@ def sweep_up_all(results: Path) -> None:
 
 
 def stale(folder: Path, pattern: str, quiet_s: float) -> list[Path]:
-    """Temporary files of `store.write`, and of nobody else, whose writers are dead."""
+    """Temporary files of `store.write`, and of nobody else, whose writers are dead.
+
+    A writer on another machine cannot be asked whether it lives: only what is old is its remains.
+    """
     found = []
     for file in folder.glob(pattern):
         ours = _TEMPORARY.fullmatch(file.name)
         with contextlib.suppress(FileNotFoundError):  # it got its name meanwhile
-            if not ours or _alive(int(ours[2])):
+            if not ours or (ours[2] == host() and _alive(int(ours[3]))):
                 continue
+            quiet = quiet_s if ours[2] == host() else max(quiet_s, _OLD_ELSEWHERE_S)
             status = file.lstat()
-            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime >= quiet_s:
+            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime >= quiet:
                 found.append(file)
     return found
 

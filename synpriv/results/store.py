@@ -287,7 +287,7 @@ def write_bytes(file: Path, content: bytes) -> None:
 def write(file: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Create or replace `file` as a whole: readers see the old content or the new, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = locks.temporary(file)
     try:
         with temporary.open("wb") as stream:
             fill(stream)

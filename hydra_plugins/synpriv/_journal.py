@@ -1,0 +1,87 @@
+"""What becomes of jobs on a node, in a file that their launcher reads while they run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from hydra_plugins.synpriv._batch import Batch
+from hydra_plugins.synpriv._worker import JobFailed, NotRun
+from synpriv import terminal
+
+
+class Journal:
+    """Told by a node's pool; a line of JSON each, in a file that nobody else writes.
+
+    numbers: what the launcher calls the pool's jobs.
+    """
+
+    def __init__(self, folder: Path, name: str, numbers: list[int]) -> None:
+        self._file = folder / f"{name}-{time.time_ns()}.jsonl"  # another one after a requeue
+        self._numbers = numbers
+
+    def result(self, i: int, result: JobReturn) -> None:
+        error = result._return_value
+        if isinstance(error, NotRun):
+            return
+        done = result.status == JobStatus.COMPLETED
+        what = {"value": error} if done else {"reason": str(error)}
+        self._write(job=self._numbers[i], **what)
+
+    def warn(self, line: str) -> None:
+        self._write(warning=line)
+
+    def say(self, text: str) -> None:
+        self._write(said=text)
+
+    def fatal(self, reason: str) -> None:
+        """Why no job can be run on any node like this one."""
+        self._write(fatal=reason)
+
+    def show(self, returns: Mapping[int, JobReturn]) -> None:
+        """Nothing: the launcher counts."""
+
+    def close(self) -> None:
+        """Nothing: each line is closed."""
+
+    def _write(self, **what: Any) -> None:
+        with self._file.open("a", encoding="utf-8") as stream:  # closed, so that others see it
+            stream.write(json.dumps(what) + "\n")
+
+
+class Journals:
+    """Reads on in all journals of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}  # bytes that were read, to the end of a line
+
+    def pass_on(self, batch: Batch) -> None:
+        """Tell a batch what is new; ValueError if a node says that none can run jobs."""
+        for file in sorted(self._folder.glob("*.jsonl")):
+            with file.open("rb") as stream:
+                stream.seek(self._read.get(file, 0))
+                whole, newline, _ = stream.read().rpartition(b"\n")
+            self._read[file] = self._read.get(file, 0) + len(whole) + len(newline)
+            for line in whole.splitlines():
+                _take(batch, json.loads(line))
+
+
+def _take(batch: Batch, said: dict[str, Any]) -> None:
+    if "job" in said:
+        failed = "reason" in said
+        status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+        result = JobReturn(overrides=batch.jobs[said["job"]], status=status)
+        result.return_value = JobFailed(said["reason"]) if failed else said["value"]
+        batch.put(said["job"], result)
+    elif "fatal" in said:
+        raise ValueError(terminal.one_line(said["fatal"]))
+    elif "warning" in said:
+        batch.tell.warn(said["warning"])
+    else:
+        batch.tell.say(terminal.one_line(said["said"]))

@@ -1,0 +1,79 @@
+"""Jobs that one cluster job runs, on the node it got, in a pool of its own."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hydra.core.utils import JobStatus
+
+from hydra_plugins.synpriv import _pool, _worker
+from hydra_plugins.synpriv._batch import Batch
+from hydra_plugins.synpriv._journal import Journal
+from hydra_plugins.synpriv._site import Site
+from hydra_plugins.synpriv._slots import Slots
+from synpriv import interrupts
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+
+class Pack:
+    """What submitit calls on a node; its results are in a journal, whatever happens to it."""
+
+    def __init__(
+        self,
+        site: Site,
+        jobs: Sequence[tuple[int, Sequence[str]]],
+        slots: Slots,
+        accelerator: str,
+        first: int,
+        *,
+        fail_fast: bool,
+    ) -> None:
+        self.site, self.jobs, self.slots, self.accelerator = site, list(jobs), slots, accelerator
+        self.first, self.fail_fast = first, fail_fast
+        self._batch: Batch | None = None  # while it runs
+
+    def __call__(self) -> None:
+        numbers = [number for number, _ in self.jobs]
+        journal = Journal(self.site.folder, f"jobs-{numbers[0]}", numbers)
+        try:
+            # Not submitit's, which ignores a SIGTERM: workers get it too, and must not be replaced.
+            interrupts.raise_in_main()
+            self.site.enter()
+            self._run(journal)
+        except ValueError as error:
+            journal.fatal(str(error))
+        except KeyboardInterrupt as stop:
+            sys.exit(interrupts.exit_code(stop))
+
+    def _run(self, journal: Journal) -> None:
+        jobs = [job for _, job in self.jobs]
+        composer = functools.partial(_worker.composer, self.site.shared)
+        self._batch = Batch(jobs, self.first, journal, composer, fail_fast=self.fail_fast)
+        slots = self.slots.found(self.accelerator)[: len(jobs)]
+        kind, host = "CPU" if slots[0] is None else "GPU", os.uname().nodename
+        journal.say(f"{host}: jobs: {len(jobs)}, {kind} workers: {len(slots)}")
+        _pool.run(self._batch, slots, self.site.shared)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What is to be run when the node is taken away, called by submitit on a signal."""
+        from submitit.helpers import DelayedSubmission
+
+        done = self._batch.returns if self._batch else {}
+        left = [
+            job
+            for i, job in enumerate(self.jobs)
+            if i not in done or done[i].status != JobStatus.COMPLETED
+        ]
+        return DelayedSubmission(self.of(left or self.jobs))
+
+    def of(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Pack:
+        """A pack like this one, of other jobs."""
+        return Pack(
+            *(self.site, jobs, self.slots, self.accelerator, self.first), fail_fast=self.fail_fast
+        )
