@@ -16,7 +16,7 @@ def run() -> None:
     cli.call(hydra.main(version_base="1.3", config_path=conf, config_name="config")(task))
 
 
-def task(cfg: DictConfig) -> float | None:
+def task(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """One shadow model; the last one to finish audits its cell."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from synpriv import pipeline
@@ -26,7 +26,7 @@ def task(cfg: DictConfig) -> float | None:
         return alone(cfg)
 
 
-def alone(cfg: DictConfig) -> float | None:
+def alone(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Check, train and audit a single run."""
     # Imported after Hydra has parsed: --help and typing errors stay instant.
     from synpriv.results import locks, store

@@ -17,11 +17,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from synpriv import callables, checkout, fingerprint
+from synpriv import callables, checkout, fingerprint, objective
 from synpriv.data.canaries import count
 from synpriv.data.content import file_sha256, folder_sha256, optional_sha256
 from synpriv.data.sets import sets_sha256
-from synpriv.schema import Canary, Config, Logger, Trainer, Tuning
+from synpriv.schema import Canary, Config, Logger, Objective, Trainer, Tuning
 from synpriv.signatures import (
     check_arguments,
     check_sizes,
@@ -38,10 +38,6 @@ LOGGERS = ("wandb", "tensorboard", "mlflow", "csv", "none")
 CANARIES = ("mislabelled", "clean", "path")
 MEMBERSHIPS = ("paired", "balanced", "bernoulli")
 DISTRIBUTIONS = ("logarithmic", "geometric", "poisson", "fixed")  # of the number of trials
-OBJECTIVES = (
-    *("tpr@fpr=0.001", "tpr@fpr=0.01", "tpr@fpr=0.1"),
-    *("auc", "balanced_accuracy", "test_accuracy", "train_s", "epsilon_audited"),
-)
 COMPUTED_NAME = "${cell_name:}"  # of a cell; nothing else may stand there
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.]*"
 GROUPS = ("dataset", "public", "model", "canary", "method")  # of conf/, what decides the science
@@ -109,12 +105,12 @@ def validate(cfg: DictConfig) -> None:
         ("trainer.accelerator", trainer.accelerator, ACCELERATORS),
         ("trainer.step", trainer.step, STEPS),
         ("logger.name", cfg.logger.name, LOGGERS),
-        ("objective", cfg.objective, OBJECTIVES),
     ):
         require(value in allowed, f"{name}={value}", f"one of {', '.join(allowed)}")
     for name in (cfg.dataset.name, cfg.method.name, cfg.attack.name, cfg.study or "none"):
         fits = isinstance(name, str) and re.fullmatch(_NAME, name) is not None
         require(fits, f"name={name}", "letters, digits, '_', then '.' too, for a file's name")
+    _check_objective(cfg)
     check_attack(cfg)
     if raw["cell"] != COMPUTED_NAME:
         right = f"{_name(cfg)}, the name of what is configured; leave it out"
@@ -134,6 +130,14 @@ def _check_canary(canary: DictConfig) -> None:
     right = "an npz archive: write canary=path canary.path=FILE"
     require(canary.kind != "path" or own, f"canary.path={canary.path}", right)
     require(canary.num_canaries >= 1, f"canary.num_canaries={canary.num_canaries}", "at least 1")
+
+
+def _check_objective(cfg: DictConfig) -> None:
+    """Refuse an objective that no report of this cell has."""
+    asked = objective.parse(cfg.objective.maximise, cfg.objective.subject_to)
+    named, right = objective.VALIDATION_ACCURACY, "accuracy, or write dataset.num_validation=N"
+    there = cfg.dataset.get("num_validation") is not None or named not in asked.names
+    require(there, f"objective: {named} without validation images", right)
 
 
 def _check_models(cfg: DictConfig) -> None:
@@ -181,6 +185,7 @@ def _sizes() -> dict[str, Any]:
 def _check_keys(raw: dict[Any, Any]) -> None:
     """Refuse what `+key=value` adds and nothing reads: a misspelt option would be ignored."""
     typed = {"": Config, "canary": Canary, "trainer": Trainer, "logger": Logger, "tuning": Tuning}
+    typed["objective"] = Objective
     known = {where: {f.name for f in fields(node)} for where, node in typed.items()}
     for group in ("dataset", "public"):
         if raw[group] is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from synpriv import audits, config, tracking
+from synpriv import audits, config, objective, tracking
 from synpriv.audits import Request
-from synpriv.report import content, names
-from synpriv.results import reports, store
+from synpriv.report import names
+from synpriv.results import flat, reports, store
 from synpriv.results.reports import Report
 from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs
@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
 
 
-def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
+def run(cfg: DictConfig, *, alone: bool = True) -> float | tuple[float, ...] | None:
     """Train shadow model `cfg.seed` unless it is there, audit its cell unless that is up to date.
 
     An incomplete cell (`partial`) is audited only if the run is `alone`: a sweep does it once, at
-    its end. Returns the objective for hyper-parameter sweepers once the cell is audited, else None.
+    its end. Returns what a hyper-parameter sweeper of Hydra maximises once the cell is audited (one
+    number, or several where several were asked for), else None.
     """
     if cfg.check:
         check.check(cfg)
@@ -38,7 +39,15 @@ def run(cfg: DictConfig, *, alone: bool = True) -> float | None:
     check.check_attack(cfg)
     runs.ensure(cfg, attacked=True)
     report = audit_if_complete(cfg, partial=cfg.partial and alone, waits=not alone)
-    return None if report is None else content.objective(report, cfg.objective)
+    if report is None:
+        return None
+    scores = objective_of(cfg).scores(flat.flatten(report))
+    return scores[0] if len(scores) == 1 else scores
+
+
+def objective_of(cfg: DictConfig) -> objective.Objective:
+    """What a search over this config is after."""
+    return objective.parse(cfg.objective.maximise, cfg.objective.subject_to)
 
 
 def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) -> Report | None:

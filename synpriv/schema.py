@@ -52,6 +52,14 @@ class Tuning:
 
 
 @dataclass
+class Objective:
+    """What a hyper-parameter search is after: synpriv/objective.py."""
+
+    maximise: str = "accuracy"
+    subject_to: str | None = "tpr@fpr=0.01 <= 0.05"
+
+
+@dataclass
 class Config:
     """conf/config.yaml, typed."""
 
@@ -65,7 +73,7 @@ class Config:
     reports: str | None = None
     verify: bool = False
     repair: bool = False
-    objective: str = "tpr@fpr=0.01"
+    objective: Objective = field(default_factory=Objective)
     study: str | None = None
     admission: float | None = None
     check: bool = False

@@ -59,6 +59,7 @@ def test_only_one_file_imports_wandb() -> None:
     [
         ("torch.utils.tensorboard", "synpriv/tracking/tensorboard.py"),
         ("mlflow", "synpriv/tracking/mlflow.py"),
+        ("optuna", "hydra_plugins/synpriv/_study.py"),
         ("wandb_workspaces", "synpriv/dashboard.py"),
     ],
 )
@@ -118,6 +119,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "hints": (),
     "cli": ("checkout", "interrupts", "terminal", "errors", "hints"),
     "signatures": (),
+    "objective": ("signatures",),
     "guarantee": (),
     "fingerprint": (),
     "recipe": ("signatures",),
@@ -132,7 +134,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "audit": (),
     "results": ("methods", "audit", "data", "terminal", "signatures"),
     "schema": (),
-    "config": ("checkout", "schema", "signatures", "fingerprint", "callables", "data", "audit"),
+    "config": (
+        *("checkout", "schema", "signatures", "objective", "fingerprint", "callables", "data"),
+        "audit",
+    ),
     "probe": (),
     "wandb_session": ("probe",),
     "status": ("terminal", "signatures", "interrupts", "fingerprint", "data", "results"),
@@ -151,7 +156,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "elsewhere": (
         *("hardware", "audits", "audit", "fingerprint", "report", "results", "signatures"),
     ),
-    "pipeline": ("audits", "config", "report", "results", "shadow", "tracking"),
+    "pipeline": ("audits", "config", "objective", "report", "results", "shadow", "tracking"),
     "summary": ("audits", "pipeline", "report", "results", "shadow", "terminal"),
     "command": ("checkout", "cli", "pipeline", "results", "shadow", "summary"),
 }
@@ -218,7 +223,8 @@ def imports_at_import(file: Path) -> set[str]:
     """Full names of what a file imports when it is imported itself, not when a function runs."""
     module = tree(file)
     for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or for_types:
             node.body = []
     return names(module)
 

@@ -200,7 +200,7 @@ def test_what_decides_the_science_names_the_cell(change: str, compose: Compose) 
         "results=elsewhere",
         "partial=true",
         "keep_release=false",
-        "objective=auc",
+        "objective.maximise=auc",
         "trainer=cpu",
         "trainer.num_threads=2",
         "trainer.channels_last=true",

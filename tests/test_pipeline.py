@@ -226,12 +226,16 @@ def test_runs_about_other_canaries_are_not_mixed(make: Make) -> None:
 def test_the_objective_is_a_number_of_the_report(make: Make, no_training: None) -> None:
     report = reports.read(cell_of(make()).folder / "lira.json")
     assert report is not None
-    assert pipeline.run(make()) == report["tpr@fpr=0.01"]["tpr"]
-    assert pipeline.run(make("objective=auc")) == report["auc"]
-    accuracy = pipeline.run(make("objective=test_accuracy"))
-    assert accuracy == report["test_accuracy"]["mean"]
-    with pytest.raises(ValueError, match="objective=loss: must be one of tpr@fpr"):
-        pipeline.run(make("objective=loss"))
+    auc, accuracy = report["auc"], report["accuracy"]["mean"]
+    free = ["objective.subject_to=null"]
+    assert pipeline.run(make(*free)) == accuracy
+    assert pipeline.run(make(*free, "objective.maximise=accuracy - 2*auc")) == accuracy - 2 * auc
+    assert pipeline.run(make(*free, "objective.maximise='-auc,accuracy'")) == (-auc, accuracy)
+    for bound, respected in ((auc + 0.01, True), (auc - 0.01, False)):
+        found = pipeline.run(make(f"objective.subject_to='auc <= {bound}'"))
+        assert found == pytest.approx(accuracy if respected else -1.01)
+    with pytest.raises(ValueError, match=r"maximise=loss: loss: must be one of accuracy, "):
+        pipeline.run(make("objective.maximise=loss"))
 
 
 def test_the_summary_holds_the_table_and_the_picture(make: Make) -> None:

@@ -74,6 +74,10 @@ class RangeSweeper(BasicSweeper):
         typed = {word.partition("=")[0] for word in arguments}  # replaces what an experiment sweeps
         params = [word for word in self._parse_config() if word.partition("=")[0] not in typed]
         overrides = parser.parse_overrides([*params, *arguments])
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                right = "to be searched: add hydra/sweeper=optuna, or give values for a grid"
+                raise ValueError(f"{override.input_line}: an interval is {right}")
         return [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
 
     def _train(self, variants: Sequence[Variant]) -> list[Sequence[JobReturn]]:

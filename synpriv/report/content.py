@@ -9,7 +9,6 @@ from synpriv import guarantee
 from synpriv.audit import audit, quality, released
 from synpriv.data import sets
 from synpriv.data.draws import FEW_WRONG, wrong_label_share
-from synpriv.results import flat
 
 Report = dict[str, Any]
 CLEAN = "clean canaries"  # a source of accuracy
@@ -235,11 +234,3 @@ def wrong_labels(report: Report) -> float | None:
         return None
     share = 0.0 if accuracy["source"] == CLEAN else accuracy["wrong_labels"]
     return share if share > FEW_WRONG else None
-
-
-def objective(report: dict[str, Any], key: str) -> float:
-    """The number that a hyper-parameter sweeper optimises."""
-    numbers = flat.flatten(report)
-    if key not in numbers:
-        raise ValueError(f"objective={key}: must be one of {', '.join(numbers)}")
-    return float(numbers[key])

@@ -1,0 +1,243 @@
+"""A sweeper that searches hyper-parameters with optuna: `hydra/sweeper=optuna`.
+
+A trial is a cell: one configuration, trained for all seeds by whatever launcher there is, audited,
+and told to optuna. hydra-optuna-sweeper knows one job per trial and an optuna of long ago.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from hydra_plugins.synpriv import sweeper
+from hydra_plugins.synpriv._search_space import Space, space_of
+from hydra_plugins.synpriv.sweeper import RangeSweeper, Variant
+from synpriv import checkout, cli, config, fingerprint, terminal
+from synpriv.objective import VALIDATION_ACCURACY, Objective
+from synpriv.signatures import require
+
+if TYPE_CHECKING:
+    from hydra_plugins.synpriv._study import Study, Trial
+
+_ALWAYS = ("accuracy", "tpr@fpr=0.01", "auc", "epsilon", "train_s")  # kept of every trial's report
+_FAILURES = 5  # in a row end a search: the cause is not the configuration
+# What the command of the winner has of its own, or does without.
+_OF_THE_SEARCH = (
+    *("seed", "num_models", "audit_seed", "dataset.num_validation", "study", "tuning"),
+    *("objective", "hydra/sweeper", "hydra.sweeper", "hydra.mode", "check"),
+)
+
+
+class OptunaSweeper(RangeSweeper):
+    """Asks optuna for one configuration after the other, and trains and audits each for all seeds.
+
+    The space is refused as a whole before the first training. A trial that fails counts, and the
+    search goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_trials: int = 20,
+        sampler: str = "tpe",
+        seed: int = 0,
+        audit_seed: int = 1,
+        max_batch_size: int | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=params)
+        self.num_trials, self.sampler = num_trials, sampler
+        self.seed, self.audit_seed = seed, audit_seed
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from hydra_plugins.synpriv import _study, _trials
+        from synpriv import pipeline
+
+        _study.check_installed()
+        self._check_options(_study.SAMPLERS)
+        space = self._space(arguments)
+        first = self._checked(space)
+        if first.check:
+            return []
+        objective = pipeline.objective_of(first)
+        study = self._study(first, space, objective)
+        print(f"study {study.name}: {study.file('log')}, {len(study.trials())} trials are there")
+        self._search(study, space, objective)
+        _trials.write(study, objective)
+        print(_trials.table(study, objective))
+        for best in study.best()[: _trials.MOST_COMMANDS]:
+            print(self._command(space, best, len(study.trials())))
+        if not study.best():
+            raise HydraException(_trials.none_fits(study, objective))
+        return []
+
+    def _check_options(self, samplers: Sequence[str]) -> None:
+        for name, least in (("num_trials", 1), ("seed", 0), ("audit_seed", 0)):
+            value = getattr(self, name)
+            fits = type(value) is int and value >= least
+            require(fits, f"hydra.sweeper.{name}={value}", f"an integer, at least {least}")
+        right = f"one of {', '.join(samplers)}"
+        require(self.sampler in samplers, f"hydra.sweeper.sampler={self.sampler}", right)
+
+    def _space(self, arguments: list[str]) -> Space:
+        """What is searched, and what every trial has in common, its audit seed included."""
+        assert self.hydra_context is not None
+        typed = {word.partition("=")[0] for word in arguments}
+        params = [word for word in self._parse_config() if word.partition("=")[0] not in typed]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return space_of(parser.parse_overrides([*params, *arguments]))
+
+    def _of_trials(self, words: Sequence[str]) -> list[list[str]]:
+        """The jobs, one per seed, of a trial with these overrides."""
+        own = [word for word in words if word.partition("=")[0] != "audit_seed"]
+        return self._jobs([*own, f"audit_seed={self.audit_seed}"])
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        """As of a grid, whose `params` are not looked at again: the space has them."""
+        params, self.params = self.params, {}
+        try:
+            return super()._jobs(arguments)
+        finally:
+            self.params = params
+
+    def _checked(self, space: Space) -> DictConfig:
+        """The first configuration of a space of which every option and end can be trained."""
+        from synpriv import pipeline
+        from synpriv.shadow import check
+
+        variants = [self._variants(self._of_trials(words)) for words in space.probes()]
+        for found in variants:
+            require(len(found) == 1, f"{len(found)} cells in a trial", "one: only seed is swept")
+        first = variants[0][0]
+        self._check_seeds(first)
+        theirs = self._composed(next(space.probes())).audit_seed
+        named = f"hydra.sweeper.audit_seed={self.audit_seed}"
+        right = "another one than audit_seed: what chooses would be what is told"
+        require(theirs != self.audit_seed, named, right)
+        names = pipeline.objective_of(first.cfg).names
+        needs_images = any(name in ("accuracy", VALIDATION_ACCURACY) for name in names)
+        there = first.cfg.dataset.get("num_validation") is not None
+        right = "how many private images are held out to choose by; the test set is not for that"
+        require(there or not needs_images, "dataset.num_validation=null", right)
+        for (variant,) in variants[1:]:
+            check.check(variant.cfg)
+        check.announce([first.cfg])
+        _warn_of_rates(first.cfg, names)
+        return first.cfg
+
+    def _check_seeds(self, variant: Variant) -> None:
+        """A trial is audited, so it must be whole."""
+        num_models = variant.cfg.num_models
+        missing = set(range(num_models)) - set(variant.seeds)
+        named = f"{len(variant.seeds)} of {num_models} seeds"
+        require(not missing, named, f"seed=0..{num_models - 1}: each trial is audited")
+
+    def _composed(self, words: list[str]) -> DictConfig:
+        assert self.config is not None
+        assert self.hydra_context is not None
+        words = [word for word in words if not word.startswith("seed=")]
+        return self.hydra_context.config_loader.load_sweep_config(self.config, words)
+
+    def _study(self, first: DictConfig, space: Space, objective: Objective) -> Study:
+        from hydra_plugins.synpriv._study import Study
+
+        search = {
+            "setting": [first.cell, first.num_models, first.accuracy_models],
+            "attack": config.plain(first.attack),
+            "objective": [list(objective.sums), list(map(str, objective.bounds))],
+            "search space": {key: [*of] for key, of in space.parameters.items()},
+            "sampler": [self.sampler, self.seed],
+        }
+        return Study(
+            Path(first.results),
+            first.study or f"search-{fingerprint.digest(search)}",
+            search,
+            space.parameters,
+            num_sums=len(objective.sums),
+            seed=self.seed,
+            sampler=self.sampler,
+        )
+
+    def _search(self, study: Study, space: Space, objective: Objective) -> None:
+        """One trial after the other, until there are enough."""
+        failures = 0
+        while True:
+            with study.turn(self.num_trials) as trial:
+                if trial is None:
+                    return
+                values = " ".join(f"{key}={value}" for key, value in trial.params.items())
+                print(terminal.one_line(f"\ntrial {trial.number} of {self.num_trials}: {values}"))
+                try:
+                    about = self._audited(space.trial(trial.params), objective)
+                except Exception as error:  # noqa: BLE001 - one trial must not end the search
+                    reason, failures = cli.one_line(error), failures + 1
+                    study.fail(trial, reason)
+                    print(f"FAILED {reason}")
+                else:
+                    failures = 0
+                    study.complete(trial, objective.judge(about["numbers"]), about)
+            if failures == _FAILURES:
+                raise HydraException(f"{failures} trials in a row failed, see above; nothing more")
+
+    def _audited(self, words: list[str], objective: Objective) -> dict[str, Any]:
+        """The cell of a trial, and the numbers of its report; HydraException if there is none."""
+        from synpriv import summary
+        from synpriv.results import flat
+
+        variants = self._variants(self._of_trials(words))
+        returns = self._train(sweeper._with_clean_runs(variants))
+        failed = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
+        failed += sweeper._audit(variants)
+        if failed:
+            reasons = dict.fromkeys(cli.one_line(one._return_value) for one in failed)
+            raise HydraException("; ".join(reasons))
+        (outcome,) = summary.outcomes([variants[0].cfg])
+        if outcome.report is None:
+            raise HydraException(f"{outcome.cell.folder}: was not audited")
+        numbers = flat.flatten(outcome.report)
+        kept = dict.fromkeys([*objective.names, *_ALWAYS])
+        kept = {name: numbers[name] for name in kept if name in numbers}
+        print(", ".join(f"{name} {value:.4g}" for name, value in kept.items()))
+        return {"cell": outcome.cell.name, "numbers": kept}
+
+    def _command(self, space: Space, best: Trial, num_trials: int) -> str:
+        """What trains and audits a configuration anew, with all that the search held back."""
+        assert self.config is not None
+        trial = space.trial(best.values)
+        asked = self._composed(trial)
+        words = [w for w in self.config.hydra.overrides.hydra if not _is_of_the_search(w)]
+        own = [word for word in trial if not _is_of_the_search(word)]
+        num_models = self._composed(own).num_models
+        # The trials of the search, and the training of what it found.
+        tried = asked.tuning.num_trials + num_trials
+        words += [*own, f"audit_seed={asked.audit_seed}", f"tuning.num_trials={tried:g}"]
+        typed = shlex.join([*words, "-m", f"seed=0..{num_models - 1}"])
+        return terminal.one_line(f"trial {best.number} anew: {checkout.program()} {typed}")
+
+
+def _is_of_the_search(word: str) -> bool:
+    key = word.partition("=")[0].lstrip("+~")
+    return any(key == own or key.startswith(f"{own}.") for own in _OF_THE_SEARCH)
+
+
+def _warn_of_rates(cfg: DictConfig, names: Sequence[str]) -> None:
+    """Say which rates are mostly noise, at an FPR that so few non-members do not resolve."""
+    from synpriv.audit.metrics import models_needed, resolvable
+
+    num_canaries = cfg.canary.num_canaries
+    for name in names:
+        if name.startswith("tpr@fpr="):
+            fpr = float(name.partition("=")[2].partition("/")[0])
+            if not resolvable(fpr, num_canaries * cfg.num_models // 2):
+                print(
+                    f"warning: {name} is not resolved by {num_canaries} canaries x "
+                    f"{cfg.num_models} models, so that chance decides; num_models="
+                    f"{models_needed(fpr, num_canaries)} would resolve it, or take a larger FPR"
+                )
