@@ -45,7 +45,7 @@ _BY_CONTENT = {
 _PACKAGE = Path(__file__).parent
 # What every run goes through and can change its evidence.
 _SHARED = (
-    *("recipe.py", "callables.py", "architectures.py", "models.py", "methods/*.py", "data/*.py"),
+    *("recipe.py", "callables.py", "architectures.py", "models/*.py", "methods/*.py", "data/*.py"),
     *("shadow/*.py", "guarantee.py", "results/artefacts.py", "audit/quality.py"),
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,8 +16,11 @@ NETS = {
     "convnet": (models.convnet, 8),
     "convnet3": (models.convnet3, 8),
     "resnet18": (models.resnet18, 4),
+    "resnet34": (models.resnet34, 2),
     "wrn16_4": (models.wrn16_4, 1),
+    "wrn28_2": (models.wrn28_2, 1),
 }
+WIDE = (models.wrn16_4, models.wrn28_2)
 every = pytest.mark.parametrize(("build", "width"), NETS.values(), ids=NETS.keys())
 Build = Callable[..., Network]
 
@@ -40,6 +44,7 @@ def uint8(num: int, channels: int = 3, size: int = 32, seed: int = 0) -> torch.T
         (models.wrn16_4, "batch", 2_751_146),
         (models.wrn16_4, "group", 2_751_562),
         (models.resnet18, "batch", 11_173_962),
+        (models.resnet34, "batch", 21_282_122),
         (models.convnet3, "instance", 320_010),
     ],
 )
@@ -88,8 +93,8 @@ def test_constants_of_the_data_set_are_no_weights() -> None:
 @every
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
 def test_only_batch_norm_lets_samples_see_each_other(build: Build, width: int, norm: str) -> None:
-    if build is models.wrn16_4 and norm == "instance":
-        with pytest.raises(ValueError, match=r"^norm=instance: must be batch or group for wrn16_4"):
+    if build in WIDE and norm == "instance":
+        with pytest.raises(ValueError, match=r"^norm=instance: must be batch or group for wrn"):
             made(build, norm=norm)
         return
     network = made(build, norm=norm, width=width).train()
@@ -124,8 +129,10 @@ def test_initialisation_follows_the_global_seed(build: Build, width: int) -> Non
         assert torch.equal(one, two)
 
 
-def naive_wrn(weights: dict[str, torch.Tensor], norm: str, x: torch.Tensor) -> torch.Tensor:
-    """WRN-16-4 of Aerni et al. (CCS 2024) from its formula, on normalised images [B,ch,H,W].
+def naive_wrn(
+    weights: dict[str, torch.Tensor], norm: str, x: torch.Tensor, blocks: int
+) -> torch.Tensor:
+    """The wide ResNet of Aerni et al. (CCS 2024) from its formula, on normalised images [B,ch,H,W].
 
     Layers are taken in the order in which they stand in the network. A block computes its main
     path, then its shortcut.
@@ -157,15 +164,17 @@ def naive_wrn(weights: dict[str, torch.Tensor], norm: str, x: torch.Tensor) -> t
         inside = conv(active(x), 1, 1)
         main = conv(active(inside), stage_stride, 1)
         x = main + projected(x, stage_stride)
-        inside = conv(active(x), 1, 1)
-        x = x + conv(active(inside), 1, 1)
+        for _ in range(blocks - 1):
+            inside = conv(active(x), 1, 1)
+            x = x + conv(active(inside), 1, 1)
     pooled = active(x).mean(dim=(2, 3))
     return pooled @ weights["head.weight"].T + weights["head.bias"]
 
 
+@pytest.mark.parametrize(("build", "blocks"), [(models.wrn16_4, 2), (models.wrn28_2, 4)])
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_wrn_is_the_network_of_its_formula(norm: str) -> None:
-    network = made(models.wrn16_4, norm=norm, width=2).double()
+def test_wrn_is_the_network_of_its_formula(build: Build, blocks: int, norm: str) -> None:
+    network = made(build, norm=norm, width=2).double()
     with torch.no_grad():  # else nothing depends on scales, shifts and running statistics
         for value in network.state_dict().values():
             if value.ndim == 1:
@@ -173,7 +182,29 @@ def test_wrn_is_the_network_of_its_formula(norm: str) -> None:
     images = uint8(2).double() / 255
     weights = network.eval().state_dict()
     normalised = (images - network.mean) / network.std
-    torch.testing.assert_close(network(images), naive_wrn(weights, norm, normalised))
+    torch.testing.assert_close(network(images), naive_wrn(weights, norm, normalised, blocks))
+
+
+def test_wrn_28_2_has_the_usual_number_of_weights_beside_its_convolutions_biases() -> None:
+    """1.47 million: Zagoruyko and Komodakis (BMVC 2016), whose convolutions have no bias."""
+    network = made(models.wrn28_2)
+    biases = [m.bias for m in network.modules() if isinstance(m, nn.Conv2d)]
+    number = sum(p.numel() for p in network.parameters())
+    assert number - sum(b.numel() for b in biases if b is not None) == 1_467_610
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_resnets_are_torchvision_s_but_for_the_stem(name: str) -> None:
+    theirs = getattr(torchvision.models, name)(num_classes=10)
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    network = made(getattr(models, name))
+    pairs = zip(network.state_dict().values(), theirs.state_dict().values(), strict=True)
+    with torch.no_grad():
+        for own, other in pairs:
+            other.copy_(own.uniform_(0.5, 1.5) if own.ndim == 1 else own)
+    images = uint8(2, size=16)
+    expected = theirs.eval()(network.normalise(images))
+    torch.testing.assert_close(network.eval()(images), expected)
 
 
 def test_group_wrn_starts_from_normals_of_spread_one_over_the_root_of_fan_in() -> None:

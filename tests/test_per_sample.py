@@ -18,14 +18,17 @@ CLASSES = 5
 Gradients = dict[str, Tensor]
 
 
+NARROW = {"wrn16_4": {"width": 1}, "vit_tiny": {"width": 8, "num_heads": 2, "depth": 2}}
+NARROW["convnext_tiny"] = {"width": 4, "depths": [1, 2], "layer_scale": 0.1}
 NETWORKS = {
     f"{name}-{norm}-{size}-{channels}": functools.partial(
         getattr(models, name), channels=channels, size=size, num_classes=CLASSES, mean=[0.4],
-        std=[0.3], width=1 if name == "wrn16_4" else 4, norm=norm,
+        std=[0.3], norm=norm, **NARROW.get(name, {"width": 4}),
     )
     for name, norm in [
         *(("convnet", "group"), ("convnet", "instance"), ("convnet3", "instance")),
         *(("convnet3", "group"), ("resnet18", "group"), ("wrn16_4", "group")),
+        *(("vit_tiny", "layer"), ("convnext_tiny", "layer")),
     ]
     for size, channels in ((8, 1), (16, 3))
 }  # fmt: skip

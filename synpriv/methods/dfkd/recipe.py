@@ -9,7 +9,10 @@ from synpriv.recipe import Facts, Recipe, check_padding
 from synpriv.signatures import require
 
 LOSSES = ("batch_norm", "one_hot", "adversarial", "balance")
-NO_STATISTICS = "dfkd needs a teacher with BatchNorm: model.norm=batch"
+NO_STATISTICS = (
+    "dfkd needs a teacher with BatchNorm: model.norm=batch; where a network has none (norm=layer) "
+    "another teacher: method.teacher.model=resnet18"
+)
 ZERO = ("warmup_rounds", "final_lr", "momentum", "weight_decay", "statistics_momentum")  # may be 0
 
 

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import pad
+
+from synpriv.methods.dpsgd.broadcast import one_per_view
 
 TWICE = "DP-SGD needs networks that use each layer once"
 BLOCK = 1024  # values whose squares are added up one after the other
@@ -173,12 +176,13 @@ def _backward(
         output.register_hook(fill)
         return output
 
-    layers = dict.fromkeys(name.rpartition(".")[0] for name in table.named)
+    own = one_per_view(network, table.named, len(images))
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in table.named if name not in own)
     hooks = [network.get_submodule(layer).register_forward_hook(watch) for layer in layers]
     for parameter in table.named.values():
         parameter.requires_grad_(False)
     try:
-        losses = loss(network(images))
+        losses = loss(functional_call(network, own, (images,)) if own else network(images))
     finally:
         for hook in hooks:
             hook.remove()
@@ -186,6 +190,9 @@ def _backward(
             parameter.requires_grad_(True)
     with torch.autocast(images.device.type, enabled=False):  # also for what the layers fill in
         (losses.sum() / table.num_views).backward()
+    for name, views in own.items():
+        if views.grad is not None:  # else it is missing, and named as such
+            table.write(table.named[name], views.grad)
 
 
 def _fill(table: _Table, layer: nn.Module, inputs: Tensor, gradient: Tensor) -> None:
