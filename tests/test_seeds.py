@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import Compose
 
-from hydra_plugins.synpriv import sweeper
+from hydra_plugins.synpriv import _worker, sweeper
 from hydra_plugins.synpriv.sweeper import Variant
-from synpriv import config, pipeline
+from synpriv import config, pipeline, summary
 from synpriv.data import draws
 from synpriv.results import planned, store
 from synpriv.shadow import pools
@@ -129,6 +129,21 @@ def test_a_plan_says_what_its_sweep_asked_for(compose: Compose, tmp_path: Path) 
     assert [each["attack"] for each in asked] == [None, "lira"]  # three of six are not audited
     sweeper._note_plan(Variant(cfg, {seed: [f"seed={seed}"] for seed in range(6)}))
     assert len(list((tmp_path / cfg.cell).iterdir())) == 2
+
+
+def test_what_a_huge_sweep_prints_stays_short(compose: Compose, tmp_path: Path) -> None:
+    cfg = compose(*MANY, f"results={tmp_path}")
+    cell = cell_of(cfg)
+    for seed in range(S - 1):
+        cell.run(seed).mkdir(parents=True)
+        (cell.run(seed) / store.METRICS).write_text("{}")
+    said = summary.what_is_missing(cell, hints=True, grows=True).splitlines()
+    assert len(said) == 1 + summary.MOST + 1 + 1
+    assert f"and {S - 1 - summary.MOST} more that are damaged" in said
+    jobs = [_worker.failed([f"seed={seed}"], f"seed {seed} diverged") for seed in range(S)]
+    lines = sweeper.failures(jobs).splitlines()
+    assert len(lines) == 2 * sweeper.REASONS + 1
+    assert lines[-1].startswith(f"and {S - sweeper.REASONS} more reasons")
 
 
 @pytest.mark.slow
