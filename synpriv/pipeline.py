@@ -20,6 +20,7 @@ from synpriv.shadow.cells import cell_of
 from synpriv.tracking.told import of_audit
 
 log = logging.getLogger(__name__)
+MOST_WARNINGS = 8  # of damaged runs, which the summary counts
 OWN = ("npz", "folder")  # data sets of users, until they give them a name
 
 
@@ -65,7 +66,7 @@ def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) ->
     if not trained or (len(trained) < cell.num_models and not partial):
         return None
     problems = {seed: problem for seed in trained if (problem := cell.problem(seed))}
-    for seed, problem in problems.items():
+    for seed, problem in list(problems.items())[:MOST_WARNINGS]:
         log.warning("seed %d: %s; run it again: seed=%d", seed, problem, seed)
     seeds = [seed for seed in trained if seed not in problems]
     if not seeds or (problems and not partial):

@@ -15,6 +15,7 @@ from synpriv.results.reports import Report
 from synpriv.shadow.cells import cell_of
 
 FEWEST = 6  # models that the default attack needs
+MOST = 8  # damaged runs that are named
 
 
 def what_is_missing(cell: store.Cell, *, hints: bool, grows: bool) -> str:
@@ -26,6 +27,8 @@ def what_is_missing(cell: store.Cell, *, hints: bool, grows: bool) -> str:
     there = cell.num_models - len(problems)
     damaged = [f"seed {s}: {p}" for s, p in problems.items() if p != store.NOT_TRAINED]
     missing = ",".join(map(str, problems)) if len(problems) <= 8 else f"0..{cell.num_models - 1}"
+    if len(damaged) > MOST:
+        damaged[MOST:] = [f"and {len(damaged) - MOST} more that are damaged"]
     lines = [
         f"{cell.folder}: {there} of {cell.num_models} shadow models are there",
         *damaged,

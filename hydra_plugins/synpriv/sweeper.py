@@ -21,6 +21,8 @@ from hydra_plugins.synpriv import _worker
 from hydra_plugins.synpriv._composition import seed_in, without_seed
 from synpriv import cli, config, terminal
 
+REASONS = 8  # why jobs failed, that are printed
+
 
 class Variant(NamedTuple):
     """Jobs that differ only in their seed; `cfg` is the first one's."""
@@ -271,6 +273,9 @@ def failures(failed: Sequence[JobReturn]) -> str:
         own = " ".join(word for word in words if word not in common)
         by_reason.setdefault(reason, []).append(own)
     lines = [f"FAILED {len(jobs)} x {why}\n  {_some(jobs)}" for why, jobs in by_reason.items()]
+    if len(lines) > REASONS:
+        rest = len(lines) - REASONS
+        lines[REASONS:] = [f"and {rest} more reasons, which python -m synpriv.status names"]
     return "\n".join(lines)
 
 

@@ -42,10 +42,10 @@ class _Screen:
     def show(self, lines: Sequence[str]) -> None:
         """What does not fit is left out, the last line stays: else it could not be replaced."""
         width, height = shutil.get_terminal_size()
-        room = max(1, height - 2)
+        room = max(2, height - 1)
         if len(lines) > room:
-            hidden = f"... {len(lines) - room} more lines"
-            lines = [*lines[: room - 1], hidden, lines[-1]]
+            hidden = f"... {len(lines) - room + 1} more lines"
+            lines = [*lines[: room - 2], hidden, lines[-1]]
         up = f"\033[{self._printed}F" if self._printed else ""
         print(f"{up}\033[J" + "\n".join(line[: width - 1] for line in lines), flush=True)
         self._printed = len(lines)
