@@ -147,9 +147,14 @@ class _Actors:
         if self.num_workers is not None:
             return min(self.num_workers, len(self.batch.jobs))
         there = self.ray.cluster_resources()
-        shares = [there.get(name, 0) / need for name, need in self.needs.items() if need > 0]
-        # Of a GPU, whole shares of each: three of 0.4 do not fit into one and a fifth.
-        fit = int(min(shares)) if shares else len(self.batch.jobs)
+        # Whole shares of each GPU: two actors of 0.4 on each, and nothing over both.
+        each = {"GPU": int(1 / self.needs["GPU"])} if self.needs["GPU"] else {}
+        fits = [
+            there.get(name, 0) * each[name] if name in each else there.get(name, 0) / need
+            for name, need in self.needs.items()
+            if need > 0
+        ]
+        fit = int(min(fits)) if fits else len(self.batch.jobs)
         if fit == 0:
             has = ", ".join(f"{name}: {there.get(name, 0):g}" for name in self.needs)
             asked = ", ".join(f"{name}: {need:g}" for name, need in self.needs.items())
