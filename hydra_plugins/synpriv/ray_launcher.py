@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -226,7 +227,8 @@ class _Actors:
 
 
 def _in_words(error: Exception) -> str:
-    """Ray's reason, without the lines around it."""
+    """Ray's reason without its advice, which is a paragraph."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines if "cause" in line.lower() or "exit" in line.lower()]
-    return terminal.one_line((causes or lines or [type(error).__name__])[0])
+    said = " ".join(line for line in lines if line.startswith("The actor") or "exits" in line)
+    short = re.split(r" Some common causes| Worker exit type:", said or type(error).__name__)[0]
+    return terminal.one_line(short)
