@@ -196,8 +196,7 @@ def test_kills_of_workers_and_parents_lose_nothing_that_was_finished(
         if number != signal.SIGKILL:  # after which others speak, and may be dead themselves
             assert error.count("\n") <= 1, error
         assert sweep.returncode in (EXIT[number], 0, 1), (number, error)
-        # Cluster jobs go on without the parent that was killed, and share the cell with the next.
-        assert gone(marker) or (launcher == "submitit_local" and number == signal.SIGKILL)
+        assert gone(marker), family(marker)
         done = {name: state for name, state in files(results).items() if name.endswith(".json")}
         assert {name: done[name] for name in kept} == kept
         kept = done

@@ -55,12 +55,13 @@ class RayLauncher(SweepLauncher):
         if importlib.util.find_spec("ray") is None:
             raise ValueError("hydra/launcher=ray: ray is not installed; pip install 'synpriv[ray]'")
         self.address, self.num_workers = address, num_workers
+        self.leaves_machine = address is not None
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
         self.resources: dict[str, float] = config.plain(resources) or {}
         self.runtime_env: dict[str, Any] = config.plain(runtime_env) or {}
 
     def _run(self, batch: Batch) -> None:
-        away = self.address is not None
+        away = self.leaves_machine
         site_of = _site.opened(self.results, self.shared(), leaves_machine=away)
         with site_of as site, self._connected() as ray:
             needs = self._needs(ray)
