@@ -54,6 +54,7 @@ class Pack:
         try:
             # Not submitit's, which ignores a SIGTERM: workers get it too, and must not be replaced.
             interrupts.raise_in_main()
+            interrupts.hear_again()
             threading.Thread(target=self._leave_with_parent, daemon=True).start()
             self.site.enter()
             if self.visible is not None:
