@@ -11,6 +11,7 @@ from types import FrameType
 
 LINE = "interrupted: finished runs are kept, the same command continues"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NOT_FOR_CHILDREN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _REPEAT_S = 3.0  # `timeout` sends SIGTERM twice at once; the second would end the tidying up
 
 
@@ -76,8 +77,7 @@ def deaf_children() -> Iterator[None]:
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     _handle(lambda number, _: came.append(number))  # a mask leaves them to some library's thread
-    deaf_to = {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_CHILDREN)
     try:
         yield
     finally:
@@ -86,3 +86,8 @@ def deaf_children() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def hear_again() -> None:
+    """End the deafness of a process that was begun in `deaf_children` and has workers itself."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_CHILDREN)

@@ -28,7 +28,6 @@ _OVER = (
 )
 # What the cluster did, not the job: its seeds are tried once more.
 NODE_LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")  # names of all executors
 _FOREVER_MIN = 60 * 24 * 365
 _SETTLING_S = 15.0  # until what a job wrote last is seen on a shared file system
@@ -68,14 +67,10 @@ class Local:
         self._executor = submitit.LocalExecutor(
             folder, max_num_timeout=max_num_timeout, python=python()
         )
-        # submitit shows its jobs the GPUs that they ask for, none by itself.
-        visible = os.environ.get(_VISIBLE)
-        shown = f"export {_VISIBLE}={shlex.quote(visible or '')}"
-        setup = [*options.get("setup", []), shown if visible is not None else f"unset {_VISIBLE}"]
+        # Without lines of shell before it: a shell would get the signals, and not pass them on.
         self._executor.update_parameters(
             timeout_min=options.get("timeout_min", _FOREVER_MIN),
             signal_delay_s=options["signal_delay_s"],
-            setup=setup,
         )
 
     def submit(self, packs: Sequence[Pack]) -> Sequence[Job[None]]:

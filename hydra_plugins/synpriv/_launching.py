@@ -22,8 +22,11 @@ from hydra_plugins.synpriv._worker import not_run
 class SweepLauncher(Launcher):
     """A launcher whose jobs fail alone: whatever befalls one, the others are run.
 
-    fail_fast: after the first failure no further job is started and running ones are ended.
+    leaves_machine: its jobs may run on others. fail_fast: after the first failure no further job
+    is started and running ones are ended.
     """
+
+    leaves_machine = False
 
     def __init__(self, *, fail_fast: bool = False) -> None:
         if not isinstance(fail_fast, bool):

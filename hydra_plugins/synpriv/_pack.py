@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,11 @@ if TYPE_CHECKING:
 
 
 class Pack:
-    """What submitit calls on a node; its results are in a journal, whatever happens to it."""
+    """What submitit calls on a node; its results are in a journal, whatever happens to it.
+
+    visible: the GPUs that it may see; None = those that it is given. stays_alone: whether it goes
+    on when its launcher was killed.
+    """
 
     def __init__(
         self,
@@ -33,9 +40,12 @@ class Pack:
         first: int,
         *,
         fail_fast: bool,
+        visible: str | None = None,
+        stays_alone: bool = True,
     ) -> None:
         self.site, self.jobs, self.slots, self.accelerator = site, list(jobs), slots, accelerator
         self.first, self.fail_fast = first, fail_fast
+        self.visible, self.stays_alone = visible, stays_alone
         self._batch: Batch | None = None  # while it runs
 
     def __call__(self) -> None:
@@ -44,7 +54,11 @@ class Pack:
         try:
             # Not submitit's, which ignores a SIGTERM: workers get it too, and must not be replaced.
             interrupts.raise_in_main()
+            interrupts.hear_again()
+            threading.Thread(target=self._leave_with_parent, daemon=True).start()
             self.site.enter()
+            if self.visible is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = self.visible
             self._run(journal)
         except ValueError as error:
             journal.fatal(str(error))
@@ -75,5 +89,19 @@ class Pack:
     def of(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Pack:
         """A pack like this one, of other jobs."""
         return Pack(
-            *(self.site, jobs, self.slots, self.accelerator, self.first), fail_fast=self.fail_fast
+            *(self.site, jobs, self.slots, self.accelerator, self.first),
+            fail_fast=self.fail_fast,
+            visible=self.visible,
+            stays_alone=self.stays_alone,
         )
+
+    def _leave_with_parent(self) -> None:
+        """End when what started this job was killed and could not end it."""
+        from synpriv.results import sharing
+
+        parent = os.getppid()
+        while os.getppid() == parent:
+            time.sleep(1.0)
+            if not self.stays_alone and not sharing.is_present(self.site.folder):
+                break
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -54,12 +55,13 @@ class RayLauncher(SweepLauncher):
         if importlib.util.find_spec("ray") is None:
             raise ValueError("hydra/launcher=ray: ray is not installed; pip install 'synpriv[ray]'")
         self.address, self.num_workers = address, num_workers
+        self.leaves_machine = address is not None
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
         self.resources: dict[str, float] = config.plain(resources) or {}
         self.runtime_env: dict[str, Any] = config.plain(runtime_env) or {}
 
     def _run(self, batch: Batch) -> None:
-        away = self.address is not None
+        away = self.leaves_machine
         site_of = _site.opened(self.results, self.shared(), leaves_machine=away)
         with site_of as site, self._connected() as ray:
             needs = self._needs(ray)
@@ -147,9 +149,14 @@ class _Actors:
         if self.num_workers is not None:
             return min(self.num_workers, len(self.batch.jobs))
         there = self.ray.cluster_resources()
-        shares = [there.get(name, 0) / need for name, need in self.needs.items() if need > 0]
-        # Of a GPU, whole shares of each: three of 0.4 do not fit into one and a fifth.
-        fit = int(min(shares)) if shares else len(self.batch.jobs)
+        # Whole shares of each GPU: two actors of 0.4 on each, and nothing over both.
+        each = {"GPU": int(1 / self.needs["GPU"])} if self.needs["GPU"] else {}
+        fits = [
+            there.get(name, 0) * each[name] if name in each else there.get(name, 0) / need
+            for name, need in self.needs.items()
+            if need > 0
+        ]
+        fit = int(min(fits)) if fits else len(self.batch.jobs)
         if fit == 0:
             has = ", ".join(f"{name}: {there.get(name, 0):g}" for name in self.needs)
             asked = ", ".join(f"{name}: {need:g}" for name, need in self.needs.items())
@@ -221,7 +228,8 @@ class _Actors:
 
 
 def _in_words(error: Exception) -> str:
-    """Ray's reason, without the lines around it."""
+    """Ray's reason without its advice, which is a paragraph."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines if "cause" in line.lower() or "exit" in line.lower()]
-    return terminal.one_line((causes or lines or [type(error).__name__])[0])
+    said = " ".join(line for line in lines if line.startswith("The actor") or "exits" in line)
+    short = re.split(r" Some common causes| Worker exit type:", said or type(error).__name__)[0]
+    return terminal.one_line(short)

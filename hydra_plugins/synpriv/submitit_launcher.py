@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from hydra_plugins.synpriv._journal import Journals
 from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one
 from hydra_plugins.synpriv._pack import Pack
 from hydra_plugins.synpriv._slots import Slots
-from synpriv import config, interrupts
+from synpriv import config, hardware, interrupts
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -72,13 +73,14 @@ class SubmititLauncher(SweepLauncher):
         given |= {"additional_parameters": config.plain(additional_parameters)}
         self.options = {name: value for name, value in given.items() if value is not None}
         self.executor, self.seeds_per_job = executor, seeds_per_job
+        self.leaves_machine = executor == "slurm"
         self.max_num_timeout = max_num_timeout
         self.slots = Slots(cpus_per_task, jobs_per_device=jobs_per_device, cores=cpus_per_task)
         self.slots.check()
         _require(executor)
 
     def _run(self, batch: Batch) -> None:
-        away = self.executor == "slurm"
+        away = self.leaves_machine
         with _site.opened(self.results, self.shared(), leaves_machine=away) as site:
             _Submitted(self._cluster(site.folder), batch, site).run(self._packs(batch, site))
 
@@ -87,6 +89,12 @@ class SubmititLauncher(SweepLauncher):
             return _clusters.Local(folder, self.options, self.max_num_timeout)
         gpus = {"gpus_per_node": 1} if self.accelerator == "gpu" else {}
         return _clusters.Slurm(folder, gpus | self.options, self.max_num_timeout)
+
+    def _visible(self) -> str | None:
+        """The GPUs of a local job: submitit shows those that it asks for, none by itself."""
+        if self.executor != "local" or self.accelerator == "cpu":
+            return None
+        return os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(hardware.gpus().ids)
 
     def _packs(self, batch: Batch, site: _site.Site) -> list[Pack]:
         each = self.seeds_per_job or len(batch.jobs)
@@ -99,6 +107,8 @@ class SubmititLauncher(SweepLauncher):
                 self.accelerator,
                 batch.first + start,
                 fail_fast=self.fail_fast,
+                visible=self._visible(),
+                stays_alone=self.leaves_machine,
             )
             for start in range(0, len(jobs), each)
         ]

@@ -15,6 +15,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.synpriv import _worker
@@ -51,7 +52,7 @@ class RangeSweeper(BasicSweeper):
         variants = self._variants(self._jobs(arguments))
         configs = [variant.cfg for variant in variants]
         if configs[0].check:
-            check.announce(configs)
+            check.announce(configs, trains_here=_trains_here(self.launcher))
             return []
         returns = self._train(_with_clean_runs(variants))
         results = [result for batch in returns for result in batch]
@@ -91,7 +92,10 @@ class RangeSweeper(BasicSweeper):
         from synpriv.shadow import check, outputs
 
         missing = [_missing(variant) for variant in variants]
-        check.announce(v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs)
+        check.announce(
+            [v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs],
+            trains_here=_trains_here(self.launcher),
+        )
         for (cfg, _), jobs in zip(variants, missing, strict=True):
             if not jobs:
                 check.confirm(cfg)
@@ -141,6 +145,11 @@ class RangeSweeper(BasicSweeper):
                 config.validate(cfg)
         _check_names([variant.cfg for variant in found.values()])
         return list(found.values())
+
+
+def _trains_here(launcher: Launcher) -> bool:
+    """Whether this machine's GPUs are those of the jobs; ours say it, others run jobs here."""
+    return not getattr(launcher, "leaves_machine", False)
 
 
 def _check_names(configs: Sequence[DictConfig]) -> None:

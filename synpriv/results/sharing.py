@@ -124,6 +124,17 @@ def presence(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_present(folder: Path) -> bool:
+    """Whether a process that this machine's locks reach holds the folder's lock."""
+    try:
+        with FileLock(folder / _PRESENT, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except FileNotFoundError:  # it ended in peace
+        return False
+
+
 def require_presence(folder: Path, patience_s: float = _PATIENCE_S) -> None:
     """ValueError if this machine does not see a launcher's folder, or not its lock.
 
@@ -135,10 +146,7 @@ def require_presence(folder: Path, patience_s: float = _PATIENCE_S) -> None:
         raise ValueError(
             f"{host} does not see {folder}: results must lie on a file system that all nodes share"
         )
-    try:
-        with FileLock(folder / _PRESENT, timeout=0):
-            pass
-    except Timeout:
+    if is_present(folder):
         return
     first, end = _last_beat(folder), time.monotonic() + patience_s
     while time.monotonic() < end:

@@ -29,13 +29,13 @@ COPIES = 3  # of the images in a run: those that were read, its own, and as tens
 MOST_WRONG = 1 / 15  # of the labels: an eighth of the private images are canaries
 
 
-def announce(configs: Iterable[DictConfig]) -> None:
+def announce(configs: Iterable[DictConfig], *, trains_here: bool = True) -> None:
     """Check cells and print what is seen of their data, each data set once."""
     printed = set()
     configs = list(configs)
     for cfg in configs:
         try:
-            seen = check(cfg)
+            seen = check(cfg, trains_here=trains_here)
         except ValueError as error:
             where = f" (in {cfg.cell})" if len(configs) > 1 else ""
             raise ValueError(f"{error}{where}") from error
@@ -75,19 +75,20 @@ def warn_of_code(cfg: DictConfig) -> None:
         )
 
 
-def check(cfg: DictConfig, *, attacked: bool = True) -> Record:
+def check(cfg: DictConfig, *, attacked: bool = True, trains_here: bool = True) -> Record:
     """What is seen of the data of a cell that can be trained; ValueError if it cannot.
 
     All shadow models are checked, not only the one that is to be trained: a cell that can never be
-    complete is not begun. attacked: by `cfg.attack`.
+    complete is not begun. attacked: by `cfg.attack`. trains_here: or on machines that have GPUs and
+    compilers which this one need not have.
     """
     config.validate(cfg)
     tracking.check(cfg)
-    if cfg.trainer.accelerator == "gpu":
+    if cfg.trainer.accelerator == "gpu" and trains_here:
         from synpriv.shadow.fitting import device_of  # torch, which only a GPU needs here
 
         device_of(cfg.trainer)
-    fits = cfg.trainer.step != "compile" or hardware.has_compiler()
+    fits = cfg.trainer.step != "compile" or not trains_here or hardware.has_compiler()
     require(fits, "trainer.step=compile", "eager or graph: no C++ compiler (g++) is here")
     recipes, method = recipes_of(cfg), target_of(cfg.method, "method")
     if attacked:

@@ -1,0 +1,116 @@
+"""Jobs on a local Ray, which a failing job, a killed actor and a lost GPU do not end."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_jobs import sweep
+
+from hydra_plugins.synpriv import ray_launcher
+from synpriv.results import failures
+
+pytest.importorskip("ray")
+
+
+@pytest.mark.slow
+def test_a_dead_actor_costs_its_job_one_more_try_and_the_others_nothing(tmp_path: Path) -> None:
+    notes, out = sweep(
+        tmp_path,
+        """
+        import logging, signal
+        def fail(seed, before):
+            logging.getLogger("synpriv").warning("odd image")
+            if seed == 1:
+                raise ValueError("no luck")
+            if seed == 2 or (seed == 3 and before == 0):
+                note(seed, "killed")
+                os.kill(os.getpid(), signal.SIGKILL)
+            if seed == 4 and before == 0:
+                raise AcceleratorError("CUDA error: an illegal memory access")
+        """,
+        "0,1,2,3,4,5",
+        launcher="ray",
+    )
+    whats = [(seed, what) for seed, _, what, *_ in notes]
+    assert sorted(seed for seed, what in whats if what == "done-cpu") == ["0", "3", "4", "5"]
+    assert whats.count(("2", "killed")) == 2
+    assert whats.count(("4", "AcceleratorError")) == 1
+    assert {threads for *_, threads in notes} == {"1"}
+    assert "jobs: 6, Ray actors: 1" in out
+    assert out.count("warning: odd image") == 1
+    assert re.search(r"seed=3: its Ray actor died \(.*\); it will be tried again$", out, re.M)
+    assert re.search(r"seed=4: AcceleratorError: CUDA error.*tried again$", out, re.M)
+    said = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert said[0] == "failed: seed=1: ValueError: no luck"
+    assert said[1].startswith("failed: seed=2: its Ray actor died (")
+    assert len(said) == 2
+    noted = failures.of(tmp_path / "out" / "2")
+    assert noted is not None
+    assert noted.reason.startswith("its Ray actor died")
+    assert not list((tmp_path / "out").glob(".launch-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_workers": 0}, "num_workers=0: must be an integer, at least 1, or null"),
+        ({"num_gpus": 2}, r"num_gpus=2: must be 0\.\.1"),
+        ({"num_cpus": -1}, "num_cpus=-1: must be a number, at least 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_runs(
+    options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        ray_launcher.RayLauncher(**options)
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_launcher.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'synpriv\[ray\]'"):
+        ray_launcher.RayLauncher()
+
+
+class Cluster:
+    """A stand-in for Ray that offers these resources."""
+
+    def __init__(self, **offers: float) -> None:
+        self.offers = offers
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.offers
+
+    def put(self, value: object) -> object:
+        return value
+
+
+class Jobs:
+    """As many jobs as a sweep may have."""
+
+    jobs = [["seed=0"]] * 100
+
+    def waiting(self) -> list[int]:
+        return list(range(100))
+
+
+def most(ray: Any, num_workers: int | None = None, **needs: float) -> int:
+    batch: Any = Jobs()
+    site: Any = None
+    return ray_launcher._Actors(ray, batch, site, needs, num_workers).most()
+
+
+def test_as_many_actors_as_fit_by_cores_and_shares_of_gpus() -> None:
+    ray = Cluster(CPU=16, GPU=2)
+    assert most(ray, CPU=1, GPU=1) == 2
+    assert most(ray, CPU=1, GPU=0.25) == 8
+    assert most(ray, CPU=4, GPU=0.25) == 4
+    assert most(ray, CPU=1, GPU=0.4) == 4  # two on each GPU, and nothing over both
+    assert most(ray, CPU=1, GPU=0) == 16
+    assert most(ray, 64, CPU=1, GPU=1) == 64  # asked for: a cluster may grow
+    assert most(Cluster(CPU=1000), CPU=1, GPU=0) == 100
+
+
+def test_a_cluster_without_room_for_one_actor_is_said() -> None:
+    with pytest.raises(ValueError, match=r"asks for CPU: 1, GPU: 0\.5, the cluster has CPU: 2"):
+        most(Cluster(CPU=2), CPU=1, GPU=0.5)
