@@ -74,7 +74,8 @@ def audit_if_complete(cfg: DictConfig, *, partial: bool, waits: bool = False) ->
     if waits and (clean := clean_runs(cfg)) and clean.there != clean.seeds:
         return None
     request = request_of(cfg, seeds)
-    return audits.current(request) or _audit(cfg, request)
+    report = audits.current(request)
+    return report if report and not tracking.is_awaited(cfg) else _audit(cfg, request)
 
 
 def _lacks_a_run(cell: store.Cell) -> bool:
@@ -120,16 +121,23 @@ def _dataset_label(cfg: DictConfig) -> str:
 
 def _audit(cfg: DictConfig, request: Request) -> Report:
     with request.place.lock():
-        if report := audits.current(request):  # made while this process waited
+        report = audits.current(request)  # made while this process waited
+        if report and not tracking.is_awaited(cfg):
             return report
-        why = reports.problem(request.file)
+        why = None if report else reports.problem(request.file)
         if why not in (None, reports.NOT_MADE):
             log.warning("%s: it is made again", why)
         with tracking.track(cfg, request.place.folder, job_type="audit") as tracker:
-            report = audits.make(request, config.build(cfg.attack, "attack"))
-            tracker.audit(
-                lambda: of_audit(
-                    request.file, report, admission=cfg.admission, pictures=cfg.logger.pictures
-                )
-            )
+            report = report or audits.make(request, config.build(cfg.attack, "attack"))
+            _tell(tracker, cfg, request.file, report)
     return report
+
+
+def _tell(tracker: tracking.Tracker, cfg: DictConfig, file: Path, report: Report) -> None:
+    """Mirror an audit, and what a search makes of it."""
+    asked = objective_of(cfg).scores(flat.flatten(report))
+    names = ["objective", *(f"objective/{place}" for place in range(1, len(asked)))]
+    tracker.log(dict(zip(names, asked, strict=True)), epoch=0)
+    tracker.audit(
+        lambda: of_audit(file, report, admission=cfg.admission, pictures=cfg.logger.pictures)
+    )

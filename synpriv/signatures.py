@@ -64,7 +64,9 @@ def check_sizes(sizes: Any, options: Any, page: Any, where: str) -> None:
     for key, _ in _leaves(sizes):
         if key in known or f"${{{where}.{key}}}" in read:
             continue
-        section = key.partition(".")[0]
+        section, dot, _ = key.partition(".")
+        if not dot:
+            raise ValueError(no_such_option(f"{where}.{key}", page))
         if there := {name.rpartition(".")[2] for name in known if name.startswith(f"{section}.")}:
             raise ValueError(no_such_option(f"{where}.{key}", there))
         if difflib.get_close_matches(section, page, n=1):

@@ -12,7 +12,8 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ _KEY_LOOKUPS: tuple[tuple[str, Callable[[Any, Any], str | None]], ...] = (
     ("wandb.sdk.lib.wbauth", lambda module, its: module.read_netrc_auth(host=its.base_url)),
     ("wandb.sdk.lib.apikey", lambda module, its: module.api_key(its)),
 )
+# What an agent of a W&B sweep says to the command that it starts.
+_AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 _decided: list[Mode | None] = []  # how this process mirrors, None: not at all; the last counts
 
 
@@ -54,6 +57,30 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def agents_run() -> str | None:
+    """The id of the run that an agent of a W&B sweep waits for; None where no agent began this."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+@contextmanager
+def _environment(*, agents: bool) -> Iterator[None]:
+    """What an agent says is seen by its own run alone: every other one would join its sweep.
+
+    W&B reads it once per process and then ignores whatever id, project and entity it is given.
+    """
+    if agents_run() is None:
+        yield
+        return
+    import wandb
+
+    hidden = {} if agents else {k: os.environ.pop(k) for k in _AGENT if k in os.environ}
+    wandb.teardown()  # forgets what it has read
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def folders(results: Path, name: str, kind: str) -> list[Path]:
@@ -102,10 +129,14 @@ def settle(results: Path) -> None:
         os.environ["WANDB_MODE"] = "offline"
 
 
-def begin(**arguments: Any) -> Any:
-    """An online run if W&B can be reached with a key, else an offline one, else None."""
+def begin(*, agents: bool = False, **arguments: Any) -> Any:
+    """An online run if W&B can be reached with a key, else an offline one, else None.
+
+    agents: the run that the agent of a W&B sweep waits for; its id must be that of `agents_run`.
+    """
     try:
-        return _begin(**arguments)
+        with _environment(agents=agents):
+            return _begin(**arguments)
     except ImportError as error:
         log.warning("W&B cannot be imported (%s): nothing is mirrored", error)
     except Exception as error:  # noqa: BLE001 - a mirror must never stop an experiment
@@ -163,6 +194,8 @@ def _init(**arguments: Any) -> Any:
         disable_code=True,
         **known,
     )
+    if agents_run() is not None and wandb.setup().settings.sweep_id:  # it has its own
+        arguments = {k: v for k, v in arguments.items() if k not in ("id", "project", "entity")}
     return wandb.init(mode=_decided[-1], reinit="finish_previous", settings=settings, **arguments)
 
 

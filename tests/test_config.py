@@ -224,6 +224,18 @@ def test_a_validation_split_is_another_cell_and_the_test_set_no_part_of_it(
             _ = compose(f"dataset.num_validation={wrong}").cell
 
 
+def test_validation_accuracy_is_no_objective_without_validation_images(compose: Compose) -> None:
+    asked = "objective.maximise=validation_accuracy"
+    with pytest.raises(ValueError, match="without validation images: must be accuracy, or write"):
+        _ = compose(asked).cell
+    assert compose(asked, "dataset.num_validation=100").cell
+
+
+def test_a_size_beside_all_sections_is_refused(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"scale\.foo: no such option; it has "):
+        _ = compose("++scale.foo=1").cell
+
+
 @pytest.mark.parametrize(
     ("membership", "grows"),
     [

@@ -22,12 +22,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import wandb
+import yaml
 from conftest import ROOT, Compose
 from google.protobuf import json_format
 from tracked_view import view_of
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.launch.sweeps import utils
+from wandb.sdk.lib import config_util
 
-from synpriv import config, probe, tracking, wandb_session
+from synpriv import cli, config, probe, tracking, wandb_session
 from synpriv.report import names
 from synpriv.shadow import check
 
@@ -487,6 +490,54 @@ def test_runs_per_seed_can_be_left_out(compose: Compose, tmp_path: Path) -> None
     cfg = compose("logger=wandb", "logger.per_seed=false", f"results={tmp_path}")
     with tracking.track(cfg, tmp_path, job_type="train") as tracker:
         assert isinstance(tracker, tracking.NoTracker)
+
+
+def agent_begins(monkeypatch: pytest.MonkeyPatch, folder: Path, run: str) -> None:
+    """What `wandb agent` sets for the command that it starts."""
+    chosen = folder / f"config-{run}.yaml"
+    config_util.save_config_file_from_dict(str(chosen), {"method.lr": {"value": 0.25}})
+    for name, value in (("RUN_ID", run), ("SWEEP_ID", "sw33p"), ("SWEEP_PARAM_PATH", str(chosen))):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+
+
+def test_of_an_agent_s_command_the_audit_alone_is_the_run_that_it_waits_for(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose("logger=wandb", f"results={tmp_path}", "seed=3")
+    agent_begins(monkeypatch, tmp_path, "its0wn")
+    assert tracking.is_awaited(cfg)
+    for job_type in ("train", "audit", "train", "audit"):  # the second audit is another attack's
+        with tracking.track(cfg, tmp_path, job_type=job_type) as tracker:
+            tracker.log({"objective": 0.5}, 0)
+    assert not tracking.is_awaited(cfg)
+    for name, sweep in ((f"{cfg.cell}-3", None), (f"{cfg.cell}-lira", None), ("its0wn", "sw33p")):
+        (folder,) = tmp_path.glob(f"wandb/offline-run-*-{name}")
+        read = records(folder)
+        (run,) = [record["run"] for record in read if "run" in record]
+        assert run.get("sweep_id") == sweep
+        assert ("method.lr" in str(run["config"])) == (sweep is not None)
+        assert items(read, "history", "item")["objective"] == 0.5
+    agent_begins(monkeypatch, tmp_path, "an0ther")
+    assert tracking.is_awaited(cfg)  # also of a cell that is audited already
+
+
+def test_the_yaml_of_a_w_and_b_sweep_is_a_command_that_composes(compose: Compose) -> None:
+    """As W&B's own agent makes it of the yaml."""
+    sweep = yaml.safe_load((ROOT / "docs" / "wandb_sweep.yaml").read_text())
+    chosen = {"method.lr": {"value": 0.05}, "method.label_smoothing": {"value": 0.1}}
+    assert set(chosen) == set(sweep["parameters"])
+    made = {**utils.create_sweep_command_args({"args": chosen})}
+    made |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [sweep["program"]]}
+    words: list[str] = []
+    for word in utils.create_sweep_command(sweep["command"]):
+        words += made[word[2:-1]] if word.startswith("${") else [word]
+    assert words[:3] == ["/usr/bin/env", "python", "run.py"]
+    job = [w for w in cli.normalise(words[3:]) if not w.startswith(("seed=", "-"))]
+    cfg = compose(*job)
+    check.check(cfg)
+    assert (cfg.method.lr, cfg.audit_seed, cfg.dataset.num_validation) == (0.05, 1, 200)
+    assert f"seed=range(0,{cfg.num_models})" in cli.normalise(words[3:])
+    assert sweep["metric"] == {"name": "objective", "goal": "maximize"}
 
 
 def inspected(folder: Path) -> str:

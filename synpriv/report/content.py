@@ -129,8 +129,8 @@ def accuracy_of(
         raise ValueError(
             f"{clean[0]['cell']} was trained on other data than {runs[0]['cell']}; move it away"
         )
-    audited = measured([run["test_accuracy"] for run in runs], num_test)
-    good_for = measured([run["test_accuracy"] for run in clean], num_test) if clean else audited
+    audited = measured([_reached(run) for run in runs], num_test)
+    good_for = measured([_reached(run) for run in clean], num_test) if clean else audited
     return {
         "test_accuracy": audited,
         "accuracy": {
@@ -141,6 +141,12 @@ def accuracy_of(
             ),
         },
     }
+
+
+def _reached(run: dict[str, Any]) -> float:
+    """Accuracy of a run; once that on validation images was called by the other name too."""
+    on_validation = run.get("validation_accuracy")
+    return run["test_accuracy"] if on_validation is None else on_validation
 
 
 def measured(accuracies: list[float], num_test: int) -> dict[str, Any]:

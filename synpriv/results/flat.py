@@ -42,7 +42,8 @@ def flatten(report: Report) -> dict[str, Any]:
         flat |= {"accuracy": accuracy["mean"], "accuracy/se": accuracy["se"]}
         flat |= {"accuracy/wrong_labels": accuracy["wrong_labels"]}
     if reached := report["test_accuracy"]:
-        flat |= {"test_accuracy": reached["mean"], "test_accuracy/sd": reached["sd"]}
+        measured = f"{report['data'].get('evaluated_on', 'test')}_accuracy"
+        flat |= {measured: reached["mean"], f"{measured}/sd": reached["sd"]}
     if seconds := report["train_s"]:
         flat |= {"train_s": seconds["mean"]}
     for label, sides in (report["answers"] or {}).items():

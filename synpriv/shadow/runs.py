@@ -69,8 +69,9 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
     with tracking.track(cfg, folder, job_type="train") as tracker:
         metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin(cfg))
-        tracker.summary({key: metrics[key] for key in ("test_accuracy", "train_s")})
-    log.info("%s, seed %d: accuracy %.4f", cfg.method.name, cfg.seed, metrics["test_accuracy"])
+        measured = f"{metrics['data']['evaluated_on']}_accuracy"  # of test or of validation images
+        tracker.summary({key: metrics[key] for key in (measured, "train_s")})
+    log.info("%s, seed %d: accuracy %.4f", cfg.method.name, cfg.seed, metrics[measured])
 
 
 def _basis(cfg: DictConfig) -> dict[str, Path]:

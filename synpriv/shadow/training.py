@@ -154,7 +154,7 @@ def train_run(
         "seed": cfg.seed,
         "method": cfg.method.name,
         "membership": cfg.canary.membership,
-        "test_accuracy": accuracy,
+        f"{pools.evaluated_on}_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
         "provenance": [*method.provenance, *CONSTANTS[: int(pools.own_constants)]],

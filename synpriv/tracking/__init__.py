@@ -6,6 +6,7 @@
 from synpriv.tracking.base import NoTracker as NoTracker
 from synpriv.tracking.base import Tracker as Tracker
 from synpriv.tracking.configured import check as check
+from synpriv.tracking.configured import is_awaited as is_awaited
 from synpriv.tracking.configured import settle as settle
 from synpriv.tracking.configured import track as track
 from synpriv.tracking.csv import CsvTracker as CsvTracker

@@ -34,6 +34,11 @@ def settle(cfg: DictConfig) -> None:
         wandb_session.settle(Path(cfg.results))
 
 
+def is_awaited(cfg: DictConfig) -> bool:
+    """Whether somebody waits to be told of an audit, even of one that is there already."""
+    return cfg.logger.name == "wandb" and wandb.is_awaited(Path(cfg.reports or cfg.results))
+
+
 @contextmanager
 def track(
     cfg: DictConfig, folder: Path, *, job_type: str, cell: str | None = None

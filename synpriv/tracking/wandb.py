@@ -119,11 +119,30 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def begin(about: About, *, project: str, entity: str | None) -> WandbTracker:
-    """A run whose id is its name: a resumed sweep makes no duplicates."""
-    obsolete = wandb_session.folders(about.results, about.name, "offline-run")
+    """A run whose id is its name: a resumed sweep makes no duplicates.
+
+    The first audit that a command of a W&B sweep's agent makes is the run that the agent waits for.
+    """
+    agents = about.job_type == "audit" and is_awaited(about.results)
+    own = (wandb_session.agents_run() if agents else None) or about.name
+    obsolete = wandb_session.folders(about.results, own, "offline-run")
     run = wandb_session.begin(
-        **{"id": about.name, "name": about.name, "dir": str(about.results)},
-        **{"group": about.group, "job_type": about.job_type, "config": dict(about.config)},
-        **{"project": project, "entity": entity},
+        agents=agents,
+        id=own,
+        name=about.name,
+        dir=str(about.results),
+        group=about.group,
+        job_type=about.job_type,
+        config=dict(about.config),
+        project=project,
+        entity=entity,
     )
     return WandbTracker(run, obsolete)
+
+
+def is_awaited(results: Path) -> bool:
+    """Whether the agent of a W&B sweep waits for an audit, and none has begun its run here."""
+    own = wandb_session.agents_run()
+    if own is None:
+        return False
+    return not any(wandb_session.folders(results, own, kind) for kind in ("run", "offline-run"))

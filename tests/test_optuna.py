@@ -1,0 +1,268 @@
+"""A search over hyper-parameters: its space, its trials, whatever interrupts it."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from conftest import RunPy
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from hydra_plugins.synpriv import _trials
+from hydra_plugins.synpriv._search_space import Choices, Numbers, Parameter, space_of
+from hydra_plugins.synpriv._study import Study, Trial
+from synpriv import objective
+
+ASKED = objective.parse("accuracy", "tpr@fpr=0.01 <= 0.3")
+SPACE: dict[str, Parameter] = {
+    "method.lr": Numbers(1e-3, 1.0, log=True),
+    "method.num_epochs": Numbers(1, 9, 2.0, integer=True),
+    "method.schedule": Choices(("step", "one_cycle")),
+}
+
+
+def parsed(*words: str) -> Any:
+    return space_of(OverridesParser.create().parse_overrides(list(words)))
+
+
+def test_a_command_line_is_divided_into_what_is_searched_and_what_is_not() -> None:
+    space = parsed(
+        *("method=coreset", "seed=range(0,6)", "method.lr=tag(log,interval(0.01,0.3))"),
+        *("method.keep=interval(0.1,0.5)", "method.a=int(interval(2,9))", "method.b=range(1,10,3)"),
+        *("method.c=range(0.1,0.45,0.1)", "model=a,'b c'", "method.d=true,null,2"),
+    )
+    assert space.fixed == ["method=coreset", "seed=range(0,6)"]
+    assert space.parameters == {
+        "method.lr": Numbers(0.01, 0.3, log=True),
+        "method.keep": Numbers(0.1, 0.5),
+        "method.a": Numbers(2, 9, integer=True),
+        "method.b": Numbers(1, 7, 3, integer=True),
+        "method.c": Numbers(0.1, pytest.approx(0.4), 0.1),  # type: ignore[arg-type]
+        "model": Choices(("a", "'b c'")),
+        "method.d": Choices(("True", "null", "2")),
+    }
+    probes = list(space.probes())
+    seen = {word for probe in probes for word in probe}
+    assert {"method.lr=0.01", "method.lr=0.3", "model='b c'", "method.d=null"} <= seen
+    assert len(probes) == 1 + 5 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("method.lr=interval(0.3,0.01)", "an empty interval: must be the smaller end"),
+        ("method.lr=interval(1,1)", "an empty interval"),
+        ("method.lr=tag(log,interval(0,1))", "the logarithm of 0: must be of positive ends"),
+        ("method.lr=tag(logg,interval(1,2))", "logg: must be the tag log, or none"),
+        ("method.lr=tag(log,choice(1,2))", "must be without a tag"),
+        ("method.lr=choice(1,1)", "must be two or more options"),
+        ("method.lr=range(1,2)", "1 values: must be two or more"),
+        ("attack=lira,threshold", "must be fixed: a search is over method, model"),
+        ("dataset.num_train=100,200", "must be fixed"),
+        ("audit_seed=1,2", "must be fixed"),
+        ("method.lr=0.1", "without a search space"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(word: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parsed(word)
+
+
+def study(results: Path, *, sampler: str = "tpe", seed: int = 0, **search: Any) -> Study:
+    about = {"cell": "a", **search}
+    return Study(results, "s", about, SPACE, num_sums=1, seed=seed, sampler=sampler)
+
+
+def report(values: dict[str, Any]) -> dict[str, float]:
+    """An artificial audit: accuracy and leak rise with the learning rate and the epochs."""
+    lr, epochs = 3 + math.log10(values["method.lr"]), values["method.num_epochs"]
+    bonus = 0.1 * (values["method.schedule"] == "step")
+    return {"accuracy": (lr + epochs / 9) / 5 + bonus, "tpr@fpr=0.01": lr * epochs / 27}
+
+
+def search(own: Study, num_trials: int) -> Study:
+    """All trials of a study; every fifth fails."""
+    while True:
+        with own.turn(num_trials) as trial:
+            if trial is None:
+                return own
+            if trial.number % 5 == 3:
+                own.fail(trial, "diverged;\n=1+1")
+                continue
+            numbers = report(trial.params)
+            own.complete(trial, ASKED.judge(numbers), {"cell": "c", "numbers": numbers})
+
+
+class Killed(BaseException):
+    """What ends a process in the midst of a trial."""
+
+
+def interrupted(own: Study, num_trials: int) -> None:
+    def killed() -> None:
+        with own.turn(num_trials) as trial:
+            assert trial is not None
+            raise Killed
+
+    with pytest.raises(Killed):
+        killed()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_seed_gives_the_same_trials_also_after_interruptions(
+    tmp_path: Path, sampler: str
+) -> None:
+    whole = search(study(tmp_path / "whole", sampler=sampler), 18).trials()
+    place = tmp_path / "parts"
+    for reached in (0, 6, 13):
+        search(study(place, sampler=sampler), reached)
+        interrupted(study(place, sampler=sampler), 18)
+        there = study(place, sampler=sampler).trials()
+        assert [trial.state for trial in there[reached:]] == ["running"]
+        assert there[reached].values == whole[reached].values
+    assert search(study(place, sampler=sampler), 18).trials() == whole
+    assert len({json.dumps(trial.values) for trial in whole}) == 18
+    other = search(study(tmp_path / "other", sampler=sampler, seed=1), 3).trials()
+    assert [t.values for t in other] != [t.values for t in whole[:3]]
+
+
+def test_the_trials_are_optuna_s_own(tmp_path: Path) -> None:
+    """Against optuna itself in memory, with the sampler that each trial is said to have."""
+    theirs = optuna.create_study(direction="maximize")
+    for number in range(18):
+        seed = int(np.random.SeedSequence((0, number)).generate_state(1)[0])
+        theirs.sampler = optuna.samplers.TPESampler(seed=seed)
+        trial = theirs.ask()
+        values = {
+            "method.lr": trial.suggest_float("method.lr", 1e-3, 1, log=True),
+            "method.num_epochs": trial.suggest_int("method.num_epochs", 1, 9, step=2),
+            "method.schedule": trial.suggest_categorical("method.schedule", ["step", "one_cycle"]),
+        }
+        if number % 5 == 3:
+            theirs.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        numbers = report(values)
+        trial.set_constraint("b", numbers["tpr@fpr=0.01"] - 0.3)
+        theirs.tell(trial, numbers["accuracy"])
+    ours = search(study(tmp_path), 18)
+    assert [t.values for t in ours.trials()] == [t.params for t in theirs.trials]
+    assert [t.number for t in ours.best()] == [theirs.best_trial.number]
+
+
+def test_the_best_respects_the_bound_and_no_other_that_does_is_better(tmp_path: Path) -> None:
+    own = search(study(tmp_path), 30)
+    done = [trial for trial in own.trials() if trial.state == "complete"]
+    inside = [t for t in done if t.numbers["tpr@fpr=0.01"] <= 0.3]
+    (best,) = own.best()
+    assert best.numbers["accuracy"] == max(trial.numbers["accuracy"] for trial in inside)
+    assert best.numbers["accuracy"] < max(trial.numbers["accuracy"] for trial in done)
+    assert [t.respects for t in done] == [t in inside for t in done]
+    assert "* best: +1*accuracy subject to tpr@fpr=0.01 <= 0.3" in _trials.table(own, ASKED)
+    assert set(own.importances()) == set(SPACE)
+
+
+def pareto(trials: Sequence[Trial]) -> set[int]:
+    """Numbers of trials that no other dominates, by comparing all pairs."""
+    return {
+        one.number
+        for one in trials
+        if not any(
+            all(a >= b for a, b in zip(other.score, one.score, strict=True))
+            and other.score != one.score
+            for other in trials
+        )
+    }
+
+
+def test_several_sums_have_a_front(tmp_path: Path) -> None:
+    asked = objective.parse("accuracy,-tpr@fpr=0.01", "accuracy >= 0.4")
+    own = Study(tmp_path, "s", {}, SPACE, num_sums=2, seed=0, sampler="tpe")
+    for _ in range(25):
+        with own.turn(25) as trial:
+            assert trial is not None
+            numbers = report(trial.params)
+            own.complete(trial, asked.judge(numbers), {"numbers": numbers})
+    inside = [trial for trial in own.trials() if trial.numbers["accuracy"] >= 0.4]
+    assert {trial.number for trial in own.best()} == pareto(inside)
+    assert own.importances() == {}
+
+
+def test_all_trials_count_failed_and_resumed_ones_too(tmp_path: Path) -> None:
+    for num_trials in (4, 4, 7, 5):  # the same command, more trials, fewer
+        search(study(tmp_path), num_trials)
+        _trials.write(study(tmp_path), ASKED)
+    states = [trial.state for trial in study(tmp_path).trials()]
+    assert states == ["complete"] * 3 + ["failed"] + ["complete"] * 3
+    with (tmp_path / "s-optuna.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    assert rows[-1]["why"] == "diverged; =1+1"
+    assert [row["trial"] for row in rows if row["best"] == "1"] == [
+        str(trial.number) for trial in study(tmp_path).best()
+    ]
+
+
+def test_nobody_takes_a_trial_that_somebody_is_at(tmp_path: Path) -> None:
+    first, second = study(tmp_path), study(tmp_path)
+    with first.turn(3) as one, second.turn(3) as other:
+        assert one is not None
+        assert other is not None
+        assert (one.number, other.number) == (0, 1)
+    with second.turn(3) as one:  # its holder gave it up
+        assert one is not None
+        assert one.number == 0
+
+
+def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:
+    study(tmp_path)
+    with pytest.raises(ValueError, match=r"study=s: was a search with another \['cell'\]: must"):
+        study(tmp_path, cell="b")
+
+
+def test_a_search_in_which_nothing_fits_says_so(tmp_path: Path) -> None:
+    own = study(tmp_path)
+    with own.turn(1) as trial:
+        assert trial is not None
+        numbers = {"accuracy": 1.0, "tpr@fpr=0.01": 0.9}
+        own.complete(trial, ASKED.judge(numbers), {"numbers": numbers})
+    assert own.best() == []
+    assert _trials.none_fits(own, ASKED).startswith("none of 1 trials respects tpr@fpr=0.01 <= 0.3")
+    assert "exceeds a bound" in _trials.table(own, ASKED)
+
+
+TINY = [
+    *("hydra/sweeper=optuna", "study=tiny", "logger=none", "trainer=cpu", "accuracy_models=0"),
+    *("model.width=4", "dataset.num_train=200", "dataset.num_validation=50", "attack=threshold"),
+    *("num_models=4", "canary.num_canaries=30", "method.num_epochs=1", "method.warmup_epochs=0"),
+    *("objective.subject_to=tpr@fpr=0.1 <= 1", "hydra.launcher.num_workers=1", "-m", "seed=0..3"),
+]
+
+
+@pytest.mark.slow
+def test_a_search_trains_audits_resumes_and_says_how_to_train_what_it_found(
+    run_py: RunPy, tmp_path: Path
+) -> None:
+    words = [*TINY, f"results={tmp_path}", "method.lr=interval(0.1,1)"]
+    first = run_py(*words, "hydra.sweeper.num_trials=1", timeout=300)
+    assert first.returncode == 0, first.stdout + first.stderr
+    again = run_py(*words, "hydra.sweeper.num_trials=1", timeout=300)  # trains nothing
+    assert "1 trials are there" in again.stdout, again.stdout + again.stderr
+    assert "jobs:" not in again.stdout
+    (told,) = [line for line in again.stdout.splitlines() if " anew: " in line]
+    assert told in first.stdout
+    assert "audit_seed=0 tuning.num_trials=2 -m seed=0..63" in told
+    assert not any(word in told for word in ("num_validation", "optuna", "objective", "study"))
+    with (tmp_path / "tiny-optuna.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert f"method.lr={row['method.lr']}" in told
+    report = json.loads((tmp_path / row["cell"] / "threshold.json").read_text())
+    metrics = json.loads((tmp_path / row["cell"] / "2" / "metrics.json").read_text())
+    assert report["data"]["evaluated_on"] == "validation"
+    assert report["settings"]["audit_seed"] == 1
+    assert float(row["accuracy"]) == report["accuracy"]["mean"]
+    assert "validation_accuracy" in metrics
+    assert "test_accuracy" not in metrics
