@@ -21,7 +21,7 @@ from synpriv.data.images import (
     forward_batch,
     num_batches,
 )
-from synpriv.methods import recipe, steps
+from synpriv.methods import flops, recipe, steps
 from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.models import Network
 from synpriv.recipe import strategies
@@ -99,8 +99,9 @@ class Classifier(Method):
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         total = torch.zeros((), device=self.device)
         for batch in chunk:
-            images = self.augment(self.private.images[batch])
-            total += self.take_step(images, self.private.labels[batch]) * len(batch)
+            with flops.part("step", len(batch)):
+                images = self.augment(self.private.images[batch])
+                total += self.take_step(images, self.private.labels[batch]) * len(batch)
             self.advance()
         self.log(
             "train/loss",
@@ -117,8 +118,8 @@ class Classifier(Method):
 
     def on_train_epoch_end(self) -> None:
         if self.recipe.record:
-            features = self._features()
-            with torch.no_grad():
+            with torch.no_grad(), flops.part("records", len(self.private)):
+                features = self._features()
                 self.recorded.append(self.network.head(features).float().cpu())
             self.last_features = features.float().cpu()
 

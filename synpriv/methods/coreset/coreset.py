@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from synpriv.data.images import LabelledImages
+from synpriv.methods import flops
 from synpriv.methods.base import Release, Untrained, stream
 from synpriv.methods.coreset import recipe
 from synpriv.methods.coreset.selection import Records, select
@@ -45,15 +46,16 @@ class Coreset(Untrained):
         """Select where the trainer computes."""
         super().on_fit_start()
         own = self.recipe
-        self.chosen = select(
-            self.records_of_proxy.to(self.device),
-            selection=own.selection,
-            num=round(own.fraction * len(self.private)),
-            balance=own.balance,
-            never_learned=own.never_learned,
-            el2n_epochs=own.el2n_epochs,
-            generator=self.draw,
-        ).cpu()
+        with flops.part("selection"):
+            self.chosen = select(
+                self.records_of_proxy.to(self.device),
+                selection=own.selection,
+                num=round(own.fraction * len(self.private)),
+                balance=own.balance,
+                never_learned=own.never_learned,
+                el2n_epochs=own.el2n_epochs,
+                generator=self.draw,
+            ).cpu()
 
     def release(self) -> Release:
         private = self.private.to(self.chosen.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from synpriv.data.images import LabelledImages, ShuffledBatches, StepChunks, crop_and_flip
+from synpriv.methods import flops
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.dfkd import recipe
 from synpriv.methods.dfkd.synthesis import (
@@ -116,7 +117,7 @@ class DFKD(Method):
         loss, images, self.past = self.synthesise()
         rows = slice(self.pooled, self.pooled + len(images))
         self.pool[rows] = (images.float() * 255).round().to(torch.uint8)
-        with torch.no_grad():
+        with torch.no_grad(), flops.part("soft labels", len(images)):
             self.soft_labels[rows] = self.teacher(self.pool[rows]).float().softmax(1)
         self.pooled = rows.stop
         return loss
@@ -133,12 +134,13 @@ class DFKD(Method):
         optimiser = torch.optim.Adam(sets, lr=own.generator_lr, betas=(own.betas[0], own.betas[1]))
         best: Iterate | None = None
         for _ in range(own.synthesis_steps):
-            images = self.synthesiser(codes)
-            loss, statistics = self.loss(images, targets)
+            with flops.part("synthesis"):
+                images = self.synthesiser(codes)
+                loss, statistics = self.loss(images, targets)
+                optimiser.zero_grad()
+                loss.backward(inputs=[*weights, codes])  # not those of the student
             this = loss.detach(), images.detach(), statistics
             best = this if best is None else _better(this, best)
-            optimiser.zero_grad()
-            loss.backward(inputs=[*weights, codes])  # not those of the student
             optimiser.step()
         assert best is not None
         value = best[0].item()  # once per round: it makes the host wait for a GPU
@@ -173,13 +175,18 @@ class DFKD(Method):
         for _ in range(self.recipe.passes_per_round):
             chunks = ShuffledBatches(self.pooled, self.recipe.batch_size, self.order, self.device)
             for batch in chain.from_iterable(chunks):
-                images = self.augment(self.pool[batch])
-                with torch.no_grad():
-                    teacher = self.teacher(images)
-                loss = distillation_loss(teacher, self.network(images), self.recipe.temperature)
-                self.optimise(loss)
-                total += loss.detach() * len(batch)
+                with flops.part("step", len(batch)):
+                    loss = self.imitate(self.augment(self.pool[batch]))
+                total += loss * len(batch)
         return total / (self.recipe.passes_per_round * self.pooled)
+
+    def imitate(self, images: Tensor) -> Tensor:
+        """One step of the student on augmented images [B,ch,H,W]; returns the loss."""
+        with torch.no_grad():
+            teacher = self.teacher(images)
+        loss = distillation_loss(teacher, self.network(images), self.recipe.temperature)
+        self.optimise(loss)
+        return loss.detach()
 
     def augment(self, images: Tensor) -> Tensor:
         """As the recipe says, [B,ch,H,W]."""

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
 from synpriv.data.images import LabelledImages, StepChunks, crop_and_flip
+from synpriv.methods import flops
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import lr_factor
 from synpriv.methods.diffusion import recipe
@@ -86,18 +87,22 @@ class DenoiserTraining(Method):
         total = torch.zeros((), device=self.device)
         for step in chunk:
             batch = self.data[self.batches[step]]
-            labels = drop_labels(
-                batch.labels, null=self.null, rate=self.recipe.null_rate, draw=self.noise
-            )
-            images = self.augment(batch.images).float() / 127.5 - 1
-            images = pixel_unshuffle(images, self.recipe.patch_size)
-            loss = denoising_loss(self.network, self.schedule, images, labels, self.noise)
-            self.optimise(loss)
+            with flops.part("step", len(batch)):
+                total += self.step(batch)
             self._update_average()
-            total += loss.detach()
         if not total.isfinite():  # as uint8, images that are not a number would be black
             raise ValueError(f"lr={self.recipe.lr}: the denoising loss diverged; use a lower one")
         self.log("train/loss", total / len(chunk), on_step=False, on_epoch=True, batch_size=1)
+
+    def step(self, batch: LabelledImages) -> Tensor:
+        """One step of the optimiser on a batch; returns the loss."""
+        own = self.recipe
+        labels = drop_labels(batch.labels, null=self.null, rate=own.null_rate, draw=self.noise)
+        images = self.augment(batch.images).float() / 127.5 - 1
+        images = pixel_unshuffle(images, own.patch_size)
+        loss = denoising_loss(self.network, self.schedule, images, labels, self.noise)
+        self.optimise(loss)
+        return loss.detach()
 
     def _clip_gradients(self, *_: Any) -> None:
         assert self.recipe.max_grad_norm is not None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, pixel_shuffle
 
+from synpriv.methods import flops
 from synpriv.methods.diffusion.recipe import HEAD, TIMES
 from synpriv.signatures import require
 
@@ -144,7 +145,8 @@ def generate(
         sampler.set_timesteps(steps)
         x = torch.randn((len(batch), channels, *size), generator=draw, device=labels.device)
         for time in sampler.timesteps:
-            prediction = guided(network, x, time, batch, guidance)
+            with flops.part("sampling", len(batch)):
+                prediction = guided(network, x, time, batch, guidance)
             x = sampler.step(prediction, time, x).prev_sample
         pixels = pixel_shuffle(x, patch_size)
         images.append(((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from synpriv.data.dsa import siamese
 from synpriv.data.images import LabelledImages, StepChunks
+from synpriv.methods import flops
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.distill import recipe
 from synpriv.models import Network
@@ -100,7 +101,8 @@ class DistributionMatching(Method):
         normalise = embedder().normalise
         black = torch.zeros_like(private.images[:1])
         self.low, self.high = normalise(black), normalise(black + 255)  # [1,ch,H,W]
-        self.pixels = torch.nn.Parameter(self._initial(normalise, public))
+        with flops.part("start"):
+            self.pixels = torch.nn.Parameter(self._initial(normalise, public))
 
     def _initial(
         self, normalise: Callable[[Tensor], Tensor], public: LabelledImages | None
@@ -139,8 +141,9 @@ class DistributionMatching(Method):
     def training_step(self, chunk: list[int], batch_idx: int) -> None:
         total = torch.zeros((), device=self.device)
         for _ in chunk:
-            loss = self.loss()
-            self.optimise(loss)
+            with flops.part("iteration"):
+                loss = self.loss()
+                self.optimise(loss)
             with torch.no_grad():
                 self.pixels.clamp_(self.low, self.high)
             total += loss.detach()

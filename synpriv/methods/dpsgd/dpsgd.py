@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from synpriv.data.images import LabelledImages, PoissonBatches, crop_and_flip
+from synpriv.methods import flops
 from synpriv.methods.base import Method, MovingAverage, Release, stream
 from synpriv.methods.dpsgd import accounting, recipe
 from synpriv.methods.dpsgd.per_sample import clipped_sum, set_gradients
@@ -102,7 +103,8 @@ class DPSGD(Method):
         assert isinstance(optimiser, torch.optim.Optimizer)
         total = num_clipped = torch.zeros((), device=self.device)
         for piece in batch.split(self.recipe.physical_batch_size):
-            gradient, norms = self.clipped_sum(piece)
+            with flops.part("clipped gradients", len(piece)):
+                gradient, norms = self.clipped_sum(piece)
             total = total + gradient
             num_clipped = num_clipped + (norms > self.recipe.max_grad_norm).sum()
         # One draw for all parameters.
