@@ -24,28 +24,53 @@ class Stage:
     cpu_s: float = 0.0
     peak_mb: float = 0.0  # of the process so far on a CPU, of this stage on a GPU
 
+    def __add__(self, other: Stage) -> Stage:
+        """Of a stage that was interrupted and taken up again."""
+        return Stage(
+            round(self.wall_s + other.wall_s, 3),
+            round(self.cpu_s + other.cpu_s, 3),
+            max(self.peak_mb, other.peak_mb),
+        )
+
 
 class Costs:
     """Wall seconds, CPU seconds and peak memory per stage."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
+        self._running = dict[str, tuple[float, float]]()  # when a stage began
+
+    def add_earlier(self, stages: Mapping[str, Stage]) -> None:
+        """What interrupted processes have spent on what is gone on with."""
+        for name, stage in stages.items():
+            self.stages[name] = self.stages.get(name, Stage()) + stage
+
+    def so_far(self) -> dict[str, Stage]:
+        """All stages, with what those that are not over have cost until now."""
+        now = dict(self.stages)
+        for name, (wall, cpu) in self._running.items():
+            part = Stage(time.perf_counter() - wall, time.process_time() - cpu)
+            now[name] = now.get(name, Stage()) + part
+        return now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
+        wall, cpu = self._running[name] = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            del self._running[name]
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
             peak = torch.cuda.max_memory_allocated() / 2**20
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        self.stages[name] = Stage(
-            round(time.perf_counter() - wall, 3),
-            round(time.process_time() - cpu, 3),
+        self.stages[name] = self.stages.get(name, Stage()) + Stage(
+            time.perf_counter() - wall,
+            time.process_time() - cpu,
             round(peak, 1),
         )
 
