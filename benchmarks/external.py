@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from synpriv import config, tracking
 from synpriv.data.images import LabelledImages
-from synpriv.shadow import offering, training
+from synpriv.shadow import offering, stages
 from synpriv.shadow.costs import Costs
 from synpriv.shadow.fitting import quieten
 from synpriv.shadow.pools import load_pools
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> tuple[float, LabelledImages]:
     """CPU seconds until there is a synthetic set, and the set; its student is the same code."""
     pools, costs = load_pools(cfg), Costs()
     split = offering.split_of(cfg, pools)
-    release, _ = training.obtain(cfg, split, pools, tracking.NoTracker(), costs)
+    release, _ = stages.obtain(cfg, split, pools, tracking.NoTracker(), costs)
     assert release.synthetic is not None
     return costs.stages["fit"].cpu_s, release.synthetic
 

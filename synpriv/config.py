@@ -93,6 +93,9 @@ def validate(cfg: DictConfig) -> None:
     require(bool(cfg.results.strip()), "results=", "a folder")
     _check_canary(canary)
     require(trainer.num_threads >= 1, f"trainer.num_threads={trainer.num_threads}", "at least 1")
+    minutes = trainer.checkpoint_minutes
+    fits = minutes is None or minutes >= 0
+    require(fits, f"trainer.checkpoint_minutes={minutes}", "at least 0, or null for none")
     num_trials = cfg.tuning.num_trials
     require(1 <= num_trials <= 1e6, f"tuning.num_trials={num_trials:g}", "1..1e6")
     whole = cfg.tuning.distribution != "fixed" or num_trials == int(num_trials)

@@ -30,6 +30,7 @@ class Trainer:
     step: str = "eager"
     cudnn_benchmark: bool = False
     num_threads: int = 1
+    checkpoint_minutes: float | None = 5
 
 
 @dataclass

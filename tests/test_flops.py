@@ -43,16 +43,16 @@ class EveryStep(Costs):
     pairs: ClassVar[list[tuple[str, float | None, int]]] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
-        with flops.counter() as counter, super().stage(name) as stage:
-            yield stage
-        self.pairs.append((name, stage.flops, counter.get_total_flops()))
+    def stage(self, name: str) -> Iterator[None]:
+        with flops.counter() as counter, super().stage(name):
+            yield
+        self.pairs.append((name, self.stages[name].flops, counter.get_total_flops()))
 
 
 class Uncounted(Costs):
     @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
-        yield Stage()
+    def stage(self, name: str) -> Iterator[None]:
+        yield
 
 
 @pytest.mark.parametrize(

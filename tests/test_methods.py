@@ -23,7 +23,7 @@ from synpriv.data.split import AuditSplit, make_split
 from synpriv.methods.base import Method, Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
 from synpriv.results import artefacts, store
-from synpriv.shadow import fitting, offering, query, runs, training
+from synpriv.shadow import fitting, offering, query, runs, stages, training
 
 CONF = Path(__file__).parents[1] / "conf"
 MADE_ELSEWHERE = "precomputed"  # for one private set each: tests/test_sets.py
@@ -104,7 +104,7 @@ def obtained(cfg: DictConfig, split: AuditSplit, pools: Pools) -> tuple[Release,
             artefacts.save_release(Path(folder), release)
             artefacts.save_arrays(Path(folder, store.RECORDS), method.records())
             basis[name] = Path(folder, runs.FILES[name])
-        return training.obtain(cfg, split, pools, tracker, costs, basis=basis)
+        return stages.obtain(cfg, split, pools, tracker, costs, basis=basis)
 
 
 def obtain(cfg: DictConfig, split: AuditSplit, pools: Pools) -> Release:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from synpriv.methods import flops
 from synpriv.results.store import METRICS
@@ -27,26 +27,68 @@ class Stage:
     rise_mb: float | None = None  # above what was held before; None: the peak is one so far
     flops: float | None = None  # None: nothing of it is counted
 
+    def __add__(self, other: Stage) -> Stage:
+        """Of a stage that was interrupted and taken up again."""
+        rises = [part.rise_mb for part in (self, other) if part.rise_mb is not None]
+        counts = [part.flops for part in (self, other) if part.flops is not None]
+        return Stage(
+            round(self.wall_s + other.wall_s, 3),
+            round(self.cpu_s + other.cpu_s, 3),
+            max(self.peak_mb, other.peak_mb),
+            max(rises, default=None),
+            sum(counts) if counts else None,
+        )
+
+
+class _Running(NamedTuple):
+    """A stage that is not over: when it began, and what counts its FLOPs."""
+
+    wall: float
+    cpu: float
+    counted: flops.Count
+
+    def so_far(self) -> Stage:
+        wall_s, cpu_s = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return Stage(wall_s, cpu_s, flops=self.counted.total)
+
 
 class Costs:
     """Wall seconds, CPU seconds, FLOPs and peak memory per stage."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
+        self._running = dict[str, _Running]()
+
+    def add_earlier(self, stages: Mapping[str, Stage]) -> None:
+        """What interrupted processes have spent on what is gone on with."""
+        for name, stage in stages.items():
+            self._add(name, stage)
+
+    def so_far(self) -> dict[str, Stage]:
+        """All stages, with what those that are not over have cost until now."""
+        now = dict(self.stages)
+        for name, running in self._running.items():
+            now[name] = now.get(name, Stage()) + running.so_far()
+        return now
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
-        """Measure a part; its Stage is filled in when it is over."""
-        watch, stage = Watch(), Stage()
-        wall, cpu = time.perf_counter(), time.process_time()
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a part of the run, in addition to what interrupted processes spent on it."""
+        watch = Watch()
         with flops.counted() as count:
-            yield stage
-        peak = watch.read()
-        stage.wall_s = round(time.perf_counter() - wall, 3)
-        stage.cpu_s = round(time.process_time() - cpu, 3)
-        stage.peak_mb, stage.rise_mb = peak.peak_mb, peak.rise_mb
-        stage.flops = count.total
-        self.stages[name] = stage
+            running = _Running(time.perf_counter(), time.process_time(), count)
+            self._running[name] = running
+            try:
+                yield
+            finally:
+                del self._running[name]
+        peak = watch.read()  # waits for a GPU
+        measured = running.so_far()
+        measured.peak_mb, measured.rise_mb = peak.peak_mb, peak.rise_mb
+        self._add(name, measured)
+
+    def _add(self, name: str, part: Stage) -> None:
+        self.stages[name] = self.stages.get(name, Stage()) + part
 
     def summary(self, basis: Mapping[str, Path]) -> dict[str, Any]:
         """Seconds and FLOPs of one shadow model, the runs it builds on included.

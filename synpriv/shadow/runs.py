@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from synpriv import checkout, config, fingerprint, tracking
-from synpriv.results import store
+from synpriv.results import failures, store
 from synpriv.shadow.cells import (
     DESCRIPTION,
     PUBLIC,
@@ -66,6 +66,7 @@ def _train(cfg: DictConfig, cell: store.Cell, problem: str, *, attacked: bool) -
     basis = _basis(cfg)
     log.info("%s, seed %d: %s, training", cfg.method.name, cfg.seed, problem)
     folder = cell.run(cfg.seed)
+    failures.forget(folder)
     (folder / store.METRICS).unlink(missing_ok=True)  # not done until it is written again
     with tracking.track(cfg, folder, job_type="train") as tracker:
         metrics = training.train_run(cfg, folder, tracker, basis=basis, extra=_origin(cfg))

@@ -5,47 +5,41 @@ Everything heavy (torch, Lightning) is imported here, so that a finished cell is
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from synpriv.audit import released
 from synpriv.data.chosen import source_of
-from synpriv.data.draws import run_seed
-from synpriv.data.intake import Pools, record
+from synpriv.data.content import sha256
+from synpriv.data.intake import Pools, content_sha256, record
 from synpriv.data.pool import Pool
 from synpriv.data.split import AuditSplit
 from synpriv.methods import flops
-from synpriv.methods.base import Method, Release
+from synpriv.methods.base import Release
 from synpriv.results import canary_images, store
-from synpriv.results.artefacts import read_records, read_weights, save_arrays, save_release
+from synpriv.results.artefacts import save_arrays, save_release
 from synpriv.shadow import query, visual
+from synpriv.shadow.checkpoints import Checkpoint
 from synpriv.shadow.costs import Costs
 from synpriv.shadow.features import image_quality
-from synpriv.shadow.fitting import arithmetic, device_of, fit, no_tf32, quieten
+from synpriv.shadow.fitting import arithmetic, device_of, fitted, no_tf32, quieten
 from synpriv.shadow.offering import (
     make_method,
-    network_factory,
     offer,
-    offer_private,
     split_of,
-    untrained_teacher,
 )
 from synpriv.shadow.pools import draw_canaries, facts_of, load_pools
-from synpriv.shadow.recipes import audited_model, construct
-from synpriv.signatures import require
+from synpriv.shadow.stages import obtain, stage_seed
 from synpriv.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -53,51 +47,27 @@ Facts = dict[str, Any]
 CONSTANTS = ("normalisation constants",)  # a channel where they are the private images' own mean
 
 
-def obtain(
+def _checkpoint(
     cfg: DictConfig,
-    split: AuditSplit,
-    pools: Pools,
-    tracker: Tracker,
+    folder: Path,
     costs: Costs,
-    *,
-    basis: Mapping[str, Path] = MappingProxyType({}),
-) -> tuple[Release, Method]:
-    """Fit the configured method, and its student where the release is only a synthetic set.
+    basis: Mapping[str, Path],
+    of: Callable[[], Facts],
+) -> Checkpoint:
+    """The run's checkpoint, of no use to any run, code, machine or data but these."""
+    device = device_of(cfg.trainer)
 
-    `basis` holds the files of other runs that the method builds on. Returns the release and the
-    method after its training. Everything random derives from the run's seed.
-    """
-    seed = run_seed(
-        cfg.seed,
-        audit_seed=cfg.audit_seed,
-        member_draw=cfg.canary.membership,
-        num_models=cfg.num_models,
-    )
-    where, node = audited_model(cfg)
-    model = network_factory(node, where, pools, cfg)
-    offered = offer_private(split) | {"model": model, "seed": cfg.seed, **offer(cfg, pools)}
-    if "teacher" in basis:
-        offered["teacher"] = untrained_teacher(cfg, pools)
-        offered["teacher"].load_state_dict(read_weights(basis["teacher"]))
-    if "proxy" in basis:
-        offered["records"] = read_records(basis["proxy"])
-    if "public_model" in basis:
-        offered["public_model"] = read_weights(basis["public_model"])
-    facts = facts_of(cfg, pools, draw_canaries(cfg, pools), cfg.seed)
-    with costs.stage("fit"):
-        lightning.seed_everything(seed, verbose=False)
-        method = make_method(cfg, offered, facts)
-        release = fit(method, cfg.trainer, tracker, "fit")
-    given = f"{type(method).__name__}.release() is a {type(release).__name__}"
-    require(isinstance(release, Release), given, "a synpriv.methods.base.Release")
-    if release.classifier is None:
-        with costs.stage("student"):
-            lightning.seed_everything(stage_seed(seed, "student"), verbose=False)
-            student = construct(cfg.method.student, "method.student")
-            fitted = student(private=release.synthetic, model=model)
-            classifier = fit(fitted, cfg.trainer, tracker, "student").classifier
-        release = replace(release, classifier=classifier)
-    return release, method
+    def about() -> Facts:
+        built_on = {name: sha256(file) for name, file in basis.items()}
+        same = {
+            "device": device.type,
+            "arithmetic": arithmetic(cfg.trainer),
+            "versions": versions(),
+        }
+        own = {key: value for key, value in of().items() if key not in ("command", "git_commit")}
+        return {**own, **same, "built_on": built_on}
+
+    return Checkpoint(folder, cfg.trainer.checkpoint_minutes, costs, functools.cache(about))
 
 
 def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: Facts) -> None:
@@ -105,24 +75,26 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     _prepare(cfg)
     costs = Costs()
     pools = load_pools(cfg)
-    with costs.stage("fit"):
-        lightning.seed_everything(stage_seed(0, "public"), verbose=False)
-        drawn = draw_canaries(cfg, pools)
-        facts = facts_of(cfg, pools, drawn, seed=0)  # of the private set: sizes alone
-        method = make_method(cfg, offer(cfg, pools), facts)
-        assert not hasattr(method, "private")
-        release = fit(method, cfg.trainer, tracker, "fit")
-    artefacts = save_release(cell.run(0), release)
     assert pools.public is not None
+    own = {"cell": cell.name, "seed": 0, "data": pools.public.digest()}
+    checkpoint = _checkpoint(cfg, cell.run(0), costs, {}, lambda: own | extra)
+    drawn = draw_canaries(cfg, pools)
+    facts = facts_of(cfg, pools, drawn, seed=0)  # of the private set: sizes alone
+    seed = stage_seed(0, "public")
+    with costs.stage("fit"):
+        method, release = fitted(
+            lambda: make_method(cfg, offer(cfg, pools), facts),
+            *(seed, cfg.trainer, tracker),
+            stage="fit",
+            checkpoint=checkpoint,
+        )
+    assert not hasattr(method, "private")
+    artefacts = save_release(cell.run(0), release)
     about = {"cell": cell.name, "seed": 0, "method": cfg.method.name, "artefacts": artefacts}
     about |= {**costs.summary({}), "public_sha256": pools.public.digest()}
+    about["resumed"] = checkpoint.resumed
     store.save_metrics(cell.run(0), {**about, "versions": versions(), **extra})
-
-
-def stage_seed(seed: int, stage: str) -> int:
-    """A later stage's own 32-bit seed, so that it does not repeat the first one's draws."""
-    digest = hashlib.sha256(f"{seed} {stage}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    checkpoint.remove()
 
 
 def train_run(
@@ -134,7 +106,12 @@ def train_run(
     with costs.stage("data"):
         pools = load_pools(cfg)
         split = split_of(cfg, pools)
-    release, method = obtain(cfg, split, pools, tracker, costs, basis=basis)
+    own = {"cell": cfg.cell, "seed": cfg.seed}
+    checkpoint = _checkpoint(
+        *(cfg, folder, costs, basis),
+        lambda: {**own, "data": content_sha256(pools), **extra},
+    )
+    release, left = obtain(cfg, split, pools, tracker, costs, basis=basis, checkpoint=checkpoint)
     assert release.classifier is not None
     with costs.stage("query"):
         no_tf32()  # whatever somebody's own method has switched on
@@ -145,7 +122,7 @@ def train_run(
         one = split.test.images[:1].to(device)
         flops.add_forward(classifier, one, num_views + len(split.test))
     artefacts = save_release(folder, release) if cfg.keep_release else {}
-    artefacts |= save_arrays(folder / store.RECORDS, method.records())
+    artefacts |= save_arrays(folder / store.RECORDS, left.records)
     with costs.stage("visual"):
         near, pairs, ranks = _visual(split, release, device)
     artefacts |= save_arrays(folder / store.PAIRS, pairs)
@@ -161,8 +138,9 @@ def train_run(
         f"{pools.evaluated_on}_accuracy": accuracy,
         "num_train": len(split.train),
         "num_synthetic": 0 if release.synthetic is None else len(release.synthetic),
-        "provenance": [*method.provenance, *CONSTANTS[: int(pools.own_constants)]],
+        "provenance": [*left.provenance, *CONSTANTS[: int(pools.own_constants)]],
         **costs.summary(basis),
+        "resumed": checkpoint.resumed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "arithmetic": arithmetic(cfg.trainer),
         "data": record(pools),
@@ -170,7 +148,7 @@ def train_run(
         "canary_source": _source(cfg, pools),
         "versions": versions(),
         "artefacts": artefacts,
-        **method.metrics(),
+        **left.metrics,
         **_selection(split, release),
         "synthetic": _about_synthetic_set(split, release, pools, ranks),
         "quality": good,
@@ -187,6 +165,7 @@ def train_run(
         groups=None if split.groups is None else split.groups.numpy(),
         metrics=metrics,
     )
+    checkpoint.remove()
     return metrics
 
 
@@ -268,6 +247,6 @@ def versions() -> dict[str, str]:
         "synpriv": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # of a class of its own
         "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
     }
