@@ -265,6 +265,16 @@ def test_an_audit_is_up_to_date_as_long_as_its_sweep_would_not_make_it_again(
     assert "threshold (of other runs or code)" in capsys.readouterr().out
 
 
+def test_a_report_is_waited_for_once_parts_make_a_whole(tmp_path: Path) -> None:
+    for part, words in ((range(6), {}), (range(6, S), {"threshold": "not made yet"})):
+        plan(tmp_path, part, attack="threshold")
+        assert of_folder(tmp_path).audits == words
+    assert of_folder(tmp_path).lacking == {}  # the runs are missing first
+    for seed in range(S):
+        save(tmp_path, seed)
+    assert of_folder(tmp_path).lacking == {"threshold": "not made yet"}
+
+
 def test_a_report_of_fewer_models_than_asked_says_so(tmp_path: Path) -> None:
     cell = store.Cell(tmp_path, NAME, S)
     for seed in range(S):

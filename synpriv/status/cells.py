@@ -40,9 +40,13 @@ class Cell:
 
     @property
     def attacks(self) -> dict[str, int]:
-        """Attacks whose reports were asked for, and of how many models at most."""
-        every = [(p.asked["attack"], p.asked["num_models"]) for p in self.plans]
-        return dict(sorted((attack, num) for attack, num in every if attack))
+        """Attacks whose reports are to come, and of how many models at most.
+
+        Sweeps may have asked for the runs in parts; of a part alone there is no report.
+        """
+        every = [(plan.asked["attack"], plan.asked["num_models"]) for plan in self.plans]
+        whole = {num for _, num in every if {*self.asked, *self.done}.issuperset(range(num))}
+        return dict(sorted((attack, num) for attack, num in every if attack and num in whole))
 
     @property
     def done(self) -> list[int]:
@@ -72,7 +76,7 @@ class Cell:
 
     @property
     def lacking(self) -> dict[str, str]:
-        """Reports that were asked for, whose runs are all there, and what they are instead."""
+        """Reports that could be there, as all runs are, and what they are instead."""
         done = set(self.done)
         ready = {attack for attack, num in self.attacks.items() if done.issuperset(range(num))}
         return {a: words for a, words in self.audits.items() if a in ready and words != CURRENT}
