@@ -9,7 +9,10 @@ Usage: python -m benchmarks.seeds [SEEDS] [ROUNDS]    (1000 and 3)
 from __future__ import annotations
 
 import bisect
+import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from synpriv.results import store
 
 DIGITS = ["method=undefended", "logger=none", "accuracy_models=0", "trainer=cpu"]
 TINY = [
@@ -143,6 +148,27 @@ def many(folder: Path, num: int) -> None:
     print(f"{again.cpu_s(workers=False):.1f} CPU s")
 
 
+def status(folder: Path, cells: int = 50, models: int = 64) -> None:
+    """What it takes to say how far things are, of the folders of `many` and of many cells."""
+    (run,) = (folder / "few").glob("*/0")
+    about = json.loads((run / "metrics.json").read_bytes())
+    del about["metrics_sha256"]
+    for cell in range(cells):
+        for seed in range(models):
+            own = folder / "cells" / f"{cell}" / f"{seed}"
+            shutil.copytree(run, own)
+            store.save_metrics(own, about | {"cell": f"{cell}", "seed": seed})
+    for name in ("many", "cells"):
+        taken = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "synpriv.status", str(folder / name)]
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        print(f"status: {_spread(taken)} CPU s for {said.splitlines()[-1]}")
+
+
 def linear(folder: Path, rounds: int) -> None:
     """64 digits models against 16 with the same settings."""
     taken: dict[int, list[tuple[float, float]]] = {16: [], 64: []}
@@ -181,6 +207,7 @@ def main(num: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         many(folder, num)
+        status(folder)
         worker(folder)
         linear(folder, rounds)
 

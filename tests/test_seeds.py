@@ -126,7 +126,7 @@ def test_a_plan_says_what_its_sweep_asked_for(compose: Compose, tmp_path: Path) 
     asked = sorted((plan.asked for plan in found), key=lambda asked: len(asked["seeds"]))
     assert wrong == []
     assert [each["seeds"] for each in asked] == [[0, 1, 2], [0, 1, 2, 3, 4, 5]]
-    assert [each["attack"] for each in asked] == [None, "lira"]  # three of six are not audited
+    assert [each["attack"] for each in asked] == ["lira", "lira"]
     sweeper._note_plan(Variant(cfg, {seed: [f"seed={seed}"] for seed in range(6)}))
     assert len(list((tmp_path / cfg.cell).iterdir())) == 2
 

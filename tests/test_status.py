@@ -19,7 +19,7 @@ from conftest import ROOT
 
 from synpriv import audits
 from synpriv.audit.attacks.threshold import threshold
-from synpriv.results import failures, locks, planned, store
+from synpriv.results import failures, locks, planned, store, vouched
 from synpriv.results.locks import Holder
 from synpriv.results.shape import Heading
 from synpriv.status import cells, runs, text, totals
@@ -265,6 +265,16 @@ def test_an_audit_is_up_to_date_as_long_as_its_sweep_would_not_make_it_again(
     assert "threshold (of other runs or code)" in capsys.readouterr().out
 
 
+def test_a_report_is_waited_for_once_parts_make_a_whole(tmp_path: Path) -> None:
+    for part, words in ((range(6), {}), (range(6, S), {"threshold": "not made yet"})):
+        plan(tmp_path, part, attack="threshold")
+        assert of_folder(tmp_path).audits == words
+    assert of_folder(tmp_path).lacking == {}  # the runs are missing first
+    for seed in range(S):
+        save(tmp_path, seed)
+    assert of_folder(tmp_path).lacking == {"threshold": "not made yet"}
+
+
 def test_a_report_of_fewer_models_than_asked_says_so(tmp_path: Path) -> None:
     cell = store.Cell(tmp_path, NAME, S)
     for seed in range(S):
@@ -287,7 +297,7 @@ def test_time_left_is_the_mean_times_what_is_ahead_over_those_who_work(tmp_path:
     since = [time.strftime("%F %T", time.localtime(now - ago)) for ago in (5, 100)]
     for seed, ago, pid in ((3, since[0], 1), (4, since[1], 2)):
         who = Holder(pid, "a", ago)
-        cell.runs[seed] = runs.Run(seed, False, None, 0.0, None, who, None, False, 0)
+        cell.runs[seed] = runs.Run(seed, False, None, None, None, who, None, False, 0)
     total = totals.of([cell], now)
     ahead = 5 * 20.0 + (20.0 - 5.0) + 0.0  # five not begun, one for 5 s, one for longer than usual
     assert total.left_s == pytest.approx(ahead / 2)
@@ -302,7 +312,7 @@ def test_one_worker_holds_a_run_and_its_teacher_s(tmp_path: Path) -> None:
     who = Holder(7, "a", "2026-01-01 00:00:00")
     both = [
         cells.Cell(
-            n, {0: runs.Run(0, False, None, 0.0, None, who, None, False, 0)}, [], None, 0, {}
+            n, {0: runs.Run(0, False, None, None, None, who, None, False, 0)}, [], None, 0, {}
         )
         for n in ("student", "teacher")
     ]
@@ -321,6 +331,35 @@ def test_what_strangers_wrote_steers_no_terminal(
     assert "no way" in printed
     controls = {c for c in printed if unicodedata.category(c) in ("Cc", "Cf")}
     assert controls == {"\n"}
+
+
+def test_files_that_vouch_for_nonsense_do_not_hide_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def vouched_for(content: dict[str, Any], key: str) -> bytes:
+        return json.dumps(content | {key: vouched.json_sha256(content)}).encode()
+
+    save(tmp_path, 0)
+    save(tmp_path, 1)
+    plan(tmp_path, range(3), num_models=10**15, attack="lira")
+    file = tmp_path / NAME / "1" / store.METRICS
+    for stages in ([], {"fit": 3}, {"fit": {"wall_s": float("nan")}}, {"fit": {"wall_s": "1"}}):
+        about = {"cell": NAME, "seed": 1, "stages": stages}
+        file.write_bytes(vouched_for(about, "metrics_sha256"))
+        assert of_folder(tmp_path).mean_s == 2.0
+        assert of_folder(tmp_path).done == [0, 1]
+    for others in (
+        {"accuracy_cell": []},
+        {"attack_options": []},
+        {"num_planned": "3"},
+        {"seeds": 3},
+    ):
+        report = {**heading(**others), "files": {}, "inputs_sha256": "0"}
+        report_file = tmp_path / NAME / "threshold.json"
+        report_file.write_bytes(vouched_for(report, "report_sha256"))
+        assert of_folder(tmp_path).audits["threshold"] != "up to date"
+    assert main([str(tmp_path)]) == 3
+    assert "2 done, 1 missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["gone", "cell"])

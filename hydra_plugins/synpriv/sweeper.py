@@ -217,10 +217,7 @@ def _missing(variant: Variant) -> list[list[str]]:
 
 
 def _note_plan(variant: Variant) -> None:
-    """Leave in a cell what is asked of it, for `python -m synpriv.status`.
-
-    A report of a part of a cell, or one that goes elsewhere, is not waited for there.
-    """
+    """Leave in a cell what is asked of it, for `python -m synpriv.status`."""
     from synpriv.results import planned
     from synpriv.shadow.cells import built_on, cell_of
 
@@ -228,7 +225,7 @@ def _note_plan(variant: Variant) -> None:
     asked: planned.Asked = {
         "seeds": sorted(variant.seeds),
         "num_models": cell.num_models,
-        "attack": None if cfg.reports or not _completes(variant) else cfg.attack.name,
+        "attack": None if cfg.reports else cfg.attack.name,  # which lies beside the runs
         # What is trained on public data alone is a cell of one run.
         "builds_on": {stage.name: stage.num_models > 1 for stage, _ in built_on(cfg)},
     }

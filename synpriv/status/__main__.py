@@ -109,7 +109,7 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt as stop:
         sys.exit(interrupts.exit_code(stop))
-    except (OSError, ValueError) as error:
+    except Exception as error:
         from synpriv.cli import errors_in_one_line  # Hydra, half a second, for an error alone
 
         with errors_in_one_line():

@@ -40,9 +40,14 @@ class Cell:
 
     @property
     def attacks(self) -> dict[str, int]:
-        """Attacks whose reports were asked for, and of how many models at most."""
-        every = [(p.asked["attack"], p.asked["num_models"]) for p in self.plans]
-        return dict(sorted((attack, num) for attack, num in every if attack))
+        """Attacks whose reports are to come, and of how many models at most.
+
+        Sweeps may have asked for the runs in parts; of a part alone there is no report.
+        """
+        every = [(plan.asked["attack"], plan.asked["num_models"]) for plan in self.plans]
+        there = {*self.asked, *self.done}
+        whole = {num for _, num in every if all(seed in there for seed in range(num))}
+        return dict(sorted((attack, num) for attack, num in every if attack and num in whole))
 
     @property
     def done(self) -> list[int]:
@@ -72,15 +77,15 @@ class Cell:
 
     @property
     def lacking(self) -> dict[str, str]:
-        """Reports that were asked for, whose runs are all there, and what they are instead."""
+        """Reports that could be there, as all runs are, and what they are instead."""
         done = set(self.done)
-        ready = {attack for attack, num in self.attacks.items() if done.issuperset(range(num))}
+        ready = {a for a, num in self.attacks.items() if all(seed in done for seed in range(num))}
         return {a: words for a, words in self.audits.items() if a in ready and words != CURRENT}
 
     @property
     def mean_s(self) -> float | None:
         """Wall seconds of a finished run, on average."""
-        taken = [run.wall_s for run in self.runs.values() if run.done]
+        taken = [run.wall_s for run in self.runs.values() if run.wall_s is not None]
         return sum(taken) / len(taken) if taken else None
 
     def _idle(self) -> dict[int, Run]:
@@ -150,11 +155,11 @@ def _ask_of_stages(cells: Iterable[Cell]) -> None:
 def _compare_reports(cells: Iterable[Cell]) -> None:
     """Say of each report whether it is of the runs that are there."""
     every = {cell.name: cell.runs for cell in cells}
-    measuring = set()
+    measuring = list[object]()
     for cell in cells:
         for attack, report in cell.reports.items():
             cell.audits[attack] = state(report, every, cell.attacks.get(attack))
-            measuring.add(None if report is None else report.get("accuracy_cell"))
+            measuring.append(None if report is None else report.get("accuracy_cell"))
         for attack in cell.attacks:
             cell.audits.setdefault(attack, "not made yet")
     for cell in cells:

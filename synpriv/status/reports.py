@@ -61,13 +61,15 @@ def state(
             clean={seed: _checksum(clean, seed) for seed in report["accuracy_seeds"]},
             no_pairs=[seed for seed in checksums if own[seed].pairs_lost],
         )
-        there, planned = len(report["seeds"]), report["num_planned"]
-    except (KeyError, TypeError, ValueError):  # it was written whole, but by no code of ours
+        planned = report["num_planned"]
+        partial = len(report["seeds"]) < planned
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # It vouches for itself, but is of runs that are not there, or was made by no code of ours.
         return "of other runs"
     if report["inputs_sha256"] != now:
         return "of other runs or code"
-    if there < planned:
-        return f"of {there} of {planned} models"
+    if partial:
+        return f"of {len(report['seeds'])} of {planned} models"
     return CURRENT if num_models in (None, planned) else f"of {planned} models"
 
 

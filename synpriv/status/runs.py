@@ -7,6 +7,7 @@ another file is hashed only where its size or time says that it is not as the ru
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ class Run(NamedTuple):
     seed: int
     done: bool
     evidence_sha256: str | None  # of one that is done
-    wall_s: float  # that it took, without the runs that it builds on
+    wall_s: float | None  # that it took, without the runs that it builds on
     damage: str | None  # why one with a metrics.json is not
     holder: Holder | None  # who works on it
     failure: str | None  # why it failed when it was last tried
@@ -43,7 +44,7 @@ def read(folder: Path, cell: str) -> Run:
         seed=seed,
         done=metrics is not None,
         evidence_sha256=said.get("evidence_sha256"),
-        wall_s=sum(stage["wall_s"] for stage in said.get("stages", {}).values()),
+        wall_s=_wall_s(said),
         damage=damage,
         holder=holder,
         failure=None if failure is None else failure.reason,
@@ -85,6 +86,15 @@ def _metrics(
     checksum = metrics.get("evidence_sha256")  # what sees public data alone has none
     why = wrong(folder, files, store.EVIDENCE, checksum) if checksum else None
     return (metrics, None) if why is None else (None, why)
+
+
+def _wall_s(metrics: dict[str, Any]) -> float | None:
+    """Of all stages of a run; None where it does not say, or nonsense."""
+    try:
+        taken = float(sum(stage["wall_s"] for stage in metrics["stages"].values()))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return taken if 0 <= taken < math.inf else None
 
 
 def wrong(
