@@ -54,8 +54,8 @@ class RayLauncher(SweepLauncher):
             )
         if address is not None and "://" in address:
             raise ValueError(
-                f"hydra.launcher.address={address}: must be auto or HOST:PORT, started on a machine "
-                "of the cluster, say with ray job submit"
+                f"hydra.launcher.address={address}: must be auto or HOST:PORT, on a machine "
+                "of the cluster, say by ray job submit"
             )
         if importlib.util.find_spec("ray") is None:
             raise ValueError("hydra/launcher=ray: ray is not installed; pip install 'synpriv[ray]'")
