@@ -56,6 +56,7 @@ def test_a_dead_actor_costs_its_job_one_more_try_and_the_others_nothing(tmp_path
     [
         ({"num_workers": 0}, "num_workers=0: must be an integer, at least 1, or null"),
         ({"num_gpus": 2}, r"num_gpus=2: must be 0\.\.1"),
+        ({"address": "ray://head:10001"}, "must be auto or HOST:PORT"),
         ({"num_cpus": -1}, "num_cpus=-1: must be a number, at least 0"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -116,7 +118,8 @@ class Slurm:
         from submitit.core.utils import FailedJobError
 
         try:
-            return self._executor.submit_array(packs)
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+                return self._executor.submit_array(packs)
         except FailedJobError as error:
             said = " ".join(re.sub(r"^sbatch: (error: )?", "", line) for line in _lines(error))
             raise ValueError(f"sbatch refuses: {terminal.one_line(said)}") from error

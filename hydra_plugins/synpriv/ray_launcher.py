@@ -52,6 +52,11 @@ class RayLauncher(SweepLauncher):
             raise ValueError(
                 f"hydra.launcher.num_gpus={num_gpus}: must be 0..1, a training's share"
             )
+        if address is not None and "://" in address:
+            raise ValueError(
+                f"hydra.launcher.address={address}: must be auto or HOST:PORT, on a machine "
+                "of the cluster, say by ray job submit"
+            )
         if importlib.util.find_spec("ray") is None:
             raise ValueError("hydra/launcher=ray: ray is not installed; pip install 'synpriv[ray]'")
         self.address, self.num_workers = address, num_workers
