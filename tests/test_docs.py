@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from conftest import ROOT, Compose
+from hydra.core.override_parser.types import IntervalSweep
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from PIL import Image
@@ -202,7 +203,9 @@ def overrides_of(words: str) -> list[str]:
     for word in cli.normalise(meant(words)[len(command.split()) :]):
         key, _, value = word.partition("=")
         parsed = None if word.startswith("-") else cli._parse(word)
-        if parsed is not None and parsed.is_sweep_override():
+        if parsed is not None and isinstance(interval := parsed.value(), IntervalSweep):
+            value = repr(interval.start)  # any number of it
+        elif parsed is not None and parsed.is_sweep_override():
             values = list(parsed.sweep_string_iterator())
             group = ROOT / "conf" / key
             assert not group.is_dir() or all((group / f"{v}.yaml").is_file() for v in values)

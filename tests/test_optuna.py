@@ -1,5 +1,6 @@
 """A search over hyper-parameters: its space, its trials, whatever interrupts it."""
 
+import contextlib
 import csv
 import json
 import math
@@ -16,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins.synpriv import _trials
 from hydra_plugins.synpriv._search_space import Choices, Numbers, Parameter, space_of
 from hydra_plugins.synpriv._study import Study, Trial
+from hydra_plugins.synpriv.optuna import OptunaSweeper
 from synpriv import objective
 
 ASKED = objective.parse("accuracy", "tpr@fpr=0.01 <= 0.3")
@@ -128,6 +130,33 @@ def test_the_same_seed_gives_the_same_trials_also_after_interruptions(
     assert len({json.dumps(trial.values) for trial in whole}) == 18
     other = search(study(tmp_path / "other", sampler=sampler, seed=1), 3).trials()
     assert [t.values for t in other] != [t.values for t in whole[:3]]
+
+
+def in_batches(own: Study, num_trials: int, *, told: int | None = None) -> list[int]:
+    """Batches of four to the end, or until `told` trials were told; returns their sizes."""
+    sweeper, sizes = OptunaSweeper(num_trials=num_trials, trials_at_once=4), []
+    while True:
+        with contextlib.ExitStack() as turns:
+            batch = sweeper._batch(own, turns)
+            if not batch:
+                return sizes
+            sizes.append(len(batch))
+            for trial in batch:
+                if told == 0:
+                    return sizes
+                numbers = report(trial.params)
+                own.complete(trial, ASKED.judge(numbers), {"numbers": numbers})
+                told = None if told is None else told - 1
+
+
+def test_batches_end_where_they_ended_before_whatever_interrupted_them(tmp_path: Path) -> None:
+    whole = study(tmp_path / "whole")
+    assert in_batches(whole, 18) == [4, 4, 4, 4, 2]
+    place = tmp_path / "parts"
+    assert in_batches(study(place), 18, told=14) == [4, 4, 4, 4]
+    assert [trial.state for trial in study(place).trials()][-3:] == ["complete", *["running"] * 2]
+    assert in_batches(study(place), 18) == [2, 2]
+    assert study(place).trials() == whole.trials()
 
 
 def test_the_trials_are_optuna_s_own(tmp_path: Path) -> None:

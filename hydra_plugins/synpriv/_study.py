@@ -25,9 +25,11 @@ from synpriv.signatures import require
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
+    from optuna import trial as of_optuna
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as OptunaTrial
+
+    OptunaTrial = of_optuna.Trial
 
 SAMPLERS = ("tpe", "random")
 _SEARCH, _ABOUT, _REASON = "search", "about", "reason"  # attributes of a study and of its trials

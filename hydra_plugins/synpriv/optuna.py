@@ -6,6 +6,7 @@ and told to optuna. hydra-optuna-sweeper knows one job per trial and an optuna o
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from hydra_plugins.synpriv import sweeper
+from hydra_plugins.synpriv._composition import without_seed
 from hydra_plugins.synpriv._search_space import Space, space_of
 from hydra_plugins.synpriv.sweeper import RangeSweeper, Variant
 from synpriv import checkout, cli, config, fingerprint, terminal
@@ -24,7 +26,7 @@ from synpriv.objective import VALIDATION_ACCURACY, Objective
 from synpriv.signatures import require
 
 if TYPE_CHECKING:
-    from hydra_plugins.synpriv._study import Study, Trial
+    from hydra_plugins.synpriv._study import OptunaTrial, Study, Trial
 
 _ALWAYS = ("accuracy", "tpr@fpr=0.01", "auc", "epsilon", "train_s")  # kept of every trial's report
 _FAILURES = 5  # in a row end a search: the cause is not the configuration
@@ -49,12 +51,14 @@ class OptunaSweeper(RangeSweeper):
         sampler: str = "tpe",
         seed: int = 0,
         audit_seed: int = 1,
+        trials_at_once: int = 1,
         max_batch_size: int | None = None,
         params: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=params)
         self.num_trials, self.sampler = num_trials, sampler
         self.seed, self.audit_seed = seed, audit_seed
+        self.trials_at_once = trials_at_once
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from hydra_plugins.synpriv import _study, _trials
@@ -79,7 +83,8 @@ class OptunaSweeper(RangeSweeper):
         return []
 
     def _check_options(self, samplers: Sequence[str]) -> None:
-        for name, least in (("num_trials", 1), ("seed", 0), ("audit_seed", 0)):
+        integers = {"num_trials": 1, "trials_at_once": 1, "seed": 0, "audit_seed": 0}
+        for name, least in integers.items():
             value = getattr(self, name)
             fits = type(value) is int and value >= least
             require(fits, f"hydra.sweeper.{name}={value}", f"an integer, at least {least}")
@@ -153,7 +158,7 @@ class OptunaSweeper(RangeSweeper):
             "attack": config.plain(first.attack),
             "objective": [list(objective.sums), list(map(str, objective.bounds))],
             "search space": {key: [*of] for key, of in space.parameters.items()},
-            "sampler": [self.sampler, self.seed],
+            "sampler": [self.sampler, self.seed, self.trials_at_once],
         }
         return Study(
             Path(first.results),
@@ -166,46 +171,63 @@ class OptunaSweeper(RangeSweeper):
         )
 
     def _search(self, study: Study, space: Space, objective: Objective) -> None:
-        """One trial after the other, until there are enough."""
-        failures = 0
-        while True:
-            with study.turn(self.num_trials) as trial:
-                if trial is None:
+        """Batches of trials, until there are enough. What is no trial's own fault is raised."""
+        in_a_row = 0
+        while in_a_row < _FAILURES:
+            with contextlib.ExitStack() as turns:
+                batch = self._batch(study, turns)
+                if not batch:
                     return
-                values = " ".join(f"{key}={value}" for key, value in trial.params.items())
-                print(terminal.one_line(f"\ntrial {trial.number} of {self.num_trials}: {values}"))
-                try:
-                    about = self._audited(space.trial(trial.params), objective)
-                except Exception as error:  # noqa: BLE001 - one trial must not end the search
-                    reason, failures = cli.one_line(error), failures + 1
-                    study.fail(trial, reason)
-                    print(f"FAILED {reason}")
-                else:
-                    failures = 0
+                for trial in batch:
+                    values = " ".join(f"{key}={value}" for key, value in trial.params.items())
+                    line = f"trial {trial.number} of {self.num_trials}: {values}"
+                    print(terminal.one_line(line), flush=True)
+                found = self._trained({t.number: space.trial(t.params) for t in batch})
+                for trial in batch:
+                    outcome = found[trial.number]
+                    in_a_row = in_a_row + 1 if isinstance(outcome, str) else 0
+                    if isinstance(outcome, str):
+                        print(f"trial {trial.number} FAILED: {outcome}")
+                        study.fail(trial, outcome)
+                        continue
+                    about = _read(outcome, objective)
+                    told = ", ".join(f"{name} {x:.4g}" for name, x in about["numbers"].items())
+                    print(f"trial {trial.number}: {told}", flush=True)
                     study.complete(trial, objective.judge(about["numbers"]), about)
-            if failures == _FAILURES:
-                raise HydraException(f"{failures} trials in a row failed, see above; nothing more")
+        raise HydraException(f"{in_a_row} trials in a row failed, see above; nothing more is tried")
 
-    def _audited(self, words: list[str], objective: Objective) -> dict[str, Any]:
-        """The cell of a trial, and the numbers of its report; HydraException if there is none."""
-        from synpriv import summary
-        from synpriv.results import flat
+    def _batch(self, study: Study, turns: contextlib.ExitStack) -> list[OptunaTrial]:
+        """The next trials. Their numbers decide where a batch ends, so that it does so again."""
+        batch: list[OptunaTrial] = []
+        while (trial := turns.enter_context(study.turn(self.num_trials))) is not None:
+            batch.append(trial)
+            if (trial.number + 1) % self.trials_at_once == 0:
+                break
+        return batch
 
-        variants = self._variants(self._of_trials(words))
-        returns = self._train(sweeper._with_clean_runs(variants))
-        failed = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
-        failed += sweeper._audit(variants)
-        if failed:
-            reasons = dict.fromkeys(cli.one_line(one._return_value) for one in failed)
-            raise HydraException("; ".join(reasons))
-        (outcome,) = summary.outcomes([variants[0].cfg])
-        if outcome.report is None:
-            raise HydraException(f"{outcome.cell.folder}: was not audited")
-        numbers = flat.flatten(outcome.report)
-        kept = dict.fromkeys([*objective.names, *_ALWAYS])
-        kept = {name: numbers[name] for name in kept if name in numbers}
-        print(", ".join(f"{name} {value:.4g}" for name, value in kept.items()))
-        return {"cell": outcome.cell.name, "numbers": kept}
+    def _trained(self, trials: dict[int, list[str]]) -> dict[int, DictConfig | str]:
+        """Train and audit trials, given their overrides; the config of each, or why it failed."""
+        from synpriv.shadow import check
+
+        variants: dict[int, Variant] = {}
+        failed: dict[int, str] = {}
+        for number, words in trials.items():
+            try:
+                (variants[number],) = self._variants(self._of_trials(words))
+                check.check(variants[number].cfg)
+            except ValueError as error:
+                variants.pop(number, None)
+                failed[number] = cli.one_line(error)
+        returns = self._train(sweeper._with_clean_runs(list(variants.values())))
+        bad = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
+        for number, variant in variants.items():
+            common = set(without_seed(next(iter(variant.seeds.values()))))
+            own = [result for result in bad if common <= set(result.overrides or [])]
+            own += sweeper._audit([variant])
+            if own:
+                reasons = dict.fromkeys(cli.one_line(one._return_value) for one in own)
+                failed[number] = "; ".join(reasons)
+        return {number: failed.get(number) or variants[number].cfg for number in trials}
 
     def _command(self, space: Space, best: Trial, num_trials: int) -> str:
         """What trains and audits a configuration anew, with all that the search held back."""
@@ -220,6 +242,22 @@ class OptunaSweeper(RangeSweeper):
         words += [*own, f"audit_seed={asked.audit_seed}", f"tuning.num_trials={tried:g}"]
         typed = shlex.join([*words, "-m", f"seed=0..{num_models - 1}"])
         return terminal.one_line(f"trial {best.number} anew: {checkout.program()} {typed}")
+
+
+def _read(cfg: DictConfig, objective: Objective) -> dict[str, Any]:
+    """The cell of a trial, and the numbers of its report that matter."""
+    from synpriv import summary
+    from synpriv.results import flat
+
+    (outcome,) = summary.outcomes([cfg])
+    if outcome.report is None:
+        raise HydraException(f"{outcome.cell.folder}: was not audited")
+    numbers = flat.flatten(outcome.report)
+    kept = dict.fromkeys([*objective.names, *_ALWAYS])
+    return {
+        "cell": outcome.cell.name,
+        "numbers": {name: numbers[name] for name in kept if name in numbers},
+    }
 
 
 def _is_of_the_search(word: str) -> bool:
