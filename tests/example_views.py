@@ -100,6 +100,7 @@ def cell_of(index: int, rng: np.random.Generator, pictures: list[str]) -> shape.
         else None,
         "quality": "FID 0.57, precision 0.88, recall 0.88" if "distill" in method else None,
         "train_s": None if index % 13 == 12 else seconds,
+        "train_flops": None if index % 5 == 4 else 1e10 * seconds,
         "stages": _stages(seconds),
         "points": _points(rates, leak, accuracy),
         "roc": _curve(members, others),
@@ -244,7 +245,11 @@ def _canary(table: shape.AllCanaries, i: int, pictures: list[str]) -> shape.Cana
 
 def _stages(seconds: float) -> list[shape.StageCost]:
     return [
-        {"stage": stage, "wall_s": share * seconds, "cpu_s": 0.9 * share * seconds, "peak_mb": peak}
+        {
+            **{"stage": stage, "wall_s": share * seconds, "cpu_s": 0.9 * share * seconds},
+            **{"peak_mb": peak, "rise_mb": None if stage == "query" else peak / 10},
+            "flops": None if stage == "student" else 1e10 * share * seconds,
+        }
         for stage, share, peak in (
             ("fit", 0.8, 812.0),
             ("student", 0.15, 640.5),

@@ -21,7 +21,7 @@ from synpriv.data.datasets import digits
 from synpriv.data.intake import Pools, take_in
 from synpriv.methods import flops
 from synpriv.methods.dpsgd.per_sample import BLOCK, clipped_sum
-from synpriv.shadow import training
+from synpriv.shadow import query, training
 from synpriv.shadow.costs import Costs, Stage
 
 # One of each family; of 110 images the last batch of 16 is ragged, Poisson batches all differ.
@@ -90,7 +90,8 @@ def test_a_resnet_18_takes_0_56_gmac_for_an_image_of_cifar_10() -> None:
     assert macs / 1e9 == pytest.approx(0.56, abs=0.005)  # He et al.'s network on 32x32
     network = models.resnet18(channels=3, size=32, num_classes=10, mean=[0.5], std=[0.25])
     with flops.counted() as count:
-        flops.add_forward(network, torch.zeros(1, 3, 32, 32), 7)
+        query.logits(network, torch.zeros(3, 3, 32, 32))
+        query.logits(network, torch.zeros(4, 3, 32, 32))
     assert count.total == 7 * 2 * macs
 
 

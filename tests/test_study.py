@@ -55,7 +55,7 @@ def rows(results: Path) -> list[dict[str, str]]:
     """The study's table without what no two runs share."""
     with (results / "tiny-lira.csv").open() as file:
         return [
-            {key: value for key, value in row.items() if not key.startswith("train_s")}
+            {key: value for key, value in row.items() if key not in ("train_s", "peak_mb")}
             for row in csv.DictReader(file)
         ]
 

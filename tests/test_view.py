@@ -79,6 +79,7 @@ def test_every_number_is_that_of_the_report(page: View, found: Found) -> None:
         assert cell["settings"]["method.step"] == report["settings"]["method.step"]
         assert cell["stages"] == [
             {"stage": stage, "wall_s": 10.0, "cpu_s": 9.0, "peak_mb": 500.0}
+            | {"rise_mb": None, "flops": None}
             for stage in ("fit", "query")
         ]
     dfkd, distill, undefended = page["cells"]

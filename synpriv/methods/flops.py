@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 
@@ -81,13 +80,3 @@ def part(name: str, size: int = 1) -> Iterator[None]:
             yield
         count.of_one[name] = seen.get_total_flops() / size
     count.add(count.of_one[name] * size)
-
-
-@torch.no_grad()
-def add_forward(network: nn.Module, image: Tensor, num: int) -> None:
-    """Those of `num` images' way through a network in eval mode, tried on `image` [1,ch,H,W]."""
-    count = _current.get()
-    if count is not None:
-        with counted() as one, part("forward"):
-            network.eval()(image)
-        count.add(one.of_one["forward"] * num)

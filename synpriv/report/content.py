@@ -102,6 +102,13 @@ def from_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "data": runs[0]["data"],
         "canaries_sha256": runs[0]["canaries_sha256"],
     }
+    counts = [run["train_flops"] for run in runs if run.get("train_flops") is not None]
+    if len(counts) == len(runs):  # an older run does not say
+        found["train_flops"] = audit.mean_and_sd(counts)
+    stages = [list(run.get("stages", {}).values()) for run in runs]
+    peaks = [[stage["peak_mb"] for stage in own if "peak_mb" in stage] for own in stages]
+    if all(peaks):
+        found["peak_mb"] = audit.mean_and_sd([max(own) for own in peaks])
     if source := runs[0].get("canary_source"):
         found["canary_source"] = source
     selected = "canary_selection_rate"  # of a coreset

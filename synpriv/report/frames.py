@@ -31,7 +31,8 @@ def frame(results: str | Path = "multirun", *, level: Level = "audits") -> panda
     none or unresolved, corrected over all of them; provenance), then the cell's settings with
     dotted names (`method.num_epochs`). `above_chance` is that of the audit alone.
     `runs`: cell, seed, method, test_accuracy, train_s and whatever else metrics.json says of a
-    trained model, nested keys dotted. `stages`: cell, seed, method, stage, wall_s, cpu_s, peak_mb.
+    trained model, nested keys dotted. `stages`: cell, seed, method, stage, wall_s, cpu_s,
+    peak_mb, rise_mb, flops.
 
     Sorted by cell, then attack or seed. What is not known is NaN or None; no row is corrected or
     made again: a report or run that is damaged is named in the log and in `frame.attrs["left_out"]`

@@ -9,7 +9,8 @@ from synpriv.report import inert, table
 from synpriv.report.verdict import verdict
 
 Report = dict[str, Any]
-COLUMNS = ("method", "accuracy", table.TPR_1, table.TPR_01, "AUC [95%]", "epsilon", "bound")
+COLUMNS = ("method", "accuracy", table.TPR_1, table.TPR_01, "AUC [95%]", "epsilon", "bound", "cost")
+_COST = {"s/model": "s", "FLOPs/model": "FLOPs", "peak MB": "MB"}  # one column, its units
 _SHARED = ("dataset", "canary", "attack")  # columns where rows differ, else in the caption
 _VERDICT = "verdict"
 
@@ -17,6 +18,7 @@ _VERDICT = "verdict"
 def latex(reports: Sequence[Report], *, family: str) -> str:
     r"""A `table` with `tabular`, to be \input; `family`: of `marks.corrected`, for the caption."""
     rows = [dict(zip(table.HEADER, row, strict=True)) for row in table.rows_of(reports)]
+    rows = [row | {"cost": _cost(row)} for row in rows]
     rows = [row | {_VERDICT: verdict(r)["words"]} for row, r in zip(rows, reports, strict=True)]
     differ = [key for key in _SHARED if len({row[key] for row in rows}) > 1]
     columns = [COLUMNS[0], *differ, *COLUMNS[1:], _VERDICT]
@@ -39,6 +41,12 @@ def latex(reports: Sequence[Report], *, family: str) -> str:
             "",
         ]
     )
+
+
+def _cost(row: dict[str, str]) -> str:
+    """Seconds, FLOPs and memory of a shadow model, as far as they are known."""
+    known = [f"{row[key]} {unit}" for key, unit in _COST.items() if row[key] != "-"]
+    return ", ".join(known) or "-"
 
 
 def _caption(rows: Sequence[dict[str, str]], differ: Sequence[str], family: str) -> str:

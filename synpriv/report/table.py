@@ -38,8 +38,9 @@ LEGEND = (
     "audit would show\n"
     "image quality: FID, precision and recall of synthetic images against held-out ones, in the "
     "features of a network trained on others of these; in brackets: of as many private images\n"
-    "s/model: wall seconds of training, teacher and proxy included; selected: share of the member "
-    "canaries that is released; more: docs/glossary.md"
+    "s/model: wall seconds of training, teacher and proxy included; FLOPs/model: of the same, two "
+    "per multiply-add; peak MB: highest memory of a run; selected: share of the member canaries "
+    "that is released; more: docs/glossary.md"
 )
 IN_SHORT = (
     f"{PLUS_MINUS} and []: 95%; in/out: member / non-member canaries that the model calls by that "
@@ -49,10 +50,11 @@ TPR_1, TPR_01 = "TPR@1%FPR [95%]", "TPR@0.1%FPR [95%]"
 HEADER = [
     *("method", "dataset", "canary", "attack", "accuracy", TPR_1, TPR_01, "AUC [95%]"),
     *("wrong in/out", "true in/out", "epsilon", "estimate", "GDP", "bound", "n in/out"),
-    *("s/model", "selected", "image quality", "membership", "provenance", "guarantee", "cell"),
+    *("s/model", "FLOPs/model", "peak MB", "selected", "image quality"),
+    *("membership", "provenance", "guarantee", "cell"),
 ]
 _FILES_ONLY = {
-    *("estimate", "GDP", "n in/out", "selected", "image quality"),
+    *("estimate", "GDP", "n in/out", "FLOPs/model", "peak MB", "selected", "image quality"),
     *("membership", "provenance", "guarantee", "cell"),
 }
 _MARKED = {"accuracy", TPR_1, TPR_01, "AUC [95%]"}
@@ -84,6 +86,8 @@ def row(report: Report, name: str) -> list[str]:
         _bound(report),
         f"{report['n_in']}/{report['n_out']}",
         "-" if report["train_s"] is None else f"{report['train_s']['mean']:.1f}",
+        f"{report['train_flops']['mean']:.2g}" if "train_flops" in report else "-",
+        f"{report['peak_mb']['mean']:.0f}" if "peak_mb" in report else "-",
         f"{report['canary_selection_rate']['mean']:.0%}" if _is_coreset(report) else "-",
         quality.in_words(report["quality"]) if "quality" in report else "-",
         report["membership"],

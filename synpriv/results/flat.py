@@ -46,6 +46,7 @@ def flatten(report: Report) -> dict[str, Any]:
         flat |= {measured: reached["mean"], f"{measured}/sd": reached["sd"]}
     if seconds := report["train_s"]:
         flat |= {"train_s": seconds["mean"]}
+    flat |= {key: report[key]["mean"] for key in ("train_flops", "peak_mb") if key in report}
     for label, sides in (report["answers"] or {}).items():
         flat |= {f"answers/{label}/{side}": share for side, share in sides.items()}
     if near := report.get("nearness"):

@@ -180,6 +180,8 @@ class Shape(Rates, Heading):
     test_accuracy: Measured | None
     accuracy: Accuracy | None
     train_s: Moments | None
+    train_flops: NotRequired[Moments]
+    peak_mb: NotRequired[Moments]
     canary_selection_rate: NotRequired[Moments]
     quality: NotRequired[Quality]
     admission: NotRequired[float]  # of the table it stands in, never on disk: accuracy asked for

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synpriv.data.images import LabelledImages, forward_batch, shift, shift_for
+from synpriv.methods import flops
 from synpriv.models import Network
 
 
@@ -34,7 +35,8 @@ def logits(classifier: Network, images: Tensor) -> Tensor:
     """Eval-mode logits [N,K] on the images' device, computed in float32 whatever was trained in."""
     classifier.eval()
     parts = images.split(forward_batch(images.device))
-    with torch.autocast(images.device.type, enabled=False):
+    exact = torch.autocast(images.device.type, enabled=False)
+    with exact, flops.part("logits", len(images)):
         return torch.cat([classifier(part) for part in parts])
 
 

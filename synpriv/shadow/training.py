@@ -24,7 +24,6 @@ from synpriv.data.content import sha256
 from synpriv.data.intake import Pools, content_sha256, record
 from synpriv.data.pool import Pool
 from synpriv.data.split import AuditSplit
-from synpriv.methods import flops
 from synpriv.methods.base import Release
 from synpriv.results import canary_images, store
 from synpriv.results.artefacts import save_arrays, save_release
@@ -118,9 +117,6 @@ def train_run(
         classifier = release.classifier.to(device)
         logits = query.canary_logits(classifier, split.canaries.to(device), flip=cfg.dataset.flip)
         accuracy = query.accuracy(classifier, split.test.to(device))
-        num_views = logits.shape[0] * logits.shape[1]
-        one = split.test.images[:1].to(device)
-        flops.add_forward(classifier, one, num_views + len(split.test))
     artefacts = save_release(folder, release) if cfg.keep_release else {}
     artefacts |= save_arrays(folder / store.RECORDS, left.records)
     with costs.stage("visual"):

@@ -187,7 +187,8 @@ def _cost(cell: Cell) -> str:
         return _td(None, "-", "its trainings were not timed")
     peak = max((stage["peak_mb"] for stage in cell["stages"]), default=None)
     memory = "memory not recorded" if peak is None else f"at most {peak:,.0f} MB"
-    return _td(cell["train_s"], f"{cell['train_s']:,.1f} s", memory)
+    flops = "" if cell["train_flops"] is None else f"{cell['train_flops']:.2g} FLOPs; "
+    return _td(cell["train_s"], f"{cell['train_s']:,.1f} s", flops + memory)
 
 
 def _dominated(cell: Cell, cells: list[Cell]) -> str:

@@ -109,6 +109,8 @@ class StageCost(TypedDict):
     wall_s: float
     cpu_s: float
     peak_mb: float
+    rise_mb: float | None  # above what was held before
+    flops: float | None
 
 
 class Cell(TypedDict):
@@ -141,6 +143,7 @@ class Cell(TypedDict):
     nearness_in_words: str | None  # what all pairs say together, which no single one does
     quality: str | None
     train_s: float | None
+    train_flops: float | None
     stages: list[StageCost]
     points: list[Point]
     roc: Curve

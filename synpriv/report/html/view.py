@@ -113,6 +113,7 @@ def _cell(
         "nearness_in_words": pairs.verdict(report["nearness"]) if "nearness" in report else None,
         "quality": quality.in_words(report["quality"]) if "quality" in report else None,
         "train_s": None if report["train_s"] is None else report["train_s"]["mean"],
+        "train_flops": report["train_flops"]["mean"] if "train_flops" in report else None,
         "stages": stage_costs(cell.runs),
         "points": compared.points(report, group.panels),
         "roc": curves.curve(cell.roc, report["n_out"]),
@@ -135,16 +136,27 @@ def stage_costs(runs: Sequence[dict[str, Any]]) -> list[StageCost]:
     found: list[StageCost] = []
     for stage in stages:
         costs = [run["stages"][stage] for run in runs if stage in run.get("stages", {})]
-        mean = {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
         found.append(
             {
                 "stage": stage,
-                "wall_s": round(mean["wall_s"], 3),
-                "cpu_s": round(mean["cpu_s"], 3),
-                "peak_mb": round(mean["peak_mb"], 1),
+                "wall_s": round(_mean(costs, "wall_s"), 3),
+                "cpu_s": round(_mean(costs, "cpu_s"), 3),
+                "peak_mb": round(_mean(costs, "peak_mb"), 1),
+                "rise_mb": _mean_if_known(costs, "rise_mb"),
+                "flops": _mean_if_known(costs, "flops"),
             }
         )
     return found
+
+
+def _mean(costs: Sequence[dict[str, Any]], key: str) -> float:
+    return float(np.mean([cost[key] for cost in costs]))
+
+
+def _mean_if_known(costs: Sequence[dict[str, Any]], key: str) -> float | None:
+    """None where a run, such as an older one, does not say."""
+    known = all(cost.get(key) is not None for cost in costs)
+    return round(_mean(costs, key), 1) if known else None
 
 
 def _provenance(cell: Audited) -> list[str]:

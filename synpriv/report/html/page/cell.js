@@ -38,9 +38,12 @@ function costsPart(cell) {
     cost.stage,
     duration(cost.wall_s),
     duration(cost.cpu_s),
+    cost.flops === null ? "-" : cost.flops.toExponential(2),
     `${short(cost.peak_mb)} MB`,
+    cost.rise_mb === null ? "-" : `${short(cost.rise_mb)} MB`,
   ]);
-  return table("Mean over shadow models", ["Stage", "Wall", "CPU", "Peak memory"], rows);
+  const heads = ["Stage", "Wall", "CPU", "FLOPs", "Peak memory", "Rise"];
+  return table("Mean over shadow models", heads, rows);
 }
 
 /** Settings with a search of their own. */
