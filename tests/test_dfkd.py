@@ -16,7 +16,7 @@ from synpriv.methods.classifier import Classifier
 from synpriv.methods.dfkd import recipe, synthesis
 from synpriv.methods.dfkd.fast import DFKD, distillation_loss
 from synpriv.methods.dfkd.synthesis import Synthesis
-from synpriv.shadow import query, training
+from synpriv.shadow import fitting, query
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 TINY = {"num_rounds": 4, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}
@@ -27,8 +27,8 @@ network = functools.partial(
 
 
 def fitted(method: torch.nn.Module) -> Release:
-    training.quieten()
-    return training.fit(method, CPU, tracking.NoTracker(), "fit")
+    fitting.quieten()
+    return fitting.fit(method, CPU, tracking.NoTracker(), "fit")
 
 
 def distilled(teacher: models.Network, seed: int = 0, **options: object) -> DFKD:

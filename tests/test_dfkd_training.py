@@ -11,7 +11,7 @@ from synpriv import models, schema, tracking
 from synpriv.data.images import random_crop, random_flip
 from synpriv.methods.base import stream
 from synpriv.methods.dfkd.fast import DFKD
-from synpriv.shadow import training
+from synpriv.shadow import fitting
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 TINY = {"num_rounds": 3, "warmup_rounds": 2, "codes_per_round": 8, "code_size": 5, "width": 4}
@@ -65,8 +65,8 @@ def test_distillation_is_a_bare_loop_of_sgd_on_the_augmented_pool() -> None:
         return mean
 
     method.distil = watched
-    training.quieten()
-    training.fit(method, CPU, tracking.NoTracker(), "fit")
+    fitting.quieten()
+    fitting.fit(method, CPU, tracking.NoTracker(), "fit")
     assert "head.weight" in compared
 
 

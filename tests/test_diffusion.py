@@ -12,7 +12,7 @@ from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import denoising, recipe
 from synpriv.methods.diffusion.ddpm import DenoiserTraining, Diffusion, DiffusionPretraining
-from synpriv.shadow import training
+from synpriv.shadow import fitting
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
@@ -40,9 +40,9 @@ def pretraining(data: LabelledImages, **options: object) -> DiffusionPretraining
 
 
 def fitted(method: DenoiserTraining, precision: str = "32-true") -> Release:
-    training.quieten()
+    fitting.quieten()
     trainer = OmegaConf.merge(CPU, {"precision": precision})
-    return training.fit(method, trainer, tracking.NoTracker(), "fit")
+    return fitting.fit(method, trainer, tracking.NoTracker(), "fit")
 
 
 def pixels(release: Release) -> torch.Tensor:

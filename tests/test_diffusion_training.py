@@ -13,7 +13,7 @@ from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release, stream
 from synpriv.methods.diffusion import ddpm
 from synpriv.methods.diffusion.ddpm import Diffusion
-from synpriv.shadow import training
+from synpriv.shadow import fitting
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 OPTIONS = {"channels": [4, 8], "layers_per_block": 1, "prediction": "v_prediction"}
@@ -29,8 +29,8 @@ def diffusion(data: LabelledImages, *, seed: int = 0, **options: object) -> Diff
 
 
 def fitted(method: Diffusion) -> Release:
-    training.quieten()
-    return training.fit(method, CPU, tracking.NoTracker(), "fit")
+    fitting.quieten()
+    return fitting.fit(method, CPU, tracking.NoTracker(), "fit")
 
 
 def noise(num: int) -> LabelledImages:

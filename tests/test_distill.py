@@ -16,7 +16,7 @@ from synpriv.methods.base import Release, stream
 from synpriv.methods.distill import dm as distill
 from synpriv.methods.distill import recipe
 from synpriv.methods.distill.dm import DistributionMatching, class_means, matching_loss
-from synpriv.shadow import training
+from synpriv.shadow import fitting
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 WHOLE = digits_as_tensors()
@@ -31,8 +31,8 @@ embedder = functools.partial(
 
 
 def fitted(method: DistributionMatching) -> Release:
-    training.quieten()
-    return training.fit(method, CPU, tracking.NoTracker(), "fit")
+    fitting.quieten()
+    return fitting.fit(method, CPU, tracking.NoTracker(), "fit")
 
 
 def matching(private: LabelledImages, **options: object) -> DistributionMatching:

@@ -25,7 +25,7 @@ from synpriv.methods.base import stream
 from synpriv.methods.dpsgd import dpsgd, recipe
 from synpriv.methods.dpsgd.dpsgd import DPSGD
 from synpriv.methods.dpsgd.per_sample import clipped_sum
-from synpriv.shadow import query, training
+from synpriv.shadow import fitting, query
 
 CPU = OmegaConf.structured(schema.Trainer(accelerator="cpu"))
 network = functools.partial(
@@ -49,8 +49,8 @@ def method(private: LabelledImages = PRIVATE, **options: Any) -> DPSGD:
 
 
 def fitted(of: DPSGD, **trainer: object) -> nn.Module:
-    training.quieten()
-    return training.fit(of, OmegaConf.merge(CPU, trainer), tracking.NoTracker(), "fit").classifier
+    fitting.quieten()
+    return fitting.fit(of, OmegaConf.merge(CPU, trainer), tracking.NoTracker(), "fit").classifier
 
 
 def by_hand(of: DPSGD) -> DPSGD:

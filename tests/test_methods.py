@@ -20,10 +20,11 @@ from synpriv.data.draws import draw
 from synpriv.data.images import LabelledImages, random_crop
 from synpriv.data.intake import Pools, take_in
 from synpriv.data.split import AuditSplit, make_split
-from synpriv.methods.base import Method, Release, stream
+from synpriv.methods.base import Release, stream
 from synpriv.methods.classifier import Classifier, lr_factor
 from synpriv.results import artefacts, store
 from synpriv.shadow import fitting, offering, query, runs, stages, training
+from synpriv.shadow.checkpoints import Checkpoint, Fitted
 
 CONF = Path(__file__).parents[1] / "conf"
 MADE_ELSEWHERE = "precomputed"  # for one private set each: tests/test_sets.py
@@ -88,8 +89,10 @@ def configured(*overrides: str, trainer: str = "cpu") -> DictConfig:
     return cfg
 
 
-def obtained(cfg: DictConfig, split: AuditSplit, pools: Pools) -> tuple[Release, Method]:
-    """What `training.obtain` gives, after training what the method builds on."""
+def obtained(
+    cfg: DictConfig, split: AuditSplit, pools: Pools, checkpoint: Checkpoint | None = None
+) -> tuple[Release, Fitted]:
+    """What `stages.obtain` gives, after training what the method builds on."""
     training.quieten()
     tracker, costs = tracking.NoTracker(), training.Costs()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,11 +103,11 @@ def obtained(cfg: DictConfig, split: AuditSplit, pools: Pools) -> tuple[Release,
                 own.results = PUBLIC.name
                 basis[name] = runs._ensure_public(own) / runs.FILES[name]
                 continue
-            release, method = obtained(own, split, pools)
+            release, left = obtained(own, split, pools)
             artefacts.save_release(Path(folder), release)
-            artefacts.save_arrays(Path(folder, store.RECORDS), method.records())
+            artefacts.save_arrays(Path(folder, store.RECORDS), left.records)
             basis[name] = Path(folder, runs.FILES[name])
-        return stages.obtain(cfg, split, pools, tracker, costs, basis=basis)
+        return stages.obtain(cfg, split, pools, tracker, costs, basis=basis, checkpoint=checkpoint)
 
 
 def obtain(cfg: DictConfig, split: AuditSplit, pools: Pools) -> Release:
@@ -119,7 +122,7 @@ def logits(release: Release, split: AuditSplit) -> np.ndarray:
 def fitted(method: torch.nn.Module, precision: str = "32-true") -> Release:
     training.quieten()
     trainer = OmegaConf.merge(CPU, {"precision": precision})
-    return training.fit(method, trainer, tracking.NoTracker(), "fit")
+    return fitting.fit(method, trainer, tracking.NoTracker(), "fit")
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +132,10 @@ def first(pools: Pools) -> First:
     @functools.cache
     def fit_once(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         split = split_of(pools)
-        release, method = obtained(configured(f"method={name}"), split, pools)
+        release, left = obtained(configured(f"method={name}"), split, pools)
         found = logits(release, split)
         found.setflags(write=False)
-        return found, tuple(method.provenance)
+        return found, tuple(left.provenance)
 
     return fit_once
 
@@ -177,7 +180,7 @@ def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
 ) -> None:
     cfg = configured(f"method={name}")
     expected, _ = first(name)
-    real_fit, stages = training.fit, list[object]()
+    real_fit, stages = fitting.fit, list[object]()
 
     def fit_then_destroy(*args: object) -> Release:
         release = real_fit(*args)
@@ -187,7 +190,7 @@ def test_after_the_stage_that_may_see_them_private_images_are_not_looked_at(
             split.train.labels.fill_(0)
         return release
 
-    monkeypatch.setattr(training, "fit", fit_then_destroy)
+    monkeypatch.setattr(fitting, "fit", fit_then_destroy)
     np.testing.assert_array_equal(expected, logits(obtain(cfg, split, pools), split))
     assert len(stages) == stage + 1
 

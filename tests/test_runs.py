@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from synpriv import config, pipeline
 from synpriv.methods.base import Method, Release
 from synpriv.results import artefacts, reports, store
-from synpriv.shadow import cells, offering, pools, runs, training
+from synpriv.shadow import cells, fitting, offering, pools, runs
+from synpriv.shadow.checkpoints import Checkpoint
 from synpriv.tracking import Tracker
 
 pytestmark = pytest.mark.usefixtures("few_rounds")
@@ -225,13 +226,15 @@ def test_a_cell_with_released_images_ends_with_their_picture(make: Make, tmp_pat
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """Every method as it is when its fit begins, by stage; torch's seed then."""
     begun: list[tuple[str, Any]] = []
-    real = training.fit
+    real = fitting.fit
 
-    def fit(method: Method, trainer: DictConfig, tracker: Tracker, stage: str) -> Release:
+    def fit(
+        method: Method, trainer: DictConfig, tracker: Tracker, stage: str, checkpoint: Checkpoint
+    ) -> Release:
         begun.append((stage, copy.deepcopy(method)))
-        return real(method, trainer, tracker, stage)
+        return real(method, trainer, tracker, stage, checkpoint)
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(fitting, "fit", fit)
     return begun
 
 
@@ -297,13 +300,13 @@ def test_a_proxy_records_eval_mode_logits_and_is_no_other_training(make: Make) -
 def test_a_student_draws_other_numbers_than_the_stage_before_it(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds, real = [], training.fit
+    seeds, real = [], fitting.fit
 
     def fit(*args: Any) -> Release:
         seeds.append(torch.initial_seed())
         return real(*args)
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(fitting, "fit", fit)
     runs.ensure(make("method=coreset_random", *STUDENT))
     assert len(set(seeds)) == 2
 

@@ -30,7 +30,7 @@ from synpriv.signatures import require
 log = logging.getLogger(__name__)
 METRICS, EVIDENCE, NOT_TRAINED = "metrics.json", vouched.EVIDENCE, vouched.NOT_TRAINED
 CLASSIFIER, SYNTHETIC = "release.safetensors", "release.npz"
-GENERATOR, RECORDS = "generator.safetensors", "records.npz"
+GENERATOR, RECORDS, CHECKPOINT = "generator.safetensors", "records.npz", "checkpoint.bin"
 PAIRS = "closest_pairs.npz"  # the canaries that a synthetic set comes nearest to
 
 

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release
-from synpriv.results import packed
+from synpriv.results import packed, store
 from synpriv.shadow.costs import Costs, Stage
 
 log = logging.getLogger(__name__)
-CHECKPOINT = "checkpoint.bin"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Checkpoint:
         costs: Costs,
         of: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self.file, self.costs, self._of = folder / CHECKPOINT, costs, of
+        self.file, self.costs, self._of = folder / store.CHECKPOINT, costs, of
         self._seconds = None if minutes is None else 60 * minutes
         self._written, self._complained = time.monotonic(), False
         self.fitted: Fitted | None = None

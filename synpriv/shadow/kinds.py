@@ -43,7 +43,8 @@ def _has_own_way(obj: Any) -> bool:
 
 def is_ordinary(obj: Any) -> bool:
     """Whether all of an object is in its `__dict__`."""
-    bases = [base for base in type(obj).__mro__ if base is not object]
+    plain = (object, types.SimpleNamespace)
+    bases = [base for base in type(obj).__mro__ if base not in plain]
     slots = any(getattr(base, "__slots__", ()) for base in bases)
     return hasattr(obj, "__dict__") and not slots and all(b.__flags__ & _HEAP_TYPE for b in bases)
 

@@ -52,6 +52,8 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
                 raise ValueError(f"{problem}: {cfg.method.name} is not set up to write it")
         else:
             log.info("%s, seed %d is trained already", cfg.method.name, cfg.seed)
+            # Of a process that was killed when the run was done.
+            (cell.run(cfg.seed) / store.CHECKPOINT).unlink(missing_ok=True)
     return cell.run(cfg.seed)
 
 

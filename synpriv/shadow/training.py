@@ -47,26 +47,20 @@ CONSTANTS = ("normalisation constants",)  # a channel where they are the private
 
 
 def _checkpoint(
-    cfg: DictConfig,
-    folder: Path,
-    costs: Costs,
-    basis: Mapping[str, Path],
-    of: Callable[[], Facts],
+    cfg: DictConfig, folder: Path, costs: Costs, data: Callable[[], str], about: Facts
 ) -> Checkpoint:
-    """The run's checkpoint, of no use to any run, code, machine or data but these."""
-    device = device_of(cfg.trainer)
+    """The run's checkpoint, of no use to any other run, code, machine, data or basis."""
 
-    def about() -> Facts:
-        built_on = {name: sha256(file) for name, file in basis.items()}
-        same = {
-            "device": device.type,
-            "arithmetic": arithmetic(cfg.trainer),
-            "versions": versions(),
-        }
-        own = {key: value for key, value in of().items() if key not in ("command", "git_commit")}
-        return {**own, **same, "built_on": built_on}
+    def of() -> Facts:
+        numbers = {"device": device_of(cfg.trainer).type, "arithmetic": arithmetic(cfg.trainer)}
+        return {**about, **numbers, "versions": versions(), "data": data()}
 
-    return Checkpoint(folder, cfg.trainer.checkpoint_minutes, costs, functools.cache(about))
+    return Checkpoint(folder, cfg.trainer.checkpoint_minutes, costs, functools.cache(of))
+
+
+def _data_sha256(pools: Pools, basis: Mapping[str, Path]) -> str:
+    """Of all that the training reads."""
+    return " ".join([content_sha256(pools), *(sha256(file) for file in basis.values())])
 
 
 def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: Facts) -> None:
@@ -75,8 +69,8 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     costs = Costs()
     pools = load_pools(cfg)
     assert pools.public is not None
-    own = {"cell": cell.name, "seed": 0, "data": pools.public.digest()}
-    checkpoint = _checkpoint(cfg, cell.run(0), costs, {}, lambda: own | extra)
+    own = {"cell": cell.name, "seed": 0, "code_sha256": extra["code_sha256"]}
+    checkpoint = _checkpoint(cfg, cell.run(0), costs, pools.public.digest, own)
     drawn = draw_canaries(cfg, pools)
     facts = facts_of(cfg, pools, drawn, seed=0)  # of the private set: sizes alone
     seed = stage_seed(0, "public")
@@ -105,11 +99,9 @@ def train_run(
     with costs.stage("data"):
         pools = load_pools(cfg)
         split = split_of(cfg, pools)
-    own = {"cell": cfg.cell, "seed": cfg.seed}
-    checkpoint = _checkpoint(
-        *(cfg, folder, costs, basis),
-        lambda: {**own, "data": content_sha256(pools), **extra},
-    )
+    own = {"cell": cfg.cell, "seed": cfg.seed, "code_sha256": extra["code_sha256"]}
+    data = functools.partial(_data_sha256, pools, basis)
+    checkpoint = _checkpoint(cfg, folder, costs, data, own)
     release, left = obtain(cfg, split, pools, tracker, costs, basis=basis, checkpoint=checkpoint)
     assert release.classifier is not None
     with costs.stage("query"):
@@ -150,24 +142,31 @@ def train_run(
         "quality": good,
         **extra,
     }
-    _keep_canaries(folder.parent, split)
+    _write(folder, split, metrics, logits=logits, nearest=near)
+    checkpoint.remove()
+    return metrics
+
+
+def _write(
+    folder: Path,
+    split: AuditSplit,
+    metrics: Facts,
+    *,
+    logits: NDArray[np.float32],
+    nearest: NDArray | None,
+) -> None:
+    canaries = Pool(split.canaries.images.numpy(), split.canaries.labels.numpy())
+    canary_images.keep(folder.parent, canaries, split.true_labels.numpy())
     store.save_run(
         folder,
         logits=logits,
         member=split.member.numpy(),
         labels=split.canaries.labels.numpy(),
         true_labels=split.true_labels.numpy(),
-        nearest=near,
+        nearest=nearest,
         groups=None if split.groups is None else split.groups.numpy(),
         metrics=metrics,
     )
-    checkpoint.remove()
-    return metrics
-
-
-def _keep_canaries(cell: Path, split: AuditSplit) -> None:
-    canaries = Pool(split.canaries.images.numpy(), split.canaries.labels.numpy())
-    canary_images.keep(cell, canaries, split.true_labels.numpy())
 
 
 def _source(cfg: DictConfig, pools: Pools) -> Facts:

@@ -1,0 +1,333 @@
+"""A training that is killed at any moment and taken up again ends as one that was not, to a bit."""
+
+import collections
+import functools
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, Compose
+from test_methods import METHODS, configured, obtained, split_of
+from test_methods import pools as a_few_digits
+
+from synpriv.data import images
+from synpriv.data.images import LabelledImages
+from synpriv.data.intake import Pools
+from synpriv.results import failures, packed, store
+from synpriv.shadow import runs, state
+from synpriv.shadow.checkpoints import Checkpoint
+from synpriv.shadow.costs import Costs, Stage
+
+TINY = [
+    *("dataset.num_train=120", "dataset.num_test=40", "canary.num_canaries=20", "num_models=6"),
+    *("model.width=4", "logger=none", "trainer=cpu", "accuracy_models=0"),
+]
+AT_ONCE = "trainer.checkpoint_minutes=0"
+STUDENT = ["method.student.num_epochs=2", "method.student.warmup_epochs=0"]
+UNDEFENDED = [
+    *("method=undefended", "method.num_epochs=3", "method.warmup_epochs=1", "method.batch_size=16"),
+    *("method.ema_decay=0.9", "method.augment=[crop,colour]"),
+]
+EXTERNAL = ["method=external", f"method.generate={ROOT}/tests/generators/means.py:make", *STUDENT]
+
+
+pools = a_few_digits  # a fixture
+
+
+class Kill(BaseException):
+    """What nothing catches."""
+
+
+class Kills:
+    """Ends the process, as it were, when a checkpoint was written so many times."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.written, self.after = 0, 10**9
+        self.positions: list[tuple[str, int, int] | None] = []
+        keep = Checkpoint.keep
+
+        def counted(checkpoint: Checkpoint, training: dict[str, Any] | None) -> None:
+            keep(checkpoint, training)
+            self.written += 1
+            at = training and (training["stage"], training["epoch"], training["done"])
+            self.positions.append(at)
+            if self.written >= self.after:
+                raise Kill
+
+        patch.setattr(Checkpoint, "keep", counted)
+
+    def survive(self, train: Callable[[], Any], after: list[int]) -> Any:
+        """What is trained in the end, after kills at those numbers of checkpoints, in turn."""
+        for each in after:
+            self.written, self.after = 0, each
+            with pytest.raises(Kill):
+                train()
+        self.written, self.after = 0, 10**9
+        return train()
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> Kills:
+    monkeypatch.setattr(images, "CHUNK", 3)  # several chunks per epoch
+    return Kills(monkeypatch)
+
+
+def left(results: Path) -> dict[str, Any]:
+    """All arrays, weights and facts of the runs in a folder, but for seconds."""
+    found: dict[str, Any] = {}
+    for file in results.rglob("*"):
+        name = str(file.relative_to(results))
+        if file.suffix in (".npz", ".safetensors"):
+            found[name] = file.read_bytes()
+        if file.name == store.METRICS:
+            about = json.loads(file.read_bytes())
+            for key in ("stages", "train_s", "resumed", "metrics_sha256", "builds_on"):
+                about.pop(key, None)
+            found[name] = about
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [(UNDEFENDED, [1, 4]), (EXTERNAL, [2, 1, 1])],
+    ids=["undefended", "external"],
+)
+def test_a_run_that_was_killed_is_the_run_that_was_not(
+    method: list[str], after: list[int], compose: Compose, kills: Kills, tmp_path: Path
+) -> None:
+    whole, broken = (compose(*TINY, *method, AT_ONCE, f"results={tmp_path / d}") for d in "ab")
+    runs.ensure(whole)
+    folder = kills.survive(lambda: runs.ensure(broken), after)
+    assert left(tmp_path / "a") == left(tmp_path / "b")
+    about = json.loads((folder / store.METRICS).read_bytes())
+    assert about["resumed"] == len(after)
+    assert not list(tmp_path.rglob(f"*{store.CHECKPOINT}*"))
+
+
+def same_release(one: Any, other: Any) -> bool:
+    """Of all that `obtain` returns."""
+
+    def parts(both: Any) -> dict[str, Any]:
+        release, fitted = both
+        found = {f"c.{k}": v for k, v in release.classifier.state_dict().items()}
+        if release.generator is not None:
+            found |= {f"g.{k}": v for k, v in release.generator.state_dict().items()}
+        if release.synthetic is not None:
+            found |= {"images": release.synthetic.images, "labels": release.synthetic.labels}
+        if release.indices is not None:
+            found["indices"] = release.indices
+        return found | {k: torch.from_numpy(v) for k, v in fitted.records.items()}
+
+    a, b = parts(one), parts(other)
+    same = a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    return same and one[1].metrics == other[1].metrics and one[1].provenance == other[1].provenance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_on_to_the_last_bit(
+    name: str, pools: Pools, kills: Kills, tmp_path: Path
+) -> None:
+    cfg, split = configured(f"method={name}", AT_ONCE), split_of(pools)
+
+    def train(folder: str) -> Any:
+        found = Checkpoint(tmp_path / folder, 0, Costs(), dict)
+        return obtained(cfg, split, pools, found)
+
+    whole, number = train("a"), kills.written
+    assert number > 1
+    first = random.Random(name).randint(1, number)
+    later = random.Random(name).randint(1, max(1, number - first))
+    after = [first] if first + later > number else [first, later]
+    assert same_release(whole, kills.survive(functools.partial(train, "b"), after)), after
+
+
+def test_what_was_generated_is_not_generated_again(
+    compose: Compose, kills: Kills, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synpriv.methods.external.external import External
+
+    calls, real = [], External._by_function
+    monkeypatch.setattr(External, "_by_function", lambda *a: calls.append(0) or real(*a))
+    cfg = compose(*TINY, *EXTERNAL, AT_ONCE, f"results={tmp_path}", "method.check_repeats=false")
+    train = functools.partial(runs.ensure, cfg)
+    kills.survive(train, [2])
+    assert None in kills.positions  # between the stages
+    assert len(calls) == 1
+
+
+def test_a_short_training_writes_nothing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "keep", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr(packed, "read", lambda *_: pytest.fail("read"))
+    folder = runs.ensure(compose(*TINY, *UNDEFENDED, f"results={tmp_path}"))
+    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "seed", "version", "shape"])
+def test_what_cannot_be_trusted_is_named_and_begun_anew(
+    harm: str,
+    compose: Compose,
+    kills: Kills,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}")
+    kills.after = 5
+    with pytest.raises(Kill):
+        runs.ensure(cfg)
+    (file,) = tmp_path.rglob(store.CHECKPOINT)
+    content = bytearray(file.read_bytes())
+    if harm == "flip":
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+    elif harm == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        tree = packed.read(file)
+        if harm == "seed":
+            tree["of"]["seed"] = 3
+        elif harm == "version":
+            tree["of"]["versions"]["numpy"] = "1.0"
+        else:
+            tree["training"]["method"]["digest"] = "of another method"
+        packed.write(file, tree)
+    failures.note(file.parent, "killed")
+    kills.after, kills.positions = 10**9, []
+    folder = runs.ensure(cfg)
+    (line,) = (m for m in caplog.messages if "begins anew" in m)
+    words = {"flip": "damaged", "cut": "damaged", "seed": "another seed"}
+    assert words.get(harm, "versions" if harm == "version" else "not built as") in line
+    assert str(file) in line
+    assert kills.positions[0] == ("fit", 0, 1)
+    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
+    assert failures.of(folder) is None
+    assert not file.exists()
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(file: Path, content: object) -> None:
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(packed, "write", full)
+    runs.ensure(compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}"))
+    (line,) = (m for m in caplog.messages if "checkpoint" in m)
+    assert "No space left" in line
+
+
+def test_costs_of_interrupted_parts_add_up() -> None:
+    costs = Costs()
+    costs.add_earlier({"fit": Stage(10.0, 8.0, 50.0)})
+    with costs.stage("fit"):
+        time.sleep(0.02)
+        running = costs.so_far()["fit"]
+    done = costs.stages["fit"]
+    assert 10.02 <= running.wall_s <= done.wall_s < 12
+    assert 8.0 <= done.cpu_s < 10
+    assert done.peak_mb >= 50
+
+
+class Thing(torch.nn.Module):
+    """A bit of everything that a method may hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.count, self.best, self.log = 0, None, list[Any]()
+        self.draw, self.numpy = torch.Generator().manual_seed(1), np.random.default_rng(1)
+        self.data = LabelledImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(3))
+        self.bank, self.inside = self.data, SimpleNamespace()
+        self.named = {"a": torch.zeros(2), "b": self.layer.weight}
+        self.window = collections.deque([1, 2], maxlen=2)
+        self.seen = {3}
+
+    def step(self) -> None:
+        """Change all of it."""
+        self.count += 1
+        with torch.no_grad():
+            self.layer.weight += torch.rand(2, 2, generator=self.draw)
+        self.layer.weight.data.mul_(2)
+        self.layer.bias.grad = torch.ones(2) * self.count
+        self.best = (self.layer.weight.detach().clone(), [self.count, float("nan")])
+        self.log.append(self.best[0])
+        self.named["a"] += 1
+        self.named[f"c{self.count}"] = torch.full((1,), self.numpy.random())
+        bank = torch.full((self.count, 1, 2, 2), self.count, dtype=torch.uint8)
+        self.bank = LabelledImages(bank, torch.arange(self.count))
+        self.window.append(self.count)
+        self.seen.add(self.count)
+        self.eval()
+
+    def tells(self) -> str:
+        tensors = [self.layer.weight, self.layer.bias.grad, *self.log, *self.named.values()]
+        plain = [self.count, self.window, self.seen, self.layer.training, self.best[1]]
+        rows = [t.tolist() for t in [*tensors, self.bank.images, self.data.images]]
+        draws = [torch.rand(2, generator=self.draw).tolist(), self.numpy.random()]
+        return repr([*plain, rows, draws])
+
+
+def test_all_that_a_method_may_hold_is_put_back(tmp_path: Path) -> None:
+    worn, anew = Thing(), Thing()
+    anew.load_state_dict(worn.state_dict())
+    before, after = state.Graph({"method": worn}), state.Graph({"method": anew})
+    for _ in range(3):
+        worn.step()
+    packed.write(tmp_path / "x", before.changes())
+    weight = anew.layer.weight
+    after.restore(packed.read(tmp_path / "x"))
+    assert anew.layer.weight is anew.named["b"] is weight  # whoever holds it sees it
+    assert anew.log[-1] is anew.best[0]
+    worn.step()
+    anew.step()
+    assert worn.tells() == anew.tells()
+
+
+@pytest.mark.parametrize("held", [iter([1]), open, {object(): 1}], ids=["iterator", "file", "key"])
+def test_what_nobody_can_keep_is_refused_and_not_left_out(held: Any, tmp_path: Path) -> None:
+    thing = Thing()
+    if held is open:
+        with (tmp_path / "file").open("w") as thing.held:
+            graph = state.Graph({"method": thing})
+    else:
+        thing.held = held
+        graph = state.Graph({"method": thing})
+    with pytest.raises(state.CannotKeepError, match=r"^method\.held is a"):
+        graph.changes()
+    later = Thing()
+    graph = state.Graph({"method": later})
+    later.held = iter([1])
+    with pytest.raises(state.CannotKeepError, match=r"^method\.held"):
+        graph.changes()
+
+
+def test_plain_data_comes_back_as_it_was(tmp_path: Path) -> None:
+    whole = torch.arange(24, dtype=torch.float32).view(1, 2, 3, 4)
+    tree = {
+        "last": whole.to(memory_format=torch.channels_last),
+        "view": whole[:, 1],
+        1: (1, 1.0, 0.1 + 0.2, float("inf"), None, True, "x", -0.0),
+        "half": [torch.ones(2, dtype=torch.bfloat16), torch.zeros(0), torch.tensor(3)],
+        "array": np.arange(3, dtype=np.uint32),
+        "big": 2**127,
+    }
+    packed.write(tmp_path / "x", tree)
+    found = packed.read(tmp_path / "x")
+    assert repr(found) == repr(tree)
+    assert found["last"].stride() == tree["last"].stride()
+    assert (tmp_path / "x").stat().st_size < 4000
+    with pytest.raises(TypeError, match="object"):
+        packed.write(tmp_path / "y", {"x": object()})
+    assert not (tmp_path / "y").exists()
