@@ -93,11 +93,11 @@ def look(group: int) -> Look:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) != group or fields[0] == "Z":
                 continue
-            is_worker = b"spawn_main" in (folder / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile
             continue
         cpu_s = (int(fields[11]) + int(fields[12])) / TICKS
-        found[int(folder.name)] = Usage(cpu_s, int(fields[21]) * PAGE_MB, is_worker)
+        pid = int(folder.name)
+        found[pid] = Usage(cpu_s, int(fields[21]) * PAGE_MB, is_worker=pid != group)
     return Look(time.time(), found)
 
 
