@@ -53,7 +53,7 @@ class Look(NamedTuple):
 class Sweep(NamedTuple):
     """A sweep that has ended."""
 
-    parent: int
+    cpu_s: float  # of all its processes
     began: float
     ended: float
     handed_over_s: float | None  # until the first job was given to a worker; None without jobs
@@ -64,12 +64,9 @@ class Sweep(NamedTuple):
         """Runs that were done by then."""
         return bisect.bisect_right(self.done, look.at)
 
-    def cpu_s(self, *, workers: bool) -> float:
-        """Of the workers, or of the sweep's own process, in all."""
-        most: dict[int, float] = {}
-        for look in self.looks:
-            most |= {p: u.cpu_s for p, u in look.usage.items() if u.is_worker == workers}
-        return sum(most.values())
+    def own_cpu_s(self) -> float:
+        """Of the sweep's own process."""
+        return max(u.cpu_s for look in self.looks for u in look.usage.values() if not u.is_worker)
 
     def memory_mb(self, *, workers: bool, first: int, last: int) -> float:
         """The median, over looks while jobs first..last were done, of the largest process."""
@@ -96,17 +93,17 @@ def look(group: int) -> Look:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) != group or fields[0] == "Z":
                 continue
-            is_worker = b"spawn_main" in (folder / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile
             continue
         cpu_s = (int(fields[11]) + int(fields[12])) / TICKS
-        found[int(folder.name)] = Usage(cpu_s, int(fields[21]) * PAGE_MB, is_worker)
+        pid = int(folder.name)
+        found[pid] = Usage(cpu_s, int(fields[21]) * PAGE_MB, is_worker=pid != group)
     return Look(time.time(), found)
 
 
 def sweep(results: Path, *words: str) -> Sweep:
     """Run a sweep to its end and watch it."""
-    began, looks, handed = time.time(), list[Look](), None
+    before, began, looks, handed = _of_children(), time.time(), list[Look](), None
     output = results.parent / f"{results.name}.out"
     command = [sys.executable, "run.py", *words, f"results={results}"]
     with output.open("wb") as stream:
@@ -121,7 +118,13 @@ def sweep(results: Path, *words: str) -> Sweep:
     if process.returncode:
         raise SystemExit(output.read_text("utf-8"))
     done = sorted(file.stat().st_mtime for file in results.glob("*/*/metrics.json"))
-    return Sweep(process.pid, began, time.time(), handed, looks, done)
+    return Sweep(_of_children() - before, began, time.time(), handed, looks, done)
+
+
+def _of_children() -> float:
+    """CPU seconds of all processes begun here that have ended, and of those that they began."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def many(folder: Path, num: int) -> None:
@@ -135,8 +138,8 @@ def many(folder: Path, num: int) -> None:
     print(f"  jobs handed over after {first.handed_over_s:.1f} s against {few.handed_over_s:.1f} s")
     print(f"  in all {first.ended - first.began:.0f} s; after the last run was done ", end="")
     print(f"{first.ended - first.done[-1]:.1f} s against {few.ended - few.done[-1]:.1f} s")
-    print(f"  own process: {first.cpu_s(workers=False):.1f} CPU s", end=", ")
-    print(f"workers {first.cpu_s(workers=True):.1f} CPU s")
+    own = first.own_cpu_s()
+    print(f"  own process: {own:.1f} CPU s, workers: {first.cpu_s - own:.1f} CPU s")
     early, late = first.cpu_per_job(tenth, 3 * tenth), first.cpu_per_job(num - 3 * tenth, num - 2)
     print(f"  per job: {early:.3f} CPU s early, {late:.3f} CPU s late ({late / early:.2f}x)")
     for who in (False, True):
@@ -145,7 +148,7 @@ def many(folder: Path, num: int) -> None:
         name = "largest worker" if who else "own process"
         print(f"  memory of the {name}: {a:.0f} MB early, {b:.0f} MB late ({b / a - 1:+.1%})")
     print(f"  the same command again: {again.ended - again.began:.1f} s, ", end="")
-    print(f"{again.cpu_s(workers=False):.1f} CPU s")
+    print(f"{again.cpu_s:.1f} CPU s")
 
 
 def status(folder: Path, cells: int = 50, models: int = 64) -> None:
@@ -161,11 +164,10 @@ def status(folder: Path, cells: int = 50, models: int = 64) -> None:
     for name in ("many", "cells"):
         taken = []
         for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            before = _of_children()
             command = [sys.executable, "-m", "synpriv.status", str(folder / name)]
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            taken.append(_of_children() - before)
         print(f"status: {_spread(taken)} CPU s for {said.splitlines()[-1]}")
 
 
@@ -176,8 +178,7 @@ def linear(folder: Path, rounds: int) -> None:
         for num, found in taken.items():
             words = [*DIGITS, f"num_models={num}", "-m", f"seed=0..{num - 1}"]
             one = sweep(folder / f"{num}-{i}", *words)
-            cpu_s = one.cpu_s(workers=True) + one.cpu_s(workers=False)
-            found.append((one.ended - one.began, cpu_s))
+            found.append((one.ended - one.began, one.cpu_s))
     for what, column in (("wall", 0), ("CPU", 1)):
         few, lots = ([pair[column] for pair in taken[num]] for num in (16, 64))
         ratios = [b / a for a, b in zip(few, lots, strict=True)]

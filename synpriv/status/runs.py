@@ -6,7 +6,6 @@ another file is hashed only where its size or time says that it is not as the ru
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from pathlib import Path
@@ -56,13 +55,19 @@ def read(folder: Path, cell: str) -> Run:
 def contents(folder: str | Path) -> tuple[Files, list[str]]:
     """Files of a folder, links as they are, and its folders; without what goes away meanwhile."""
     files, folders = Files(), list[str]()
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return files, folders
+    with entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
                 else:
                     files[entry.name] = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
     return files, folders
 
 
