@@ -130,7 +130,7 @@ def family(marker: str) -> dict[int, str]:
     return found
 
 
-def gone(marker: str, within_s: float = 30) -> bool:
+def gone(marker: str, within_s: float = 60) -> bool:
     end = time.monotonic() + within_s
     while family(marker):
         if time.monotonic() > end:
