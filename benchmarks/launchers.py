@@ -3,7 +3,8 @@
     python -m benchmarks.launchers --seeds 16 --repeats 3
 
 Launchers alternate, so that a busy machine is busy for all of them; medians. Each sweep is a
-process of its own with a results folder of its own. Processor time is that of all its processes.
+process of its own with a results folder of its own. Processor time is that of its processes that
+were waited for, which some of Ray's are not.
 """
 
 from __future__ import annotations

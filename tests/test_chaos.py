@@ -36,7 +36,7 @@ CORESET = [
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]
 CELL = [*CORESET, "num_models=6"]
-# CHAOS=3 is what docs/results.md reports of flipped bits, 300 of them; CHAOS=5 of kills, about 110.
+# CHAOS=3 is what docs/results.md reports of flipped bits, 300 of them; CHAOS=8 of kills, about 100.
 THOROUGH = int(os.environ.get("CHAOS", "1"))
 NUM_FLIPS, AT_ONCE = 100 * THOROUGH, 5
 NUM_SWEEPS = 1 + 3 * THOROUGH
@@ -130,7 +130,7 @@ def family(marker: str) -> dict[int, str]:
     return found
 
 
-def gone(marker: str, within_s: float = 30) -> bool:
+def gone(marker: str, within_s: float = 60) -> bool:
     end = time.monotonic() + within_s
     while family(marker):
         if time.monotonic() > end:

@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
-from made_up_jobs import sweep
+from made_up_jobs import ROOT, sweep
 
 from hydra_plugins.synpriv import _clusters, _worker, submitit_launcher
 from hydra_plugins.synpriv._batch import Batch, Progress
@@ -217,3 +219,16 @@ def test_a_journal_s_lines_are_json(tmp_path: Path) -> None:
     Journal(tmp_path, "jobs-0", [0]).result(0, completed(float("nan")))
     (file,) = tmp_path.iterdir()
     assert json.loads(file.read_text())["job"] == 0
+
+
+def test_launchers_import_no_extra_before_a_sweep_begins() -> None:
+    # Hydra imports all launchers to print --help.
+    code = "import sys; from hydra_plugins.synpriv import ray_launcher, submitit_launcher; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}print({{'ray', 'submitit', 'torch'}} & set(sys.modules))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"

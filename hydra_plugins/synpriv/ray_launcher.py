@@ -18,9 +18,12 @@ from hydra_plugins.synpriv._batch import Batch, Said
 from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one
 from synpriv import config, hardware, interrupts, terminal
 
-# Unless the user has set it: no word to Ray's makers of who uses it, and no CUDA_VISIBLE_DEVICES
-# of Ray's where an actor asks for no GPU, which is what a later Ray does.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Unless the user has set it: no word to Ray's makers of who uses it, no CUDA_VISIBLE_DEVICES of
+# Ray's where an actor asks for no GPU, as in a later Ray.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 _STORE_BYTES = 80 * 2**20  # of a Ray of our own: results are small
 _STARTS = 3  # of actors that died before they were ready, in a row
 
