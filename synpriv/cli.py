@@ -124,6 +124,9 @@ def _in_hydra_s_grammar(override: str) -> Override:
     plain, free = key.lstrip("+"), key.lstrip("+").startswith(_FREE)
     if free:
         key = f"++{plain}"
+    if plain == "objective" and equals:
+        right = "objective.maximise=... and objective.subject_to=..."
+        raise ValueError(f"{override}: has parts; write {right}")
     if plain in _TEXTS and equals:
         parsed = _parse(f"{key}={text(value)}")
     elif equals and not free and (plain.rpartition(".")[2] in _PATHS or plain in _OF_READERS):

@@ -1,6 +1,7 @@
 """What every data set meets before an audit: numbered labels, no harmful copies, a record."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,21 @@ def test_with_a_validation_split_the_test_set_is_not_looked_at(source: Source) -
     other = Source(source.private, Pool(pool(7, start=200).images, np.full(7, 99)))
     first, second = take_in(source, num_validation=8), take_in(other, num_validation=8)
     assert content_sha256(first) == content_sha256(second) != content_sha256(take_in(source))
+
+
+def test_no_validation_image_is_a_test_image_of_the_cell_that_was_chosen_by_it(
+    source: Source,
+) -> None:
+    """Not even as a copy: where it is private again, the test image that equals it is dropped."""
+    held_out = take_in(source, num_validation=10).test
+    everything = np.concatenate([source.test.images, held_out.images])
+    labels = np.concatenate([source.test.labels, held_out.labels])
+    copied = replace(source, test=Pool(everything, labels))
+    again, final = take_in(copied, num_validation=10), take_in(copied)
+    assert again.test.hashes() == held_out.hashes()
+    assert not set(again.test.hashes()) & set(final.test.hashes())
+    assert not set(again.test.hashes()) & set(again.private.hashes())
+    assert len(final.test) == len(source.test)  # the copies are gone
 
 
 @pytest.mark.parametrize("num", [0, 37])

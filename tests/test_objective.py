@@ -1,8 +1,9 @@
 """What a search is after, read from its text, against sums and comparisons written out."""
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from synpriv import objective
+from synpriv import cli, objective
 
 NUMBERS = {"accuracy": 0.9, "tpr@fpr=0.01": 0.08, "tpr@fpr=0.01/high": 0.2, "auc": 0.6}
 NUMBERS |= {"epsilon_audited": 3.0, "train_s": 10.0}
@@ -67,3 +68,12 @@ def test_what_no_report_has_is_refused(maximise: str, subject_to: str | None, wo
 def test_a_report_without_the_number_is_told_of() -> None:
     with pytest.raises(ValueError, match="objective: balanced_accuracy: must be numbers that"):
         objective.parse("balanced_accuracy", None).judge(NUMBERS)
+
+
+def test_on_the_command_line_it_is_typed_as_it_is_read() -> None:
+    for word in ("maximise=accuracy - 2*tpr@fpr=0.01", "subject_to=auc <= 0.6, tpr@fpr=0.1 <= 0.4"):
+        (typed,) = cli.normalise([f"objective.{word}"])
+        (override,) = OverridesParser.create().parse_overrides([typed])
+        assert override.value() == word.partition("=")[2]
+    with pytest.raises(ValueError, match=r"objective=auc: has parts; write objective\.maximise="):
+        cli.normalise(["objective=auc"])

@@ -118,18 +118,22 @@ class Study:
         try:
             yield trial
         finally:
-            if lock is not None:
+            if lock is not None and trial is not None:
+                if self._is_finished(trial.number):  # nobody asks for it again
+                    Path(lock.lock_file).unlink(missing_ok=True)
                 lock.release()
 
     def _claim(self, num_trials: int) -> tuple[FileLock | None, OptunaTrial | None]:
         import optuna
-        from optuna.trial import TrialState
 
         with FileLock(self._lock()):
             there = self._study.get_trials(deepcopy=False)
             for trial in there:
                 lock = FileLock(self._lock(trial.number))
-                if trial.state != TrialState.RUNNING or not _is_free(lock):
+                if self._is_finished(trial.number) or not _is_free(lock):
+                    continue
+                if self._is_finished(trial.number):  # in the meantime, by who had the lock
+                    lock.release()
                     continue
                 self._study.sampler = self._sampler(trial.number)
                 own = optuna.trial.Trial(self._study, trial._trial_id)
@@ -140,6 +144,10 @@ class Study:
             lock.acquire()
             self._study.sampler = self._sampler(len(there))
             return lock, self._filled(self._study.ask())
+
+    def _is_finished(self, number: int) -> bool:
+        """Whether a trial is complete or failed, as the file says now."""
+        return self._study.get_trials(deepcopy=False)[number].state.is_finished()
 
     def _filled(self, trial: OptunaTrial) -> OptunaTrial:
         """With values of all that is searched; those that are recorded already stay."""

@@ -51,7 +51,12 @@ def table(study: Study, objective: Objective) -> str:
 
 
 def _sum(terms: dict[str, float]) -> str:
-    return " ".join(f"{factor:+g}*{name}" for name, factor in terms.items())
+    """As it might have been typed."""
+    text = "".join(
+        f" {'-' if factor < 0 else '+'} {'' if abs(factor) == 1 else f'{abs(factor):g}*'}{name}"
+        for name, factor in terms.items()
+    )
+    return text.removeprefix(" + ").strip()
 
 
 def _about(trial: Trial) -> str:

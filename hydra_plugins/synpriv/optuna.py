@@ -32,7 +32,15 @@ _ALWAYS = ("accuracy", "tpr@fpr=0.01", "auc", "epsilon", "train_s")  # kept of e
 _FAILURES = 5  # in a row end a search: the cause is not the configuration
 # What the command of the winner has of its own, or does without.
 _OF_THE_SEARCH = (
-    *("seed", "num_models", "audit_seed", "dataset.num_validation", "study", "tuning"),
+    *(
+        "seed",
+        "num_models",
+        "accuracy_models",
+        "audit_seed",
+        "dataset.num_validation",
+        "study",
+        "tuning",
+    ),
     *("objective", "hydra/sweeper", "hydra.sweeper", "hydra.mode", "check"),
 )
 
