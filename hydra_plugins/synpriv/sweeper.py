@@ -34,7 +34,17 @@ class RangeSweeper(BasicSweeper):
 
     Unlike its base it checks every job's config before the first one starts, leaves out what is
     trained already, runs all batches even if a job fails, and ends with the table of its cells.
+    exclude: groups of overrides; a job that has all of one is left out of the grid.
     """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        exclude: Sequence[Sequence[str]] = (),
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.exclude = [set(words) for words in exclude]
 
     def _parse_config(self) -> list[str]:
         return [f"{key}={cli.expand(str(value), key)}" for key, value in self.params.items()]
@@ -78,7 +88,8 @@ class RangeSweeper(BasicSweeper):
         typed = {word.partition("=")[0] for word in arguments}  # replaces what an experiment sweeps
         params = [word for word in self._parse_config() if word.partition("=")[0] not in typed]
         overrides = parser.parse_overrides([*params, *arguments])
-        return [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
+        jobs = [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
+        return [job for job in jobs if not any(words <= set(job) for words in self.exclude)]
 
     def _train(self, variants: Sequence[Variant]) -> list[Sequence[JobReturn]]:
         """Launch the jobs that are missing; where there are none nothing is written."""
