@@ -45,7 +45,12 @@ STAGES = ("teacher", "proxy", "public_model")  # of a method: trainings of their
 # What the code itself reads of a dataset; the rest is what its own interpolations refer to.
 _SIZES = ("num_train", "num_test", "num_validation")
 _OF_A_DATASET = {"name", "num_canaries", "flip", "mean", "std", "load", *_SIZES}
-_NOT_ARGUMENTS = {"name", "model_norm", *fingerprint.OF_THE_TRAINER}  # told to the config
+# Told to the config.
+_NOT_ARGUMENTS = {
+    *("name", "model_norm"),
+    *fingerprint.OF_THE_TRAINER,
+    *fingerprint.OF_THE_RECIPE,
+}
 
 
 def register() -> None:

@@ -18,9 +18,12 @@ _PLACES = {"root", "path", "download"}
 _TABLES = {"labels", "test_path"}
 # What a method says to the trainer's presets; what the trainer makes of it is told by itself.
 OF_THE_TRAINER = {"trainer_precision", "trainer_channels_last", "trainer_cudnn_benchmark"}
+# What a network says to the recipes that train it; what a recipe makes of it is told by itself.
+OF_THE_RECIPE = {"classifier_optimiser"}
 # Options that nothing reads once the config is resolved.
 _UNREAD = {
-    "method": OF_THE_TRAINER,
+    "model": OF_THE_RECIPE,
+    "method": OF_THE_TRAINER | OF_THE_RECIPE,
     "dataset": {*_PLACES, "num_canaries"},  # the default of canary.num_canaries
     "canary": _PLACES,
     "public": {*_PLACES, "num_canaries", "num_test", "num_validation", "flip", "mean", "std"},
@@ -35,7 +38,11 @@ _READ_IF = {
     "milestones": ("schedule", "step"),
     "gamma": ("schedule", "step"),
     "padding": ("crop", True),
+    **dict.fromkeys(("lr", "momentum", "nesterov", "weight_decay"), ("optimiser", "sgd")),
+    **dict.fromkeys(("adamw_lr", "adamw_weight_decay"), ("optimiser", "adamw")),
 }
+# Options of our methods that were not there at first: with this value a cell is called as before.
+_AS_BEFORE = {"optimiser": "sgd"}
 # Of recipes of somebody's own generator or sets: what `sha256` beside it says by content, and what
 # changes no set.
 _BY_CONTENT = {
@@ -85,6 +92,9 @@ def _canonical(node: Any, where: str) -> Any:
             for option, (other, value) in _READ_IF.items():
                 if other in node and node[other] != value:
                     found.pop(option, None)
+            for option, value in _AS_BEFORE.items():
+                if found.get(option) == value:
+                    del found[option]
         elif target:
             found["code_sha256"] = own_sha256(target, where)
         if _is_ours(target):  # where our code lies does not decide what it does

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Compose
 
-from hydra_plugins.synpriv import _worker, sweeper
+from hydra_plugins.synpriv import _failures, _worker, sweeper
 from hydra_plugins.synpriv.sweeper import Variant
 from synpriv import config, pipeline, summary
 from synpriv.data import draws
@@ -141,9 +141,9 @@ def test_what_a_huge_sweep_prints_stays_short(compose: Compose, tmp_path: Path) 
     assert len(said) == 1 + summary.MOST + 1 + 1
     assert f"and {S - 1 - summary.MOST} more that are damaged" in said
     jobs = [_worker.failed([f"seed={seed}"], f"seed {seed} diverged") for seed in range(S)]
-    lines = sweeper.failures(jobs).splitlines()
-    assert len(lines) == 2 * sweeper.REASONS + 1
-    assert lines[-1].startswith(f"and {S - sweeper.REASONS} more reasons")
+    lines = _failures.listed(jobs).splitlines()
+    assert len(lines) == 2 * _failures.REASONS + 1
+    assert lines[-1].startswith(f"and {S - _failures.REASONS} more reasons")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from conftest import RunPy
 from hydra.core.utils import JobReturn, JobStatus
 
-from hydra_plugins.synpriv import _batch, _worker, pool, sweeper
+from hydra_plugins.synpriv import _batch, _failures, _worker, pool
 from synpriv import interrupts
 from synpriv.results import locks, store
 
@@ -420,7 +420,7 @@ def job(words: str, error: Exception | None = None) -> JobReturn:
 def test_failures_are_grouped_by_reason() -> None:
     failed = [job(f"seed={seed}", ValueError("no")) for seed in range(9)]
     failed.append(job("seed=9", ValueError("other")))
-    assert sweeper.failures(failed).splitlines() == [
+    assert _failures.listed(failed).splitlines() == [
         "FAILED 9 x no",
         "  seed=0 | seed=1 | seed=2 | seed=3 | seed=4 | seed=5  (+3 more)",
         "FAILED 1 x other",
@@ -430,11 +430,11 @@ def test_failures_are_grouped_by_reason() -> None:
 
 def test_the_last_line_of_a_sweep_that_failed_fast_counts_what_was_left_out() -> None:
     some = [job("seed=1", ValueError("no")), _worker.not_run(["seed=2"]), _worker.not_run([])]
-    assert sweeper._in_short(some, 16).startswith(
+    assert _failures.in_short(some, 16).startswith(
         "1 of 16 jobs failed, 2 were not run (hydra.launcher.fail_fast=true), see above; once"
     )
-    assert sweeper._in_short(some[:1], 16).startswith("1 of 16 jobs failed, see above; once")
-    assert sweeper._in_short(some[:1], 0).startswith("1 audits failed, see above; once")
+    assert _failures.in_short(some[:1], 16).startswith("1 of 16 jobs failed, see above; once")
+    assert _failures.in_short(some[:1], 0).startswith("1 audits failed, see above; once")
 
 
 def test_a_batch_after_the_first_failure_is_left_out() -> None:

@@ -18,11 +18,9 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.synpriv import _worker
+from hydra_plugins.synpriv import _failures, _worker
 from hydra_plugins.synpriv._composition import seed_in, without_seed
 from synpriv import cli, config, terminal
-
-REASONS = 8  # why jobs failed, that are printed
 
 
 class Variant(NamedTuple):
@@ -37,7 +35,17 @@ class RangeSweeper(BasicSweeper):
 
     Unlike its base it checks every job's config before the first one starts, leaves out what is
     trained already, runs all batches even if a job fails, and ends with the table of its cells.
+    exclude: groups of overrides; a job that has all of one is left out of the grid.
     """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        exclude: Sequence[Sequence[str]] = (),
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.exclude = [set(words) for words in exclude]
 
     def _parse_config(self) -> list[str]:
         return [f"{key}={cli.expand(str(value), key)}" for key, value in self.params.items()]
@@ -60,12 +68,12 @@ class RangeSweeper(BasicSweeper):
         said = {cli.one_line(result._return_value) for result in failed}
         failed += [one for one in _audit(variants) if cli.one_line(one._return_value) not in said]
         if failed:
-            print(failures(failed))
+            print(_failures.listed(failed))
         print(summary.summary(configs, hints=not failed))
         if configs[0].study:
             print(summary.write_study(configs))
         if failed:
-            raise HydraException(_in_short(failed, len(results)))
+            raise HydraException(_failures.in_short(failed, len(results)))
         return returns
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
@@ -81,7 +89,11 @@ class RangeSweeper(BasicSweeper):
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 right = "to be searched: add hydra/sweeper=optuna, or give values for a grid"
                 raise ValueError(f"{override.input_line}: an interval is {right}")
-        return [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
+        jobs = [list(job) for batch in self.split_arguments(overrides, None) for job in batch]
+        left = [job for job in jobs if not any(words <= set(job) for words in self.exclude)]
+        if not left:
+            raise ValueError("hydra.sweeper.exclude leaves no job; these do not go together")
+        return left
 
     def _train(self, variants: Sequence[Variant]) -> list[Sequence[JobReturn]]:
         """Launch the jobs that are missing; where there are none nothing is written."""
@@ -258,33 +270,3 @@ def _audit(variants: Sequence[Variant]) -> list[JobReturn]:
             reason = f"{cli.one_line(error)}{hint}"
             failed.append(_worker.failed([f"audit of {variant.cfg.cell}"], reason))
     return failed
-
-
-def _in_short(failed: Sequence[JobReturn], total: int) -> str:
-    """The line that a sweep ends with."""
-    left_out = sum(isinstance(one._return_value, _worker.NotRun) for one in failed)
-    bad = len(failed) - left_out
-    jobs = f"{bad} of {total} jobs failed" if total else f"{bad} audits failed"
-    stopped = f", {left_out} were not run (hydra.launcher.fail_fast=true)" if left_out else ""
-    return f"{jobs}{stopped}, see above; once the cause is mended the same command runs only them"
-
-
-def failures(failed: Sequence[JobReturn]) -> str:
-    """Failed jobs, those with the same reason in one line."""
-    by_reason: dict[str, list[str]] = {}
-    jobs = [list(result.overrides or []) for result in failed]
-    common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
-    for result, words in zip(failed, jobs, strict=True):
-        reason = cli.one_line(result._return_value)
-        own = " ".join(word for word in words if word not in common)
-        by_reason.setdefault(reason, []).append(own)
-    lines = [f"FAILED {len(jobs)} x {why}\n  {_some(jobs)}" for why, jobs in by_reason.items()]
-    if len(lines) > REASONS:
-        rest = len(lines) - REASONS
-        lines[REASONS:] = [f"and {rest} more reasons, which python -m synpriv.status names"]
-    return "\n".join(lines)
-
-
-def _some(jobs: Sequence[str], num: int = 6) -> str:
-    more = f"  (+{len(jobs) - num} more)" if len(jobs) > num else ""
-    return " | ".join(jobs[:num]) + more

@@ -28,7 +28,7 @@ from synpriv.recipe import strategies
 
 
 class Classifier(Method):
-    """SGD on cross-entropy; the last iterate is released."""
+    """SGD, or AdamW, on cross-entropy; the last iterate is released."""
 
     provenance = ("pixels", "labels")
     releases_images = recipe.Classifier.releases_images
@@ -51,15 +51,8 @@ class Classifier(Method):
             len(self.private), self.recipe.batch_size, stream("order"), self.device
         )
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.SGD], list[LRScheduler]]:
-        optimiser = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self.recipe.lr,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
-            fused=True,
-        )
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
+        optimiser = self._optimiser()
         steps_per_epoch = num_batches(len(self.private), self.recipe.batch_size)
         factor = lr_factor(
             schedule=self.recipe.schedule,
@@ -69,6 +62,25 @@ class Classifier(Method):
             gamma=self.recipe.gamma,
         )
         return [optimiser], [torch.optim.lr_scheduler.LambdaLR(optimiser, factor)]
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        own, weights = self.recipe, self.network.parameters()
+        if own.optimiser == "adamw":
+            return torch.optim.AdamW(
+                weights,
+                lr=own.adamw_lr,
+                weight_decay=own.adamw_weight_decay,
+                fused=True,
+                capturable=self.device.type == "cuda",  # a step may be one CUDA graph
+            )
+        return torch.optim.SGD(
+            weights,
+            lr=own.lr,
+            momentum=own.momentum,
+            weight_decay=own.weight_decay,
+            nesterov=own.nesterov and own.momentum > 0,
+            fused=True,
+        )
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
