@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Compose, RunPy
+from conftest import ROOT, Compose
 from test_methods import METHODS, configured, obtained, split_of
 from test_methods import pools as a_few_digits
 
+from synpriv import config
 from synpriv.data import images
 from synpriv.data.images import LabelledImages
 from synpriv.data.intake import Pools
@@ -119,25 +120,25 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(
 
 @pytest.mark.slow
 def test_a_public_model_is_taken_up_too(compose: Compose, kills: Kills, tmp_path: Path) -> None:
-    sizes = ["method.public_model.channels=[4,8]"]
-    sizes += [f"method.{part}num_iterations=9" for part in ("", "public_model.")]
-    sizes += [f"method.{part}warmup_iterations=1" for part in ("", "public_model.")]
-    method = ["method=diffusion_public", "method.num_inference_steps=2", *STUDENT, *sizes]
-    whole, broken = (compose(*TINY, *method, AT_ONCE, f"results={tmp_path / d}") for d in "ab")
-    runs.ensure(whole)
-    kills.survive(functools.partial(runs.ensure, broken), [2, 3])
+    sizes = ["channels=[4,8]", "num_iterations=9", "warmup_iterations=1"]
+    method = ["method=diffusion_public", *(f"method.public_model.{each}" for each in sizes)]
+    configs = (compose(*TINY, *method, AT_ONCE, f"results={tmp_path / d}") for d in "ab")
+    whole, broken = (config.of_prerequisite(cfg, "public_model") for cfg in configs)
+    runs._ensure_public(whole)
+    folder = kills.survive(lambda: runs._ensure_public(broken), [2])
     assert left(tmp_path / "a") == left(tmp_path / "b")
-    public = next((tmp_path / "b").glob(f"diffusion_pretraining-*/0/{store.METRICS}"))
-    assert json.loads(public.read_bytes())["resumed"] > 0
+    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 1
+    assert not list(tmp_path.rglob(f"*{store.CHECKPOINT}*"))
 
 
 @pytest.mark.slow
 def test_a_process_that_was_killed_is_gone_on_with(
-    start_py: Callable[..., subprocess.Popen[str]], run_py: RunPy, compose: Compose, tmp_path: Path
+    start_py: Callable[..., subprocess.Popen[str]], compose: Compose, tmp_path: Path
 ) -> None:
     longer = [word.replace("num_epochs=3", "num_epochs=60") for word in UNDEFENDED]
     cell = [*TINY, *longer, "seed=0"]
-    broken = [*cell, AT_ONCE, f"results={tmp_path / 'b'}", "partial=false"]
+    often = "trainer.checkpoint_minutes=0.005"
+    broken = [*cell, often, f"results={tmp_path / 'b'}"]
     first = start_py(*broken)
     deadline = time.monotonic() + 100
     while not list((tmp_path / "b").rglob(store.CHECKPOINT)) and time.monotonic() < deadline:
@@ -147,8 +148,7 @@ def test_a_process_that_was_killed_is_gone_on_with(
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=60)
     assert list((tmp_path / "b").rglob(store.CHECKPOINT))
-    again = run_py(*broken)
-    assert again.returncode == 0, again.stderr
+    runs.ensure(compose(*broken))
     runs.ensure(compose(*cell, f"results={tmp_path / 'a'}"))
     assert left(tmp_path / "a") == left(tmp_path / "b")
     (about,) = (json.loads(f.read_bytes()) for f in (tmp_path / "b").rglob(store.METRICS))
