@@ -4,6 +4,8 @@ import collections
 import functools
 import json
 import random
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from conftest import ROOT, Compose
 from test_methods import METHODS, configured, obtained, split_of
 from test_methods import pools as a_few_digits
 
+from synpriv import config
 from synpriv.data import images
 from synpriv.data.images import LabelledImages
 from synpriv.data.intake import Pools
@@ -39,6 +42,10 @@ EXTERNAL = ["method=external", f"method.generate={ROOT}/tests/generators/means.p
 
 
 pools = a_few_digits  # a fixture
+
+
+# A method of each kind, whoever wrote it: the others of conf/method have other values.
+KINDS = {configured(f"method={name}").method["_target_"]: name for name in METHODS}
 
 
 class Kill(BaseException):
@@ -88,7 +95,7 @@ def left(results: Path) -> dict[str, Any]:
             found[name] = file.read_bytes()
         if file.name == store.METRICS:
             about = json.loads(file.read_bytes())
-            for key in ("stages", "train_s", "resumed", "metrics_sha256", "builds_on"):
+            for key in ("stages", "train_s", "resumed", "metrics_sha256", "builds_on", "command"):
                 about.pop(key, None)
             found[name] = about
     return found
@@ -111,6 +118,44 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(
     assert not list(tmp_path.rglob(f"*{store.CHECKPOINT}*"))
 
 
+@pytest.mark.slow
+def test_a_public_model_is_taken_up_too(compose: Compose, kills: Kills, tmp_path: Path) -> None:
+    sizes = ["channels=[4,8]", "num_iterations=9", "warmup_iterations=1"]
+    method = ["method=diffusion_public", *(f"method.public_model.{each}" for each in sizes)]
+    configs = (compose(*TINY, *method, AT_ONCE, f"results={tmp_path / d}") for d in "ab")
+    whole, broken = (config.of_prerequisite(cfg, "public_model") for cfg in configs)
+    runs._ensure_public(whole)
+    folder = kills.survive(lambda: runs._ensure_public(broken), [2])
+    assert left(tmp_path / "a") == left(tmp_path / "b")
+    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 1
+    assert not list(tmp_path.rglob(f"*{store.CHECKPOINT}*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_gone_on_with(
+    start_py: Callable[..., subprocess.Popen[str]], compose: Compose, tmp_path: Path
+) -> None:
+    longer = [word.replace("num_epochs=3", "num_epochs=60") for word in UNDEFENDED]
+    cell = [*TINY, *longer, "seed=0"]
+    often = "trainer.checkpoint_minutes=0.005"
+    broken = [*cell, often, f"results={tmp_path / 'b'}"]
+    first = start_py(*broken)
+    deadline = time.monotonic() + 100
+    while not list((tmp_path / "b").rglob(store.CHECKPOINT)) and time.monotonic() < deadline:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.01)
+    time.sleep(0.1)  # some more are written, or one is being written
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=60)
+    assert list((tmp_path / "b").rglob(store.CHECKPOINT))
+    runs.ensure(compose(*broken))
+    runs.ensure(compose(*cell, f"results={tmp_path / 'a'}"))
+    assert left(tmp_path / "a") == left(tmp_path / "b")
+    (about,) = (json.loads(f.read_bytes()) for f in (tmp_path / "b").rglob(store.METRICS))
+    assert about["resumed"] == 1
+    assert not list((tmp_path / "b").rglob(f"*{store.CHECKPOINT}*"))
+
+
 def same_release(one: Any, other: Any) -> bool:
     """Of all that `obtain` returns."""
 
@@ -131,7 +176,7 @@ def same_release(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sorted(KINDS.values()))
 def test_every_method_goes_on_to_the_last_bit(
     name: str, pools: Pools, kills: Kills, tmp_path: Path
 ) -> None:

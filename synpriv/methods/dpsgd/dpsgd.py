@@ -26,6 +26,12 @@ class DPSGD(Method):
 
     Every step draws each sample with rate batch_size / expected_size; `expected_size` is public:
     the same for all shadow models, where the true size would depend on who is a member.
+
+    A training that is killed and taken up again (shadow/resuming.py) has the same guarantee:
+    sampler and noise go on from where their generators stood, so steps that were taken after the
+    checkpoint and before the kill are taken again, with the same batches and the same noise. They
+    release nothing twice, let alone with fresh noise, and `steps_done` is put back with them: each
+    counts once.
     """
 
     provenance = ("clipped and noised gradients",)
