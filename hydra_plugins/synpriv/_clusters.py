@@ -66,6 +66,7 @@ class Local:
     def __init__(self, folder: Path, options: Mapping[str, Any], max_num_timeout: int) -> None:
         import submitit
 
+        self._begun: list[subprocess.Popen[bytes]] = []
         self._executor = submitit.LocalExecutor(
             folder, max_num_timeout=max_num_timeout, python=python()
         )
@@ -76,7 +77,9 @@ class Local:
         )
 
     def submit(self, packs: Sequence[Pack]) -> Sequence[Job[None]]:
-        return [self._executor.submit(pack) for pack in packs]
+        jobs = [self._executor.submit(pack) for pack in packs]
+        self._begun += [job._process for job in jobs]  # type: ignore[attr-defined]
+        return jobs
 
     def over(self, jobs: Iterable[Job[None]]) -> dict[str, str]:
         ended = {}
@@ -87,10 +90,9 @@ class Local:
         return ended
 
     def cancel(self, jobs: Iterable[Job[None]]) -> None:
-        processes = [job._process for job in jobs]  # type: ignore[attr-defined]
-        for process in processes:
-            process.send_signal(signal.SIGTERM)  # which submitit passes on
-        for process in processes:
+        for job in jobs:
+            job._process.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
+        for process in self._begun:  # submitit passes the signal on; others have given their result
             try:
                 process.wait(_ENDING_S)
             except subprocess.TimeoutExpired:
