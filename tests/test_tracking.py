@@ -506,11 +506,13 @@ def test_of_an_agent_s_command_the_audit_alone_is_the_run_that_it_waits_for(
     cfg = compose("logger=wandb", f"results={tmp_path}", "seed=3")
     agent_begins(monkeypatch, tmp_path, "its0wn")
     assert tracking.is_awaited(cfg)
-    for job_type in ("train", "audit", "train", "audit"):  # the second audit is another attack's
+    # The second audit is another attack's. No run is begun twice in one second under one name.
+    for cfg.seed, job_type in ((3, "train"), (3, "audit"), (4, "train"), (4, "audit")):
         with tracking.track(cfg, tmp_path, job_type=job_type) as tracker:
             tracker.log({"objective": 0.5}, 0)
     assert not tracking.is_awaited(cfg)
-    for name, sweep in ((f"{cfg.cell}-3", None), (f"{cfg.cell}-lira", None), ("its0wn", "sw33p")):
+    others = [f"{cfg.cell}-{name}" for name in ("3", "4", "lira")]
+    for name, sweep in (*((other, None) for other in others), ("its0wn", "sw33p")):
         (folder,) = tmp_path.glob(f"wandb/offline-run-*-{name}")
         read = records(folder)
         (run,) = [record["run"] for record in read if "run" in record]
