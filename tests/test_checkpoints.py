@@ -23,6 +23,7 @@ from synpriv import config
 from synpriv.data import images
 from synpriv.data.images import LabelledImages
 from synpriv.data.intake import Pools
+from synpriv.methods.classifier import Classifier
 from synpriv.results import failures, packed, store
 from synpriv.shadow import runs, state
 from synpriv.shadow.checkpoints import Checkpoint
@@ -116,6 +117,29 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(
     about = json.loads((folder / store.METRICS).read_bytes())
     assert about["resumed"] == len(after)
     assert not list(tmp_path.rglob(f"*{store.CHECKPOINT}*"))
+
+
+class Recording:
+    """A step that holds what nobody can keep, as a CUDA graph does."""
+
+    def __init__(self, step: Any) -> None:
+        self.step, self.replay = step, None
+
+    def __call__(self, *batch: torch.Tensor) -> torch.Tensor:
+        self.replay = self.replay or [].append
+        return self.step(*batch)
+
+
+def test_a_recorded_step_is_recorded_anew(
+    compose: Compose, kills: Kills, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path / d}") for d in "ab")
+    runs.ensure(whole)
+    eager = Classifier._stepper
+    monkeypatch.setattr(Classifier, "_stepper", lambda method: Recording(eager(method)))
+    folder = kills.survive(lambda: runs.ensure(broken), [3])
+    assert left(tmp_path / "a") == left(tmp_path / "b")
+    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 1
 
 
 @pytest.mark.slow

@@ -84,6 +84,7 @@ class Method(LightningModule, ABC):
     promises_privacy = False  # whether there is an epsilon, which all channels must respect
     releases_images = True  # whether the release holds a synthetic set
     stepping = "eager"  # `trainer.step`, for those that know other ways (methods/steps.py)
+    not_kept: frozenset[str] = frozenset()  # attributes that `on_fit_start` makes anew after a kill
 
     private: LabelledImages  # absent where a method never sees it
     model: Callable[[], Network]  # absent where it trains no classifier

@@ -32,6 +32,7 @@ class Classifier(Method):
 
     provenance = ("pixels", "labels")
     releases_images = recipe.Classifier.releases_images
+    not_kept = frozenset({"take_step"})  # a recording cannot be kept
 
     def __init__(
         self, *, private: LabelledImages, model: Callable[[], Network], **options: Any
@@ -98,7 +99,8 @@ class Classifier(Method):
             optimiser = self.optimizers(use_pl_optimizer=False)
             assert isinstance(optimiser, torch.optim.Optimizer)
             fast = steps.Recorded(fast, optimiser)
-        return steps.FullBatches(fast, eager)
+        size = min(self.recipe.batch_size, len(self.private))
+        return steps.FullBatches(fast, eager, size)
 
     def step(self, loss_of: steps.Loss, images: Tensor, labels: Tensor) -> Tensor:
         """Optimiser and moving average move on; returns the loss."""

@@ -57,18 +57,16 @@ def aside(step: Callable[[], Tensor]) -> Tensor:
 
 
 class FullBatches:
-    """Takes `fast` on batches of the shape that comes first, and `eager` on all others.
+    """Takes `fast` on batches of `size` images, and `eager` on all others.
 
     Of an epoch's batches only the last one differs, which is not worth compiling or recording.
     """
 
-    def __init__(self, fast: Step, eager: Step) -> None:
-        self.fast, self.eager = fast, eager
-        self.shape: torch.Size | None = None
+    def __init__(self, fast: Step, eager: Step, size: int) -> None:
+        self.fast, self.eager, self.size = fast, eager, size
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.shape = self.shape or images.shape
-        return (self.fast if images.shape == self.shape else self.eager)(images, labels)
+        return (self.fast if len(images) == self.size else self.eager)(images, labels)
 
 
 class Recorded:

@@ -55,7 +55,7 @@ class Chunks:
     def begin(self) -> int:
         """Look at all before the first step; returns the epoch to begin with."""
         roots = {"method": self.method, "loader": self.loader}
-        self.graph = Graph(roots, self.of_trainer)
+        self.graph = Graph(roots, self.of_trainer | self.method.not_kept)
         self.own = Graph({"loader": self.loader})
         return 0 if self.kept is None else self.kept["epoch"]
 
