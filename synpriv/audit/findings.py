@@ -97,13 +97,13 @@ def _of_auc(report: Report, rates: list[str]) -> list[str]:
         ]
     if p <= ALPHA and inside:
         return [
-            f"AUC {auc:.3f} is above {band} (p = {p:.2g}): evidence of a leak in the bulk; "
+            f"AUC {auc:.3f} is above {band} (p = {p:.2g}): evidence of a leak in the bulk by itself; "
             f"{_names(inside)} {_is(inside)} no more than chance gives"
         ]
     if p > ALPHA and above:
         return [
             f"AUC {auc:.3f} is inside {band} (p = {p:.2g}): no evidence of a leak in the bulk; "
-            f"{_names(above)} {_is(above)} above chance: evidence of one in the tail"
+            f"{_names(above)} {_is(above)} above chance: evidence of one in the tail by itself"
         ]
     return []
 
