@@ -52,6 +52,7 @@ def _require_classes(private: Pool, names: list[str], what: str, right: str) -> 
 
 def _hold_out(private: Pool, num: int, named: Sequence[int]) -> tuple[Pool, Pool]:
     """What remains private, and `num` validation images, classes as equal as the data allow."""
+    assert private.rows is not None
     stays = np.isin(private.rows, named)
     if private.groups is not None:
         stays = np.isin(private.groups, private.groups[stays])
