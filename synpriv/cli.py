@@ -31,6 +31,7 @@ VALUE_FLAGS = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp"),
     *("--config-name", "-cn", "--config-dir", "-cd"),
 }
+_FLAGS_OF_FILES = VALUE_FLAGS - {"--cfg", "-c"}
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _INT = r"[+-]?\d+"
 _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
@@ -116,6 +117,17 @@ def normalise(argv: list[str]) -> list[str]:
     if sweeps and not multirun and not {"--cfg", "-c"} & set(flags):
         raise ValueError(f"{sweeps[0]} is a sweep: add -m")
     return flags + overrides
+
+
+def flags_of_files(command: str) -> list[str]:
+    """The flags of a command line, as it was typed, that say where its yaml files lie."""
+    words, found = iter(shlex.split(command)), list[str]()
+    for word in words:
+        if word in _FLAGS_OF_FILES:
+            found += [word, next(words, "")]
+        elif word.partition("=")[0] in _FLAGS_OF_FILES:
+            found.append(word)
+    return found
 
 
 def _in_hydra_s_grammar(override: str) -> Override:

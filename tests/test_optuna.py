@@ -132,6 +132,24 @@ def test_the_same_seed_gives_the_same_trials_also_after_interruptions(
     assert [t.values for t in other] != [t.values for t in whole[:3]]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_trial_that_was_killed_while_it_was_drawn_has_the_values_it_would_have_had(
+    tmp_path: Path, sampler: str
+) -> None:
+    """The journal ends after any line of the last trial, as a kill leaves it."""
+    log = search(study(tmp_path, sampler=sampler), 11).file("log")
+    before = log.read_bytes()
+    interrupted(study(tmp_path, sampler=sampler), 12)
+    whole = study(tmp_path, sampler=sampler).trials()[11].values
+    assert set(whole) == set(SPACE)
+    added = log.read_bytes().removeprefix(before).splitlines(keepends=True)
+    for lines in range(len(added)):
+        log.write_bytes(b"".join([before, *added[:lines]]))
+        with study(tmp_path, sampler=sampler).turn(12) as trial:
+            assert trial is not None
+            assert (trial.number, trial.params) == (11, whole)
+
+
 def in_batches(own: Study, num_trials: int, *, told: int | None = None) -> list[int]:
     """Batches of four to the end, or until `told` trials were told; returns their sizes."""
     sweeper, sizes = OptunaSweeper(num_trials=num_trials, trials_at_once=4), []

@@ -165,6 +165,27 @@ def test_named_rows_have_no_copy_and_are_of_different_groups() -> None:
         drawn(grouped, num=3, kind="clean", indices=[1, 22, 21])
 
 
+def test_named_rows_are_no_validation_images_nor_is_anything_of_their_groups() -> None:
+    plain = take_in(source(), num_validation=12)
+    rows = sorted(positions(plain.test)[:3])
+    pools = take_in(source(), num_validation=12, named=rows)
+    assert drawn(pools, num=3, kind="clean", indices=rows).canaries.tolist() == [
+        positions(pools.private).index(row) for row in rows
+    ]
+    assert sorted(positions(pools.test) + positions(pools.private)) == list(range(40))
+    assert sorted(np.bincount(pools.test.labels)) == [3, 3, 3, 3]
+    others = take_in(source(), num_validation=12, named=[99])  # whatever is named, no other draw
+    assert positions(others.test) == positions(plain.test)
+    with pytest.raises(ValueError, match=r"num_validation=33: must be 1\.\.32 for this data set"):
+        take_in(source(), num_validation=33, named=[0])
+    of = make_pool(40)
+    grouped = Source(Pool(of.images, of.labels, np.arange(40) // 4), make_pool(12, start=100))
+    first = positions(take_in(grouped, num_validation=12).test)[0]
+    held_out = positions(take_in(grouped, num_validation=12, named=[first]).test)
+    assert len(held_out) == 12
+    assert not {first - first % 4 + i for i in range(4)} & set(held_out)
+
+
 # --- the config ----------------------------------------------------------------------------------
 
 

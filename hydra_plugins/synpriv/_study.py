@@ -135,25 +135,32 @@ class Study:
                 if self._is_finished(trial.number):  # in the meantime, by who had the lock
                     lock.release()
                     continue
-                self._study.sampler = self._sampler(trial.number)
-                own = optuna.trial.Trial(self._study, trial._trial_id)
-                return lock, self._filled(own)
+                return lock, optuna.trial.Trial(self._study, trial._trial_id)
             if len(there) >= num_trials:
                 return None, None
             lock = FileLock(self._lock(len(there)))
             lock.acquire()
-            self._study.sampler = self._sampler(len(there))
-            return lock, self._filled(self._study.ask())
+            # One line of the journal: a trial is there with all of its values, or not at all.
+            self._study.add_trial(self._drawn(there))
+            new = self._study.get_trials(deepcopy=False)[len(there)]
+            return lock, optuna.trial.Trial(self._study, new._trial_id)
 
     def _is_finished(self, number: int) -> bool:
         """Whether a trial is complete or failed, as the file says now."""
         return self._study.get_trials(deepcopy=False)[number].state.is_finished()
 
-    def _filled(self, trial: OptunaTrial) -> OptunaTrial:
-        """With values of all that is searched; those that are recorded already stay."""
+    def _drawn(self, there: list[FrozenTrial]) -> FrozenTrial:
+        """The next trial after those that are there, running, drawn in memory."""
+        import optuna
+
+        twin = optuna.create_study(
+            directions=self._study.directions, sampler=self._sampler(len(there))
+        )
+        twin.add_trials(there)
+        trial = twin.ask()
         for name, parameter in self.space.items():
             _suggest(trial, name, parameter)
-        return trial
+        return twin.get_trials(deepcopy=False)[-1]
 
     def _sampler(self, number: int) -> BaseSampler:
         from optuna import samplers

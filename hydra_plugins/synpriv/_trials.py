@@ -12,7 +12,7 @@ from synpriv.objective import Objective
 from synpriv.report import inert
 from synpriv.results import store
 
-MOST_COMMANDS = 5  # of configurations that no other beats
+_MOST_COMMANDS = 5  # of configurations that no other beats
 _MOST_ROWS = 30  # of the table; the csv has all
 
 
@@ -26,6 +26,14 @@ def ranked(study: Study) -> list[Trial]:
         return trial.number not in best, not done, not trial.respects, highest, trial.number
 
     return sorted(study.trials(), key=rank)
+
+
+def winners(study: Study) -> list[Trial]:
+    """Those to train anew: of several with the same cell the first."""
+    cells: dict[str, Trial] = {}
+    for trial in study.best():
+        cells.setdefault(trial.about["cell"], trial)
+    return list(cells.values())[:_MOST_COMMANDS]
 
 
 def table(study: Study, objective: Objective) -> str:

@@ -7,7 +7,6 @@ and told to optuna. hydra-optuna-sweeper knows one job per trial and an optuna o
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,28 +20,15 @@ from hydra_plugins.synpriv import sweeper
 from hydra_plugins.synpriv._composition import without_seed
 from hydra_plugins.synpriv._search_space import Space, space_of
 from hydra_plugins.synpriv.sweeper import RangeSweeper, Variant
-from synpriv import checkout, cli, config, fingerprint, terminal
+from synpriv import cli, config, fingerprint, terminal
 from synpriv.objective import VALIDATION_ACCURACY, Objective
 from synpriv.signatures import require
 
 if TYPE_CHECKING:
-    from hydra_plugins.synpriv._study import OptunaTrial, Study, Trial
+    from hydra_plugins.synpriv._study import OptunaTrial, Study
 
 _ALWAYS = ("accuracy", "tpr@fpr=0.01", "auc", "epsilon", "train_s")  # kept of every trial's report
 _FAILURES = 5  # in a row end a search: the cause is not the configuration
-# What the command of the winner has of its own, or does without.
-_OF_THE_SEARCH = (
-    *(
-        "seed",
-        "num_models",
-        "accuracy_models",
-        "audit_seed",
-        "dataset.num_validation",
-        "study",
-        "tuning",
-    ),
-    *("objective", "hydra/sweeper", "hydra.sweeper", "hydra.mode", "check"),
-)
 
 
 class OptunaSweeper(RangeSweeper):
@@ -62,15 +48,20 @@ class OptunaSweeper(RangeSweeper):
         trials_at_once: int = 1,
         max_batch_size: int | None = None,
         params: dict[str, Any] | None = None,
+        **others: Any,
     ) -> None:
+        sweeper.refuse(others, "left out: hydra/sweeper=optuna has no such option")
         super().__init__(max_batch_size=max_batch_size, params=params)
         self.num_trials, self.sampler = num_trials, sampler
         self.seed, self.audit_seed = seed, audit_seed
         self.trials_at_once = trials_at_once
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from hydra_plugins.synpriv import _study, _trials
+        from hydra_plugins.synpriv import _final, _study, _trials
         from synpriv import pipeline
+
+        assert self.config is not None
+        assert self.hydra_context is not None
 
         _study.check_installed()
         self._check_options(_study.SAMPLERS)
@@ -84,8 +75,10 @@ class OptunaSweeper(RangeSweeper):
         self._search(study, space, objective)
         _trials.write(study, objective)
         print(_trials.table(study, objective))
-        for best in study.best()[: _trials.MOST_COMMANDS]:
-            print(self._command(space, best, len(study.trials())))
+        found = [(best, space.trial(best.values)) for best in _trials.winners(study)]
+        loader = self.hydra_context.config_loader
+        for line in _final.lines(loader, self.config, found, num_trials=len(study.trials())):
+            print(line)
         if not study.best():
             raise HydraException(_trials.none_fits(study, objective))
         return []
@@ -226,9 +219,13 @@ class OptunaSweeper(RangeSweeper):
             except ValueError as error:
                 variants.pop(number, None)
                 failed[number] = cli.one_line(error)
-        returns = self._train(sweeper._with_clean_runs(list(variants.values())))
+        cells: dict[str, Variant] = {}  # trials may be of the same one
+        for variant in variants.values():
+            cells.setdefault(variant.cfg.cell, variant)
+        returns = self._train(sweeper._with_clean_runs(list(cells.values())))
         bad = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
-        for number, variant in variants.items():
+        for number, same in variants.items():
+            variant = cells[same.cfg.cell]
             common = set(without_seed(next(iter(variant.seeds.values()))))
             own = [result for result in bad if common <= set(result.overrides or [])]
             own += sweeper._audit([variant])
@@ -236,20 +233,6 @@ class OptunaSweeper(RangeSweeper):
                 reasons = dict.fromkeys(cli.one_line(one._return_value) for one in own)
                 failed[number] = "; ".join(reasons)
         return {number: failed.get(number) or variants[number].cfg for number in trials}
-
-    def _command(self, space: Space, best: Trial, num_trials: int) -> str:
-        """What trains and audits a configuration anew, with all that the search held back."""
-        assert self.config is not None
-        trial = space.trial(best.values)
-        asked = self._composed(trial)
-        words = [w for w in self.config.hydra.overrides.hydra if not _is_of_the_search(w)]
-        own = [word for word in trial if not _is_of_the_search(word)]
-        num_models = self._composed(own).num_models
-        # The trials of the search, and the training of what it found.
-        tried = asked.tuning.num_trials + num_trials
-        words += [*own, f"audit_seed={asked.audit_seed}", f"tuning.num_trials={tried:g}"]
-        typed = shlex.join([*words, "-m", f"seed=0..{num_models - 1}"])
-        return terminal.one_line(f"trial {best.number} anew: {checkout.program()} {typed}")
 
 
 def _read(cfg: DictConfig, objective: Objective) -> dict[str, Any]:
@@ -266,11 +249,6 @@ def _read(cfg: DictConfig, objective: Objective) -> dict[str, Any]:
         "cell": outcome.cell.name,
         "numbers": {name: numbers[name] for name in kept if name in numbers},
     }
-
-
-def _is_of_the_search(word: str) -> bool:
-    key = word.partition("=")[0].lstrip("+~")
-    return any(key == own or key.startswith(f"{own}.") for own in _OF_THE_SEARCH)
 
 
 def _warn_of_rates(cfg: DictConfig, names: Sequence[str]) -> None:

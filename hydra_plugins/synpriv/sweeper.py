@@ -43,7 +43,9 @@ class RangeSweeper(BasicSweeper):
         max_batch_size: int | None,
         params: dict[str, str] | None = None,
         exclude: Sequence[Sequence[str]] = (),
+        **others: Any,
     ) -> None:
+        refuse(others, "left out of a grid; for a search type hydra/sweeper=optuna too")
         super().__init__(max_batch_size, params)
         self.exclude = [set(words) for words in exclude]
 
@@ -157,6 +159,12 @@ class RangeSweeper(BasicSweeper):
                 config.validate(cfg)
         _check_names([variant.cfg for variant in found.values()])
         return list(found.values())
+
+
+def refuse(others: dict[str, Any], right: str) -> None:
+    """ValueError for options that a sweeper does not have; a yaml may give them all the same."""
+    for key, value in others.items():
+        raise ValueError(f"hydra.sweeper.{key}={value}: must be {right}")
 
 
 def _trains_here(launcher: Launcher) -> bool:

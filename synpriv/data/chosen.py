@@ -39,7 +39,7 @@ def named_units(pools: Pools, indices: Sequence[int]) -> Ints:
         raise ValueError(
             f"canary.indices: rows {', '.join(map(str, gone[:10]))} are not private here: must be "
             f"rows of the data as read, 0..{max(place)}, that no subset (num_train), no held-out "
-            "share (test_rate, num_validation) and no test set takes away; dataset.test_path=FILE "
+            "share (test_rate) and no test set takes away; dataset.test_path=FILE "
             "brings a test set, so that all rows stay private"
         )
     found = np.array([place[row] for row in rows], dtype=np.int64)

@@ -69,6 +69,7 @@ def take_in(
     num_train: int | None = None,
     num_test: int | None = None,
     num_validation: int | None = None,
+    named: Sequence[int] = (),
     public: Source | None = None,
     num_public: int | None = None,
     mean: Sequence[float] = (),
@@ -77,16 +78,16 @@ def take_in(
     """Number the labels, take subsets, drop test images that are private ones, check the pools.
 
     num_validation: so many private images are held out in place of the test set, which is then not
-    looked at. public: takes the place of the source's own public pool. mean: the constants that
-    networks normalise by, compared with the private images' own. own: canaries that join the
-    private images.
+    looked at. named: rows of canaries, none of which is held out. public: takes the place of the
+    source's own public pool. mean: the constants that networks normalise by, compared with the
+    private images' own. own: canaries that join the private images.
     """
     height, width = source.private.images.shape[2:]
     require(height == width, f"images are {height}x{width}", "square: networks take one size")
     values = np.unique(source.private.labels)
     names = _names(source, values)
     everything = rows_kept(_known(source.private, values))
-    natural, held_out = subsets(everything, names, num_train, num_validation)
+    natural, held_out = subsets(everything, names, num_train, num_validation, named)
     pool = None if source.public is None else _known(source.public, values)
     if public is not None:
         pool = class_balanced(_by_name(public, names), num_public, seed=0, name="public.num_train")

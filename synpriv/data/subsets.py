@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,16 @@ def rows_kept(pool: Pool) -> Pool:
 
 
 def subsets(
-    everything: Pool, names: list[str], num_train: int | None, num_validation: int | None
+    everything: Pool,
+    names: list[str],
+    num_train: int | None,
+    num_validation: int | None,
+    named: Sequence[int] = (),
 ) -> tuple[Pool, Pool | None]:
-    """The private images of an audit, and the validation images if there are to be any."""
+    """The private images of an audit, and the validation images if there are to be any.
+
+    named: rows of canaries, which with their groups are no validation images.
+    """
     enough = num_train is None or num_train >= len(names)
     least = f"at least {len(names)}, one image per class"
     require(enough, f"dataset.num_train={num_train}", least)
@@ -29,7 +37,7 @@ def subsets(
     _require_classes(private, names, f"dataset.num_train={num_train}", "more")
     if num_validation is None:
         return private, None
-    private, validation = _hold_out(private, num_validation)
+    private, validation = _hold_out(private, num_validation, named)
     _require_classes(private, names, f"dataset.num_validation={num_validation}", "fewer")
     return private, validation
 
@@ -42,12 +50,18 @@ def _require_classes(private: Pool, names: list[str], what: str, right: str) -> 
         raise ValueError(f"{given}, as groups are not cut; must be {right}")
 
 
-def _hold_out(private: Pool, num: int) -> tuple[Pool, Pool]:
+def _hold_out(private: Pool, num: int, named: Sequence[int]) -> tuple[Pool, Pool]:
     """What remains private, and `num` validation images, classes as equal as the data allow."""
-    name, sizes = f"dataset.num_validation={num}", np.bincount(private.labels)
+    assert private.rows is not None
+    stays = np.isin(private.rows, named)
+    if private.groups is not None:
+        stays = np.isin(private.groups, private.groups[stays])
+    free, num_classes = private[~stays], int(private.labels.max()) + 1
+    name, sizes = f"dataset.num_validation={num}", np.bincount(free.labels, minlength=num_classes)
     most = len(sizes) * (int(sizes.min()) - 1)  # an image of the smallest class must remain
     require(1 <= num <= most, name, f"1..{most} for this data set, or null")
-    held_out = first_of_classes(private, num, seed=VALIDATION_SEED)
+    held_out = np.zeros(len(private), dtype=bool)
+    held_out[~stays] = first_of_classes(free, num, seed=VALIDATION_SEED)
     require(bool(held_out.any()), name, "more: no group is so small, and none is cut")
     return private[~held_out], private[held_out]
 

@@ -30,7 +30,9 @@ def load_pools(cfg: DictConfig) -> Pools:
     """
     dataset, public, canary = plain(cfg.dataset), plain(cfg.public), plain(cfg.canary)
     own = {"path": canary["path"], "sha256": canary["sha256"]}
-    nodes = map(json.dumps, (dataset, public, own))
+    held_out = dataset.get("num_validation") is not None
+    named = (canary["indices"] or []) if held_out else []  # which changes nothing otherwise
+    nodes = map(json.dumps, (dataset, public, own, named))
     return _load(*nodes, _files(dataset), _files(public))
 
 
@@ -53,7 +55,11 @@ def load_pools_on_disk(cfg: DictConfig) -> Pools:
 
 @functools.lru_cache(maxsize=1)
 def _load(
-    dataset_json: str, public_json: str, own_json: str, *files: tuple[FileVersion, ...]
+    dataset_json: str,
+    public_json: str,
+    own_json: str,
+    named_json: str,
+    *files: tuple[FileVersion, ...],
 ) -> Pools:
     dataset: dict[str, Any] = json.loads(dataset_json)
     public: dict[str, Any] | None = json.loads(public_json)
@@ -65,6 +71,7 @@ def _load(
         num_train=dataset["num_train"],
         num_test=dataset["num_test"],
         num_validation=dataset.get("num_validation"),
+        named=json.loads(named_json),
         public=None if public is None else _read(public, "public"),
         num_public=None if public is None else public["num_train"],
         mean=dataset["mean"],
