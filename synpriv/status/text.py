@@ -16,6 +16,7 @@ from synpriv.status.cells import Cell
 from synpriv.status.totals import Totals
 
 _MOST = 8  # runs or ranges that a line names
+_BEGUN = "not trained, nobody works on it and no sweep says that it asked for it"
 _HEADER = ("cell", "done", "running", "failed", "missing", "audited", "left", "disk")
 
 
@@ -28,7 +29,7 @@ def lines(cells: Sequence[Cell], total: Totals, now: float) -> list[str]:
 def in_words(total: Totals) -> str:
     """The totals in one line."""
     counts = [f"{total.done} done"]
-    for name in ("running", "failed", "damaged", "missing"):
+    for name in ("running", "failed", "damaged", "missing", "begun", "unreadable"):
         if number := getattr(total, name):
             counts.append(f"{number} {name}")
     if total.unaudited:
@@ -98,6 +99,8 @@ def _details(cells: Sequence[Cell]) -> Iterator[str]:
         yield from _some(working)
     yield from _some(_by_reason("FAILED", ((cell.name, cell.failed) for cell in cells)))
     yield from _some(_by_reason("DAMAGED", ((cell.name, cell.damaged) for cell in cells)))
+    begun = ((cell.name, dict.fromkeys(cell.begun, _BEGUN)) for cell in cells)
+    yield from _some(_by_reason("BEGUN", begun))
 
 
 def _by_reason(word: str, found: Iterable[tuple[str, Mapping[int, str]]]) -> list[str]:
@@ -167,6 +170,7 @@ def _plain_cell(cell: Cell, now: float) -> dict[str, Any]:
         "failed": cell.failed,
         "damaged": cell.damaged,
         "missing": cell.missing,
+        "begun": cell.begun,
         "audits": cell.audits,
         "audited_by": None if cell.auditor is None else cell.auditor._asdict(),
         "measures_accuracy": cell.measures,
