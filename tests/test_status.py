@@ -178,8 +178,12 @@ def test_one_reason_is_printed_once_with_its_seeds(
     mixed: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, pid = mixed
+    kept = results / NAME / "4" / store.CHECKPOINT
+    kept.touch()
+    os.utime(kept, (time.time() - 7300,) * 2)
     assert main([str(results)]) == 1
     printed = capsys.readouterr().out
+    assert re.search(r"seed 4 by .*, kept 2h01m ago\n", printed)
     assert printed.count("too little") == 1
     assert f"FAILED 2 x ValueError: too little  ({NAME}: 5..6)" in printed
     assert f"{NAME}: seed 4 by process {pid} on " in printed

@@ -32,6 +32,7 @@ class Run(NamedTuple):
     failure: str | None = None  # why it failed when it was last tried
     pairs_lost: bool = False  # whether its closest pairs are gone or damaged
     num_bytes: int = 0
+    kept_at: float | None = None  # when its checkpoint was written, seconds since 1970
 
 
 def read(folder: Path, cell: str) -> Run:
@@ -62,6 +63,7 @@ def _read(folder: Path, cell: str) -> Run:
         failure=None if failure is None else failure.reason,
         pairs_lost=_pairs_lost(folder, files, said),
         num_bytes=size(files, folders),
+        kept_at=files[store.CHECKPOINT].st_mtime if store.CHECKPOINT in files else None,
     )
 
 

@@ -22,7 +22,7 @@ _HEADER = ("cell", "done", "running", "failed", "missing", "audited", "left", "d
 
 def lines(cells: Sequence[Cell], total: Totals, now: float) -> list[str]:
     """A table of the cells, what is wrong, who works, and the totals."""
-    shown = [terminal.shown(text) for text in (*_table(cells, total, now), *_details(cells))]
+    shown = [terminal.shown(text) for text in (*_table(cells, total, now), *_details(cells, now))]
     return [*shown, terminal.shown(in_words(total))]
 
 
@@ -86,11 +86,12 @@ def _or_none(number: int) -> str:
     return str(number) if number else "-"
 
 
-def _details(cells: Sequence[Cell]) -> Iterator[str]:
+def _details(cells: Sequence[Cell], now: float) -> Iterator[str]:
     """Who works on what, and why runs failed or cannot be used, one reason once."""
     for cell in cells:
         working = [
             f"{cell.name}: seed {seed} by process {who.pid} on {who.host}, since {who.since}"
+            f"{_kept(cell.runs[seed].kept_at, now)}"
             for seed, who in cell.running.items()
         ]
         if cell.auditor is not None:
@@ -101,6 +102,11 @@ def _details(cells: Sequence[Cell]) -> Iterator[str]:
     yield from _some(_by_reason("DAMAGED", ((cell.name, cell.damaged) for cell in cells)))
     begun = ((cell.name, dict.fromkeys(cell.begun, _BEGUN)) for cell in cells)
     yield from _some(_by_reason("BEGUN", begun))
+
+
+def _kept(at: float | None, now: float) -> str:
+    """How much a kill would lose of a run with a checkpoint."""
+    return "" if at is None else f", kept {duration(max(0.0, now - at))} ago"
 
 
 def _by_reason(word: str, found: Iterable[tuple[str, Mapping[int, str]]]) -> list[str]:
