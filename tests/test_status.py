@@ -178,8 +178,12 @@ def test_one_reason_is_printed_once_with_its_seeds(
     mixed: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, pid = mixed
+    kept = results / NAME / "4" / store.CHECKPOINT
+    kept.touch()
+    os.utime(kept, (time.time() - 7300,) * 2)
     assert main([str(results)]) == 1
     printed = capsys.readouterr().out
+    assert re.search(r"seed 4 by .*, kept 2h01m ago\n", printed)
     assert printed.count("too little") == 1
     assert f"FAILED 2 x ValueError: too little  ({NAME}: 5..6)" in printed
     assert f"{NAME}: seed 4 by process {pid} on " in printed
@@ -208,7 +212,7 @@ def test_what_sweeps_asked_for_is_added_up_and_what_is_no_plan_is_named(
     assert len(list((tmp_path / NAME).glob(f"{planned.PREFIX}*"))) == 2
     assert of_folder(tmp_path).missing == list(range(8))
     (tmp_path / NAME / f"{planned.PREFIX}x.json").write_text('{"seeds": "all", "command": null}')
-    assert main([str(tmp_path)]) == 3
+    assert main([str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert f"note: {tmp_path / NAME / planned.PREFIX}x.json is no plan of a sweep" in printed
     assert "8 missing" in printed
@@ -442,3 +446,132 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
+
+
+def lasting(wall_s: float) -> str:
+    """metrics.json of seed 2, which vouches for itself."""
+    content = {"cell": NAME, "seed": 2, "stages": {"fit": {"wall_s": wall_s}}}
+    return json.dumps(content | {"metrics_sha256": vouched.json_sha256(content)})
+
+
+DEEP = "[" * 100_000
+FOREVER = {"pid": 1e999, "host": "a", "since": "2026-01-01 00:00:00"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (locks.HOLDER, json.dumps(FOREVER)),
+        (locks.HOLDER, DEEP),
+        (failures.FAILURE, DEEP),
+        (failures.FAILURE, json.dumps({"reason": "a", "at": 10**400, "host": "a"})),
+        (store.METRICS, DEEP),
+        (store.METRICS, lasting(10**400)),
+        (store.METRICS, lasting(1e308)),
+    ],
+)
+def test_a_strange_file_does_not_hide_the_rest(
+    name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        save(tmp_path, seed)
+    plan(tmp_path, range(40))
+    folder = tmp_path / NAME / "2"
+    folder.mkdir()
+    (folder / locks.LOCK).touch()
+    (folder / name).write_text(content)
+    assert main([str(tmp_path)]) in (1, 3)
+    assert re.search("total: [23] done, (1 damaged, )?3[78] missing;", capsys.readouterr().out)
+    assert locks._holder(folder) == "another process"  # what who waits for it is told
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"1/{failures.FAILURE}", f"1/{locks.HOLDER}", f"1/{locks.LOCK}", f"0/{store.EVIDENCE}",
+        f"1/{store.METRICS}", "lira.json", f"{planned.PREFIX}x.json", locks.HOLDER,
+    ],
+)  # fmt: skip
+def test_a_pipe_keeps_nobody_waiting(name: str, linked: bool, tmp_path: Path) -> None:
+    def too_long(*_: object) -> None:
+        raise AssertionError("it waits for a pipe")
+
+    save(tmp_path, 0)
+    for folder in (tmp_path / NAME, tmp_path / NAME / "1"):
+        folder.mkdir(exist_ok=True)
+        for file in (locks.LOCK, locks.HOLDER):
+            (folder / file).write_text(json.dumps(FOREVER | {"pid": 1}))
+    pipe = tmp_path / NAME / name
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe" if linked else pipe)
+    if linked:
+        pipe.symlink_to(tmp_path / "pipe")
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(10)
+    try:
+        main([str(tmp_path)])
+        assert locks._holder(pipe.parent)
+    finally:
+        signal.alarm(0)
+
+
+def test_what_was_begun_and_not_asked_for_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan(tmp_path, range(2))
+    for seed in range(2):
+        save(tmp_path, seed)
+    assert main([str(tmp_path)]) == 0
+    (tmp_path / NAME / "9").mkdir()
+    single = tmp_path / "single-0"
+    (single / "3").mkdir(parents=True)
+    (single / "cell.yaml").touch()
+    capsys.readouterr()
+    assert main([str(tmp_path)]) == 3
+    printed = capsys.readouterr().out
+    assert re.search(rf"BEGUN 2 x not trained, .*\(single-0: 3; {NAME}: 9\)", printed)
+    assert "total: 2 done, 2 begun; " in printed
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        save(tmp_path, seed)
+    shut = [
+        tmp_path / NAME / "1",
+        tmp_path / "shut",
+        tmp_path / NAME / "0" / "logs",
+        tmp_path / NAME / "logs",
+    ]
+    for folder in shut:
+        folder.mkdir(exist_ok=True, parents=True)
+    real = os.scandir
+
+    def scandir(folder: Any) -> Any:  # chmod would not keep root out
+        if Path(folder) in shut:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main([str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert f"note: {shut[1]} cannot be read (PermissionError: " in printed
+    assert f"DAMAGED 1 x {shut[0]} cannot be read (PermissionError: " in printed
+    assert "total: 2 done, 1 damaged, 1 unreadable; " in printed
+
+
+@pytest.mark.parametrize("content", ["", '{"seeds": [0], "num_mo', DEEP, "[]"])
+def test_a_damaged_plan_is_no_reason_to_say_all_is_there_and_is_written_anew(
+    content: str, tmp_path: Path
+) -> None:
+    save(tmp_path, 0)
+    plan(tmp_path, range(2))
+    (file,) = (tmp_path / NAME).glob(f"{planned.PREFIX}*")
+    whole = file.read_bytes()
+    file.write_text(content)
+    assert main([str(tmp_path)]) == 1
+    plan(tmp_path, range(2))
+    assert file.read_bytes() == whole
+    assert main([str(tmp_path)]) == 3

@@ -37,7 +37,7 @@ def of(run: Path) -> Failure | None:
     try:
         about = json.loads((run / FAILURE).read_bytes())
         return Failure(str(about["reason"]), float(about["at"]), str(about["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

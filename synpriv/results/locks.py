@@ -82,10 +82,13 @@ def _holder(folder: Path) -> str:
 
 def _said(folder: Path) -> Holder | None:
     """Who said last that it holds the lock, None if nothing legible does."""
+    file = folder / HOLDER
+    if not file.is_file():  # of a pipe nobody would ever see the end
+        return None
     try:
-        about = json.loads((folder / HOLDER).read_text("utf-8"))
+        about = json.loads(file.read_text("utf-8"))
         return Holder(int(about["pid"]), str(about["host"]), str(about["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -36,9 +36,10 @@ class Plan(NamedTuple):
 
 
 def note(cell: Path, asked: Asked, command: str | None) -> None:
-    """Leave word of what is asked, unless it is there."""
+    """Leave word of what is asked, unless it is there and can be read."""
     file = cell / f"{PREFIX}{vouched.json_sha256(asked)[:8]}.json"
-    if not file.is_file():
+    there, _ = read([file]) if file.is_file() else ([], [])
+    if [plan.asked for plan in there] != [asked]:
         store.write_json(file, {**asked, "command": command})
 
 
@@ -53,7 +54,7 @@ def read(files: Iterable[Path]) -> tuple[list[Plan], list[str]]:
             found.append(Plan(asked, None if command is None else str(command)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = f"{type(error).__name__}: {vouched.first_line(error)}"
-            wrong.append(f"{file} is no plan of a sweep ({why})")
+            wrong.append(f"{file} is no plan of a sweep ({why}); it may be removed")
     return found, wrong
 
 

@@ -1,8 +1,8 @@
 """`python -m synpriv.status [RESULTS]`: how far the cells of a results folder are.
 
 It reads and writes nothing, so it may be asked at any time, from another machine that sees the
-folder too. Exit code 0: all that sweeps asked for is there and audited; 1: something failed or is
-damaged; 3: something is missing, running or not audited yet.
+folder too. Exit code 0: all that sweeps asked for is there and audited; 1: something failed, is
+damaged or cannot be read; 3: something is missing, running, begun or not audited yet.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _show(given: argparse.Namespace, screen: _Screen | None) -> Totals:
     """Read the folder and print what it holds."""
     found, wrong = cells.read(given.results)
     now = time.time()
-    total = totals.of(found, now)
+    total = totals.of(found, now, unreadable=len(wrong))
     if given.json:
         indent = None if given.watch else 1
         print(json.dumps(text.plain(found, total, wrong, now), indent=indent), flush=True)

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from synpriv.results import locks, planned
+from synpriv.results import planned
 from synpriv.results.locks import Holder
 from synpriv.results.planned import PREFIX, Plan
-from synpriv.results.store import METRICS
 from synpriv.signatures import require
 from synpriv.status import reports, runs
 from synpriv.status.reports import CURRENT, Report, state
@@ -23,7 +22,7 @@ DESCRIPTION = "cell.yaml"
 
 @dataclass
 class Cell:
-    """One cell; each seed that is there or was asked for is in one of five lists."""
+    """One cell; each seed that is there or was asked for is in one of six lists."""
 
     name: str
     runs: dict[int, Run]
@@ -76,6 +75,12 @@ class Cell:
         return sorted(self.asked - {*self.done, *self.running, *self.failed, *self.damaged})
 
     @property
+    def begun(self) -> list[int]:
+        """Seeds with a folder that are nothing else: nobody asked, or the word of it is lost."""
+        named = {*self.asked, *self.done, *self.running, *self.failed, *self.damaged}
+        return sorted(self.runs.keys() - named)
+
+    @property
     def lacking(self) -> dict[str, str]:
         """Reports that could be there, as all runs are, and what they are instead."""
         done = set(self.done)
@@ -95,7 +100,7 @@ class Cell:
 
 
 def read(results: Path) -> tuple[list[Cell], list[str]]:
-    """All cells, and in words what could not be read of what sweeps asked for.
+    """All cells, and in words what could not be read of them and of what sweeps asked for.
 
     ValueError where there is no such folder, or it is itself a cell.
     """
@@ -116,21 +121,24 @@ def read(results: Path) -> tuple[list[Cell], list[str]]:
 
 def _cell(folder: Path) -> tuple[Cell | None, list[str]]:
     """The cell in a folder, None if there is none, and what could not be read of its plans."""
-    files, folders = runs.contents(folder)
+    try:
+        files, folders = runs.contents(folder)
+    except OSError as error:
+        return None, [runs.unreadable(folder, error)]
     seeds = [Path(each) for each in folders if _is_seed(each)]
     plans = sorted(name for name in files if name.startswith(PREFIX) and name.endswith(".json"))
-    trained = any((seed / METRICS).is_file() for seed in seeds)
+    found = {int(seed.name): runs.read(seed, folder.name) for seed in seeds}
+    trained = any(run.done or run.damage for run in found.values())
     if not (trained or plans or DESCRIPTION in files):
         return None, []
     asked, unreadable = planned.read(folder / name for name in plans)
-    found = {int(seed.name): runs.read(seed, folder.name) for seed in seeds}
     others = runs.size(files, [each for each in folders if not _is_seed(each)])
     named = sorted(n for n in files if n.endswith(".json") and not n.startswith("."))
     cell = Cell(
         name=folder.name,
         runs=found,
         plans=asked,
-        auditor=locks.holder(folder) if locks.HOLDER in files else None,
+        auditor=runs.holder(folder, files),
         num_bytes=others + sum(run.num_bytes for run in found.values()),
         reports={Path(name).stem: reports.read(folder / name) for name in named},
     )

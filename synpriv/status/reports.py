@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def read(file: Path) -> Report | None:
         if vouched.json_sha256(report) != said or of != (file.parent.name, file.stem):
             return None
         beside = {name: file.with_name(name).stat() for name in (file.name, *report["files"])}
+        if not all(stat.S_ISREG(status.st_mode) for status in beside.values()):
+            return None  # a pipe would keep its reader waiting
         wrong = [
             runs.wrong(file.parent, beside, name, checksum, done=file.name)
             for name, checksum in report["files"].items()

@@ -16,19 +16,20 @@ from synpriv.status.cells import Cell
 from synpriv.status.totals import Totals
 
 _MOST = 8  # runs or ranges that a line names
+_BEGUN = "not trained, nobody works on it and no sweep says that it asked for it"
 _HEADER = ("cell", "done", "running", "failed", "missing", "audited", "left", "disk")
 
 
 def lines(cells: Sequence[Cell], total: Totals, now: float) -> list[str]:
     """A table of the cells, what is wrong, who works, and the totals."""
-    shown = [terminal.shown(text) for text in (*_table(cells, total, now), *_details(cells))]
+    shown = [terminal.shown(text) for text in (*_table(cells, total, now), *_details(cells, now))]
     return [*shown, terminal.shown(in_words(total))]
 
 
 def in_words(total: Totals) -> str:
     """The totals in one line."""
     counts = [f"{total.done} done"]
-    for name in ("running", "failed", "damaged", "missing"):
+    for name in ("running", "failed", "damaged", "missing", "begun", "unreadable"):
         if number := getattr(total, name):
             counts.append(f"{number} {name}")
     if total.unaudited:
@@ -85,11 +86,12 @@ def _or_none(number: int) -> str:
     return str(number) if number else "-"
 
 
-def _details(cells: Sequence[Cell]) -> Iterator[str]:
+def _details(cells: Sequence[Cell], now: float) -> Iterator[str]:
     """Who works on what, and why runs failed or cannot be used, one reason once."""
     for cell in cells:
         working = [
             f"{cell.name}: seed {seed} by process {who.pid} on {who.host}, since {who.since}"
+            f"{_kept(cell.runs[seed].kept_at, now)}"
             for seed, who in cell.running.items()
         ]
         if cell.auditor is not None:
@@ -98,6 +100,13 @@ def _details(cells: Sequence[Cell]) -> Iterator[str]:
         yield from _some(working)
     yield from _some(_by_reason("FAILED", ((cell.name, cell.failed) for cell in cells)))
     yield from _some(_by_reason("DAMAGED", ((cell.name, cell.damaged) for cell in cells)))
+    begun = ((cell.name, dict.fromkeys(cell.begun, _BEGUN)) for cell in cells)
+    yield from _some(_by_reason("BEGUN", begun))
+
+
+def _kept(at: float | None, now: float) -> str:
+    """How much a kill would lose of a run with a checkpoint."""
+    return "" if at is None else f", kept {duration(max(0.0, now - at))} ago"
 
 
 def _by_reason(word: str, found: Iterable[tuple[str, Mapping[int, str]]]) -> list[str]:
@@ -167,6 +176,7 @@ def _plain_cell(cell: Cell, now: float) -> dict[str, Any]:
         "failed": cell.failed,
         "damaged": cell.damaged,
         "missing": cell.missing,
+        "begun": cell.begun,
         "audits": cell.audits,
         "audited_by": None if cell.auditor is None else cell.auditor._asdict(),
         "measures_accuracy": cell.measures,

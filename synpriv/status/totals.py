@@ -18,7 +18,9 @@ class Totals(NamedTuple):
     failed: int
     damaged: int
     missing: int
+    begun: int  # and not trained; no sweep says that it asked for them
     unaudited: int  # reports that were asked for, whose runs are all there
+    unreadable: int  # folders and files that would say more
     num_bytes: int
     workers: int  # processes that train now
     work_s: float  # of one worker, to finish what is missing and running
@@ -32,14 +34,15 @@ class Totals(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0: all is there; 1: something failed or is damaged; 3: not all is there yet."""
-        if self.failed or self.damaged:
+        """0: all is there; 1: some failed, are damaged or unreadable; 3: not all is there yet."""
+        if self.failed or self.damaged or self.unreadable:
             return 1
-        return 3 if self.running or self.missing or self.unaudited else 0
+        ahead = self.running or self.missing or self.begun or self.unaudited
+        return 3 if ahead else 0
 
 
-def of(cells: Sequence[Cell], now: float) -> Totals:
-    """now: seconds since 1970."""
+def of(cells: Sequence[Cell], now: float, unreadable: int = 0) -> Totals:
+    """now: seconds since 1970. unreadable: what `cells.read` names beside the cells."""
     holders = [holder for cell in cells for holder in cell.running.values()]
     ahead = [(cell, work_s(cell, now)) for cell in cells]
     return Totals(
@@ -48,7 +51,9 @@ def of(cells: Sequence[Cell], now: float) -> Totals:
         failed=sum(len(cell.failed) for cell in cells),
         damaged=sum(len(cell.damaged) for cell in cells),
         missing=sum(len(cell.missing) for cell in cells),
+        begun=sum(len(cell.begun) for cell in cells),
         unaudited=sum(len(cell.lacking) for cell in cells),
+        unreadable=unreadable,
         num_bytes=sum(cell.num_bytes for cell in cells),
         workers=workers(cells),
         work_s=sum(seconds for _, seconds in ahead if seconds is not None),
