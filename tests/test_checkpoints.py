@@ -380,6 +380,145 @@ def test_what_nobody_can_keep_is_refused_and_not_left_out(held: Any, tmp_path: P
         graph.changes()
 
 
+class Spy:
+    """A hook that counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: Any) -> None:
+        self.calls += 1
+
+
+class NoisySGD(torch.optim.SGD):
+    """Holds more than its state_dict tells."""
+
+    calls, noise = 0, ()
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.calls += 1
+        super().step(closure)
+
+
+class Window(collections.deque):
+    """Has attributes beside its content."""
+
+
+class Shared:
+    """Keeps things with its class."""
+
+    bank: list[int] = []  # noqa: RUF012
+    draws = 0
+
+
+class User(torch.nn.Module):
+    """What somebody else's method may hold, by the part of it that changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.flag, self.epochs = True, list[int]()
+        self.spies = Spy(), Spy(), Spy()
+        self.layer.register_forward_hook(self.spies[0])
+        self.layer.weight.register_hook(self.spies[1])
+        Shared.bank, Shared.draws = [], 0
+        self.shared = Shared()
+        self.optimiser = NoisySGD(self.layer.parameters(), lr=0.1, momentum=0.9)
+        torch.optim.lr_scheduler.ConstantLR(self.optimiser)
+        self.optimiser.register_step_post_hook(self.spies[2])
+        self.recent = collections.OrderedDict(a=1, b=2)
+        self.window = Window([1])
+        self.large = torch.zeros(2**19)
+
+    def begin_epoch(self) -> None:
+        """What comes before the first step, after the walk, and again before it is put back."""
+        self.flag, self.extra = True, 1
+        self.epochs.append(len(self.epochs))
+
+    def step(self) -> None:
+        self.flag = not self.flag
+        vars(self).pop("extra", None)
+        self.epochs.clear()
+        self.recent.move_to_end("a")
+        self.window.append(2)
+        self.window.seen = getattr(self.window, "seen", 0) + 1
+        self.shared.bank.append(len(self.shared.bank))
+        type(self.shared).draws += 1
+        self.optimiser.zero_grad()
+        self.layer(torch.ones(1, 2)).sum().backward()
+        self.optimiser.step()
+
+    def tells(self) -> dict[str, Any]:
+        return {
+            "flag": (self.flag, hasattr(self, "extra"), list(self.epochs)),
+            "hooks": [spy.calls for spy in self.spies],
+            "order": list(self.recent),
+            "optimiser": (self.optimiser.calls, self.optimiser.param_groups[0]["lr"]),
+            "momentum": [x["momentum_buffer"].tolist() for x in self.optimiser.state.values()],
+            "class": (list(self.shared.bank), Shared.draws),
+            "beside": (list(self.window), self.window.seen),
+        }
+
+
+def test_what_somebody_elses_method_hides_is_found_and_put_back(tmp_path: Path) -> None:
+    worn = User()
+    graph = state.Graph({"method": worn})
+    worn.begin_epoch()
+    for _ in range(3):
+        worn.step()
+    worn.flag = True  # as before the first step
+    worn.window.seen = 5
+    packed.write(tmp_path / "x", graph.changes())
+    told = worn.tells()
+    anew = User()
+    after = state.Graph({"method": anew})
+    anew.begin_epoch()
+    anew.flag = False
+    anew.step()
+    after.restore(packed.read(tmp_path / "x"))
+    assert anew.tells() == told
+    assert anew.optimiser.calls == 3
+    assert anew.spies[0].calls == 3
+
+
+def test_a_large_tensor_that_a_hook_changed_again_is_not_put_back_wrongly() -> None:
+    kept = state.Graph({"method": User()}).changes()
+    anew = User()
+    graph = state.Graph({"method": anew})
+    anew.large += 1
+    with pytest.raises(ValueError, match=r"^method\.large was changed"):
+        graph.restore(kept)
+
+
+def _half(thing: User) -> None:
+    thing.memory = torch.zeros(4)
+    thing.half = thing.memory[:2]
+
+
+ALIASES: dict[str, Callable[[User], Any]] = {
+    "two new": _half,
+    "weight": lambda thing: setattr(thing, "weight", thing.layer.weight.data),
+    "momentum": lambda thing: setattr(
+        thing, "momentum", thing.optimiser.state[thing.layer.bias]["momentum_buffer"]
+    ),
+    "gradient": lambda thing: setattr(thing, "gradient", thing.layer.bias.grad),
+    "array": lambda thing: setattr(thing, "array", thing.layer.weight.detach().numpy()[1:]),
+    "hook": lambda thing: thing.layer.register_forward_hook(Spy()),
+    "attributes": lambda thing: setattr(thing, "window", Window([1])),
+}
+
+
+@pytest.mark.parametrize("made", ALIASES.values(), ids=ALIASES)
+def test_what_would_come_back_as_something_else_is_refused(made: Callable[[User], Any]) -> None:
+    thing = User()
+    graph = state.Graph({"method": thing})
+    thing.step()
+    graph.changes()
+    made(thing)
+    with pytest.raises(state.CannotKeepError, match=r"^method\."):
+        graph.changes()
+
+
 def test_plain_data_comes_back_as_it_was(tmp_path: Path) -> None:
     whole = torch.arange(24, dtype=torch.float32).view(1, 2, 3, 4)
     tree = {
