@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Compose
+from safetensors import SafetensorError
 from test_methods import METHODS, configured, obtained, split_of
 from test_methods import pools as a_few_digits
 
@@ -25,7 +26,7 @@ from synpriv.data.images import LabelledImages
 from synpriv.data.intake import Pools
 from synpriv.methods.classifier import Classifier
 from synpriv.results import failures, packed, store
-from synpriv.shadow import runs, state
+from synpriv.shadow import runs, state, training
 from synpriv.shadow.checkpoints import Checkpoint
 from synpriv.shadow.costs import Costs, Stage
 
@@ -241,7 +242,7 @@ def test_a_short_training_writes_nothing(
     assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
 
 
-@pytest.mark.parametrize("harm", ["flip", "seed", "version", "shape"])
+@pytest.mark.parametrize("harm", ["flip", "seed", "version", "shape", "keys"])
 def test_what_cannot_be_trusted_is_named_and_begun_anew(
     harm: str,
     compose: Compose,
@@ -262,37 +263,76 @@ def test_what_cannot_be_trusted_is_named_and_begun_anew(
         tree = packed.read(file)
         if harm == "seed":
             tree["of"]["seed"] = 3
+        elif harm == "keys":
+            del tree["costs"]
         elif harm == "version":
             tree["of"]["versions"]["numpy"] = "1.0"
         else:
             tree["training"]["method"]["digest"] = "of another method"
+            tree["costs"]["fit"]["wall_s"] = 1e6
         packed.write(file, tree)
     failures.note(file.parent, "killed")
     kills.after, kills.positions = 10**9, []
     folder = runs.ensure(cfg)
     (line,) = (m for m in caplog.messages if "begins anew" in m)
-    words = {"flip": "damaged", "seed": "another seed"}
+    words = {"flip": "damaged", "seed": "another seed", "keys": "is none (KeyError"}
     assert words.get(harm, "versions" if harm == "version" else "not built as") in line
     assert str(file) in line
     assert kills.positions[0] == ("fit", 0, 1)
-    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
+    about = json.loads((folder / store.METRICS).read_bytes())
+    assert about["resumed"] == 0
+    assert about["train_s"] < 1e5
     assert failures.of(folder) is None
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), ValueError("No space left"), SafetensorError("left")],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
-    compose: Compose,
+    error: Exception,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(file: Path, content: object) -> None:
-        raise OSError(28, "No space left on device", str(file))
+        raise error
 
     monkeypatch.setattr(packed, "write", full)
-    runs.ensure(compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}"))
+    found = Checkpoint(tmp_path, 0, Costs(), dict)
+    found.keep(None)
+    found.keep(None)
     (line,) = (m for m in caplog.messages if "checkpoint" in m)
-    assert "No space left" in line
+    assert "left" in line
+
+
+def test_a_folder_in_its_place_costs_the_checkpoint_and_not_the_run(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}")
+    (runs.cell_of(cfg).run(cfg.seed) / store.CHECKPOINT).mkdir(parents=True)
+    folder = runs.ensure(cfg)
+    assert (folder / store.METRICS).is_file()
+    runs.ensure(cfg)
+    none, *stays = (m for m in caplog.messages if "checkpoint" in m)
+    assert none.startswith("no checkpoint, a killed training begins anew")
+    assert len(stays) == 2
+    assert all("of no use any more stays" in line for line in stays)
+
+
+def test_a_checkpoint_is_of_one_device_and_number_of_threads(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "One GPU")
+    monkeypatch.setattr(training, "device_of", lambda _: torch.device("cuda"))
+    cfg = compose(*TINY, *UNDEFENDED, "trainer.num_threads=3")
+    about = training._checkpoint(cfg, tmp_path, Costs(), str, {})._about()
+    assert (about["device"], about["number of threads"]) == ("One GPU", 3)
 
 
 def test_costs_of_interrupted_parts_add_up() -> None:
@@ -301,10 +341,21 @@ def test_costs_of_interrupted_parts_add_up() -> None:
     with costs.stage("fit"):
         time.sleep(0.02)
         running = costs.so_far()["fit"]
+    assert running.peak_mb > 50  # a Python with torch holds more
     done = costs.stages["fit"]
     assert 10.02 <= running.wall_s <= done.wall_s < 12
     assert 8.0 <= done.cpu_s < 10
-    assert done.peak_mb >= 50
+    assert done.peak_mb >= running.peak_mb
+
+
+def test_what_was_spent_on_what_is_begun_anew_does_not_count() -> None:
+    costs = Costs()
+    costs.add_earlier({"fit": Stage(10.0, flops=1e6), "student": Stage(1.0, flops=5.0)})
+    with costs.stage("student"):
+        costs.forget_earlier("student")
+    assert costs.stages["student"].wall_s < 1
+    assert costs.stages["student"].flops is None
+    assert costs.stages["fit"].flops == 1e6
 
 
 class Thing(torch.nn.Module):
