@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Compose
+from safetensors import SafetensorError
 from test_methods import METHODS, configured, obtained, split_of
 from test_methods import pools as a_few_digits
 
@@ -25,7 +26,7 @@ from synpriv.data.images import LabelledImages
 from synpriv.data.intake import Pools
 from synpriv.methods.classifier import Classifier
 from synpriv.results import failures, packed, store
-from synpriv.shadow import runs, state
+from synpriv.shadow import runs, state, training
 from synpriv.shadow.checkpoints import Checkpoint
 from synpriv.shadow.costs import Costs, Stage
 
@@ -241,7 +242,7 @@ def test_a_short_training_writes_nothing(
     assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
 
 
-@pytest.mark.parametrize("harm", ["flip", "seed", "version", "shape"])
+@pytest.mark.parametrize("harm", ["flip", "seed", "version", "shape", "keys"])
 def test_what_cannot_be_trusted_is_named_and_begun_anew(
     harm: str,
     compose: Compose,
@@ -262,37 +263,76 @@ def test_what_cannot_be_trusted_is_named_and_begun_anew(
         tree = packed.read(file)
         if harm == "seed":
             tree["of"]["seed"] = 3
+        elif harm == "keys":
+            del tree["costs"]
         elif harm == "version":
             tree["of"]["versions"]["numpy"] = "1.0"
         else:
             tree["training"]["method"]["digest"] = "of another method"
+            tree["costs"]["fit"]["wall_s"] = 1e6
         packed.write(file, tree)
     failures.note(file.parent, "killed")
     kills.after, kills.positions = 10**9, []
     folder = runs.ensure(cfg)
     (line,) = (m for m in caplog.messages if "begins anew" in m)
-    words = {"flip": "damaged", "seed": "another seed"}
+    words = {"flip": "damaged", "seed": "another seed", "keys": "is none (KeyError"}
     assert words.get(harm, "versions" if harm == "version" else "not built as") in line
     assert str(file) in line
     assert kills.positions[0] == ("fit", 0, 1)
-    assert json.loads((folder / store.METRICS).read_bytes())["resumed"] == 0
+    about = json.loads((folder / store.METRICS).read_bytes())
+    assert about["resumed"] == 0
+    assert about["train_s"] < 1e5
     assert failures.of(folder) is None
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), ValueError("No space left"), SafetensorError("left")],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
-    compose: Compose,
+    error: Exception,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(file: Path, content: object) -> None:
-        raise OSError(28, "No space left on device", str(file))
+        raise error
 
     monkeypatch.setattr(packed, "write", full)
-    runs.ensure(compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}"))
+    found = Checkpoint(tmp_path, 0, Costs(), dict)
+    found.keep(None)
+    found.keep(None)
     (line,) = (m for m in caplog.messages if "checkpoint" in m)
-    assert "No space left" in line
+    assert "left" in line
+
+
+def test_a_folder_in_its_place_costs_the_checkpoint_and_not_the_run(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = compose(*TINY, *UNDEFENDED, AT_ONCE, f"results={tmp_path}")
+    (runs.cell_of(cfg).run(cfg.seed) / store.CHECKPOINT).mkdir(parents=True)
+    folder = runs.ensure(cfg)
+    assert (folder / store.METRICS).is_file()
+    runs.ensure(cfg)
+    none, *stays = (m for m in caplog.messages if "checkpoint" in m)
+    assert none.startswith("no checkpoint, a killed training begins anew")
+    assert len(stays) == 2
+    assert all("of no use any more stays" in line for line in stays)
+
+
+def test_a_checkpoint_is_of_one_device_and_number_of_threads(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "One GPU")
+    monkeypatch.setattr(training, "device_of", lambda _: torch.device("cuda"))
+    cfg = compose(*TINY, *UNDEFENDED, "trainer.num_threads=3")
+    about = training._checkpoint(cfg, tmp_path, Costs(), str, {})._about()
+    assert (about["device"], about["number of threads"]) == ("One GPU", 3)
 
 
 def test_costs_of_interrupted_parts_add_up() -> None:
@@ -301,10 +341,21 @@ def test_costs_of_interrupted_parts_add_up() -> None:
     with costs.stage("fit"):
         time.sleep(0.02)
         running = costs.so_far()["fit"]
+    assert running.peak_mb > 50  # a Python with torch holds more
     done = costs.stages["fit"]
     assert 10.02 <= running.wall_s <= done.wall_s < 12
     assert 8.0 <= done.cpu_s < 10
-    assert done.peak_mb >= 50
+    assert done.peak_mb >= running.peak_mb
+
+
+def test_what_was_spent_on_what_is_begun_anew_does_not_count() -> None:
+    costs = Costs()
+    costs.add_earlier({"fit": Stage(10.0, flops=1e6), "student": Stage(1.0, flops=5.0)})
+    with costs.stage("student"):
+        costs.forget_earlier("student")
+    assert costs.stages["student"].wall_s < 1
+    assert costs.stages["student"].flops is None
+    assert costs.stages["fit"].flops == 1e6
 
 
 class Thing(torch.nn.Module):
@@ -377,6 +428,145 @@ def test_what_nobody_can_keep_is_refused_and_not_left_out(held: Any, tmp_path: P
     graph = state.Graph({"method": later})
     later.held = iter([1])
     with pytest.raises(state.CannotKeepError, match=r"^method\.held"):
+        graph.changes()
+
+
+class Spy:
+    """A hook that counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: Any) -> None:
+        self.calls += 1
+
+
+class NoisySGD(torch.optim.SGD):
+    """Holds more than its state_dict tells."""
+
+    calls, noise = 0, ()
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.calls += 1
+        super().step(closure)
+
+
+class Window(collections.deque):
+    """Has attributes beside its content."""
+
+
+class Shared:
+    """Keeps things with its class."""
+
+    bank: list[int] = []  # noqa: RUF012
+    draws = 0
+
+
+class User(torch.nn.Module):
+    """What somebody else's method may hold, by the part of it that changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.flag, self.epochs = True, list[int]()
+        self.spies = Spy(), Spy(), Spy()
+        self.layer.register_forward_hook(self.spies[0])
+        self.layer.weight.register_hook(self.spies[1])
+        Shared.bank, Shared.draws = [], 0
+        self.shared = Shared()
+        self.optimiser = NoisySGD(self.layer.parameters(), lr=0.1, momentum=0.9)
+        torch.optim.lr_scheduler.ConstantLR(self.optimiser)
+        self.optimiser.register_step_post_hook(self.spies[2])
+        self.recent = collections.OrderedDict(a=1, b=2)
+        self.window = Window([1])
+        self.large = torch.zeros(2**19)
+
+    def begin_epoch(self) -> None:
+        """What comes before the first step, after the walk, and again before it is put back."""
+        self.flag, self.extra = True, 1
+        self.epochs.append(len(self.epochs))
+
+    def step(self) -> None:
+        self.flag = not self.flag
+        vars(self).pop("extra", None)
+        self.epochs.clear()
+        self.recent.move_to_end("a")
+        self.window.append(2)
+        self.window.seen = getattr(self.window, "seen", 0) + 1
+        self.shared.bank.append(len(self.shared.bank))
+        type(self.shared).draws += 1
+        self.optimiser.zero_grad()
+        self.layer(torch.ones(1, 2)).sum().backward()
+        self.optimiser.step()
+
+    def tells(self) -> dict[str, Any]:
+        return {
+            "flag": (self.flag, hasattr(self, "extra"), list(self.epochs)),
+            "hooks": [spy.calls for spy in self.spies],
+            "order": list(self.recent),
+            "optimiser": (self.optimiser.calls, self.optimiser.param_groups[0]["lr"]),
+            "momentum": [x["momentum_buffer"].tolist() for x in self.optimiser.state.values()],
+            "class": (list(self.shared.bank), Shared.draws),
+            "beside": (list(self.window), self.window.seen),
+        }
+
+
+def test_what_somebody_elses_method_hides_is_found_and_put_back(tmp_path: Path) -> None:
+    worn = User()
+    graph = state.Graph({"method": worn})
+    worn.begin_epoch()
+    for _ in range(3):
+        worn.step()
+    worn.flag = True  # as before the first step
+    worn.window.seen = 5
+    packed.write(tmp_path / "x", graph.changes())
+    told = worn.tells()
+    anew = User()
+    after = state.Graph({"method": anew})
+    anew.begin_epoch()
+    anew.flag = False
+    anew.step()
+    after.restore(packed.read(tmp_path / "x"))
+    assert anew.tells() == told
+    assert anew.optimiser.calls == 3
+    assert anew.spies[0].calls == 3
+
+
+def test_a_large_tensor_that_a_hook_changed_again_is_not_put_back_wrongly() -> None:
+    kept = state.Graph({"method": User()}).changes()
+    anew = User()
+    graph = state.Graph({"method": anew})
+    anew.large += 1
+    with pytest.raises(ValueError, match=r"^method\.large was changed"):
+        graph.restore(kept)
+
+
+def _half(thing: User) -> None:
+    thing.memory = torch.zeros(4)
+    thing.half = thing.memory[:2]
+
+
+ALIASES: dict[str, Callable[[User], Any]] = {
+    "two new": _half,
+    "weight": lambda thing: setattr(thing, "weight", thing.layer.weight.data),
+    "momentum": lambda thing: setattr(
+        thing, "momentum", thing.optimiser.state[thing.layer.bias]["momentum_buffer"]
+    ),
+    "gradient": lambda thing: setattr(thing, "gradient", thing.layer.bias.grad),
+    "array": lambda thing: setattr(thing, "array", thing.layer.weight.detach().numpy()[1:]),
+    "hook": lambda thing: thing.layer.register_forward_hook(Spy()),
+    "attributes": lambda thing: setattr(thing, "window", Window([1])),
+}
+
+
+@pytest.mark.parametrize("made", ALIASES.values(), ids=ALIASES)
+def test_what_would_come_back_as_something_else_is_refused(made: Callable[[User], Any]) -> None:
+    thing = User()
+    graph = state.Graph({"method": thing})
+    thing.step()
+    graph.changes()
+    made(thing)
+    with pytest.raises(state.CannotKeepError, match=r"^method\."):
         graph.changes()
 
 

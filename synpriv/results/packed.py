@@ -20,6 +20,7 @@ from torch import Tensor
 
 from synpriv.results import store
 
+FORMAT = 2  # of what is packed here, for whoever reads it with another version
 _TREE = "tree"
 _DIGEST = 64  # hex digits of SHA-256 before all else
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from synpriv.data.images import LabelledImages
 from synpriv.methods.base import Release
-from synpriv.results import packed, store
+from synpriv.results import leftovers, packed, store
 from synpriv.shadow.costs import Costs, Stage
 
 log = logging.getLogger(__name__)
@@ -61,16 +62,25 @@ class Checkpoint:
     def _read(self) -> None:
         try:
             content = packed.read(self.file)
-            if other := _differing(content["of"], dict(self._of())):
+            if other := _differing(content["of"], self._about()):
                 raise ValueError(f"{self.file} is of another {', '.join(other)}")
+            costs = {name: Stage(**stage) for name, stage in content["costs"].items()}
+            fitted = None if content["fitted"] is None else _opened(content["fitted"])
+            resumed, training = content["resumed"] + 1, content["training"]
         except (OSError, ValueError) as error:
-            log.warning("%s: the training begins anew", error)
-            self.remove()
-            return
-        self.resumed = content["resumed"] + 1
-        self.costs.add_earlier({k: Stage(**stage) for k, stage in content["costs"].items()})
-        self._training = content["training"]
-        self.fitted = None if content["fitted"] is None else _opened(content["fitted"])
+            self._discard(str(error))
+        except (LookupError, TypeError, AttributeError) as error:
+            self._discard(f"{self.file} is none ({type(error).__name__}: {error})")
+        else:
+            self.costs.add_earlier(costs)
+            self.resumed, self._training, self.fitted = resumed, training, fitted
+
+    def _discard(self, why: str) -> None:
+        log.warning("%s: the training begins anew", why)
+        self.remove()
+
+    def _about(self) -> dict[str, Any]:
+        return {"format": packed.FORMAT, **self._of()}
 
     def training(self, stage: str) -> dict[str, Any] | None:
         """State of the training of this stage, handed out once; None to begin at its beginning."""
@@ -87,9 +97,9 @@ class Checkpoint:
         return self._seconds is not None and time.monotonic() - self._written >= self._seconds
 
     def keep(self, training: dict[str, Any] | None) -> None:
-        """Replace the file. A disk that is full costs the checkpoint, and a warning."""
+        """Replace the file. What cannot be written costs the checkpoint, and a warning."""
         content = {
-            "of": dict(self._of()),
+            "of": self._about(),
             "resumed": self.resumed,
             "costs": {name: asdict(stage) for name, stage in self.costs.so_far().items()},
             "fitted": None if self.fitted is None else _closed(self.fitted),
@@ -97,7 +107,7 @@ class Checkpoint:
         }
         try:
             packed.write(self.file, content)
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             self.complain(str(error))
         self._written = time.monotonic()
 
@@ -107,9 +117,11 @@ class Checkpoint:
             log.warning("no checkpoint, a killed training begins anew: %s", why)
         self._complained, self._written = True, time.monotonic()
 
-    def forget_training(self) -> None:
-        """It does not fit what was made anew."""
-        self.resumed, self._training = 0, None
+    def forget_training(self, stage: str) -> None:
+        """It does not fit what was made anew, so nothing that was spent on it counts."""
+        self.costs.forget_earlier(stage)
+        if self.fitted is None:
+            self.resumed = 0
         self.remove()
 
     def fit_is_over(self, fitted: Fitted) -> None:
@@ -119,7 +131,7 @@ class Checkpoint:
             self.keep(None)
 
     def remove(self) -> None:
-        self.file.unlink(missing_ok=True)
+        leftovers.remove(self.file)
 
 
 def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

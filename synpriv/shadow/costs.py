@@ -46,10 +46,12 @@ class _Running(NamedTuple):
     wall: float
     cpu: float
     counted: flops.Count
+    watch: Watch
 
     def so_far(self) -> Stage:
+        peak = self.watch.read()  # waits for a GPU
         wall_s, cpu_s = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        return Stage(wall_s, cpu_s, flops=self.counted.total)
+        return Stage(wall_s, cpu_s, peak.peak_mb, peak.rise_mb, self.counted.total)
 
 
 class Costs:
@@ -64,6 +66,10 @@ class Costs:
         for name, stage in stages.items():
             self._add(name, stage)
 
+    def forget_earlier(self, name: str) -> None:
+        """What they have spent on a stage that is running here, and was begun anew."""
+        self.stages.pop(name, None)
+
     def so_far(self) -> dict[str, Stage]:
         """All stages, with what those that are not over have cost until now."""
         now = dict(self.stages)
@@ -76,16 +82,13 @@ class Costs:
         """Measure a part of the run, in addition to what interrupted processes spent on it."""
         watch = Watch()
         with flops.counted() as count:
-            running = _Running(time.perf_counter(), time.process_time(), count)
+            running = _Running(time.perf_counter(), time.process_time(), count, watch)
             self._running[name] = running
             try:
                 yield
             finally:
                 del self._running[name]
-        peak = watch.read()  # waits for a GPU
-        measured = running.so_far()
-        measured.peak_mb, measured.rise_mb = peak.peak_mb, peak.rise_mb
-        self._add(name, measured)
+        self._add(name, running.so_far())
 
     def _add(self, name: str, part: Stage) -> None:
         self.stages[name] = self.stages.get(name, Stage()) + part

@@ -135,7 +135,7 @@ def fitted(
     except CannotResumeError as error:
         assert checkpoint is not None
         log.warning("%s: %s: the training begins anew", checkpoint.file, error)
-        checkpoint.forget_training()
+        checkpoint.forget_training(stage)
     return fitted(make, seed, trainer, tracker, stage=stage, checkpoint=checkpoint)
 
 

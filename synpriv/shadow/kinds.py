@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import collections
 import enum
+import functools
 import logging
 import pathlib
 import random
 import re
+import sys
 import types
 from typing import Any
 
 import numpy as np
 import omegaconf
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 ATOMS = (type(None), bool, int, float, str)
+BUILT_IN: dict[str, type] = {
+    t.__name__: t for t in (list, dict, set, tuple, torch.Size, collections.OrderedDict)
+}
 _FIXED = (
-    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, bytes, complex),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType, bytes, complex),
     *(torch.dtype, torch.device, torch.memory_format, enum.Enum, pathlib.PurePath, range, slice),
     *(re.Pattern, logging.Logger, omegaconf.Container, np.dtype, np.ufunc),
 )
 _RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_THEIRS = {"torch", "torchvision", "pytorch_lightning", "lightning_fabric", "numpy", "omegaconf"}
+_THEIRS |= sys.stdlib_module_names - {"__main__"}
+_HOOKS: dict[type, tuple[str, ...]] = {  # that run in a training
+    nn.Module: ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"),
+    Tensor: ("_backward_hooks", "_post_accumulate_grad_hooks"),
+    torch.optim.Optimizer: ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"),
+}
 _HEAP_TYPE = 1 << 9  # of type.__flags__: made by a class statement
 
 
@@ -33,7 +46,67 @@ def is_plain(key: Any) -> bool:
 
 def is_leaf(obj: Any) -> bool:
     """Whether an object tells its state as a whole, or has none."""
+    if isinstance(obj, type):
+        return not is_own_class(obj)
     return isinstance(obj, (*_FIXED, *_RANDOM, np.ndarray, np.generic)) or _has_own_way(obj)
+
+
+def is_own_class(cls: type) -> bool:
+    """Whether somebody wrote a class for an audit: whatever is none of Python, torch and so on."""
+    return cls.__module__.partition(".")[0] not in _THEIRS
+
+
+def class_attributes(cls: type) -> dict[str, Any]:
+    """What a class holds that is no method, property or the like, by name."""
+    return {
+        name: part
+        for name, part in vars(cls).items()
+        if not name.startswith("__") and name != "_abc_impl" and not hasattr(type(part), "__get__")
+    }
+
+
+def own_attributes(obj: Any) -> dict[str, Any] | None:
+    """What is in no `state_dict` of an object of somebody's class; None of other leaves."""
+    if not (_has_own_way(obj) and is_own_class(type(obj)) and hasattr(obj, "__dict__")):
+        return None
+    told = set(obj.state_dict())
+    if isinstance(obj, torch.optim.Optimizer):
+        told |= _of_optimisers()
+    return {name: part for name, part in vars(obj).items() if name not in told}
+
+
+@functools.cache
+def _of_optimisers() -> frozenset[str]:
+    """Attributes that torch itself gives an optimiser, one with a schedule too."""
+    plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    torch.optim.lr_scheduler.ConstantLR(plain)
+    return frozenset(vars(plain))
+
+
+def attributes_beside(obj: Any) -> dict[str, Any] | None:
+    """The `__dict__` of a tensor or container, which has it beside its content, if it has one."""
+    both = Tensor | dict | list | tuple | set | frozenset | collections.deque | functools.partial
+    return getattr(obj, "__dict__", None) if isinstance(obj, both) else None
+
+
+def hooks_of(obj: Any) -> list[Any]:
+    """What torch calls when it goes through a module, a tensor or an optimiser."""
+    for kind, names in _HOOKS.items():
+        if isinstance(obj, kind):
+            return [hook for name in names for hook in (getattr(obj, name) or {}).values()]
+    return []
+
+
+def memory_of(array: Any) -> int | None:
+    """Where a tensor or array has its memory, the same for all its views; None of an empty one."""
+    while isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray | Tensor):
+        array = array.base
+    if isinstance(array, Tensor):
+        strided = array.layout == torch.strided
+        return (array.untyped_storage().data_ptr() or None) if strided else None
+    if isinstance(array, np.ndarray) and array.nbytes:
+        return int(array.__array_interface__["data"][0])
+    return None
 
 
 def _has_own_way(obj: Any) -> bool:
@@ -76,8 +149,25 @@ def set_leaf(obj: Any, state: Any) -> None:
         obj.setstate(state)
     elif isinstance(obj, np.ndarray):
         obj[...] = state
+    elif isinstance(obj, torch.optim.Optimizer):
+        obj.load_state_dict(_rates_as_numbers(state))
     else:
         obj.load_state_dict(state)
+
+
+def _rates_as_numbers(state: dict[str, Any]) -> dict[str, Any]:
+    """A recorded step's learning rate is a tensor; the next recording makes it one anew."""
+    for group in state.get("param_groups", ()):  # Lightning has a mock where there is none
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = float(group["lr"])
+    return state
+
+
+def same_parts(obj: Any, parts: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    """Whether an object has the parts it had, a dict in the same order."""
+    if parts.keys() != before.keys() or (isinstance(obj, dict) and list(parts) != list(before)):
+        return False
+    return all(same(parts[key], before[key]) for key in parts)
 
 
 def same(value: Any, before: Any) -> bool:

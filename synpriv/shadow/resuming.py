@@ -23,6 +23,7 @@ from synpriv.shadow.checkpoints import Checkpoint
 from synpriv.shadow.state import CannotKeepError, Graph
 
 log = logging.getLogger(__name__)
+_MISFITS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, StopIteration)
 
 
 class CannotResumeError(Exception):
@@ -54,7 +55,10 @@ class Chunks:
 
     def begin(self) -> int:
         """Look at all before the first step; returns the epoch to begin with."""
-        roots = {"method": self.method, "loader": self.loader}
+        trainer = self.method.trainer
+        roots: dict[str, Any] = {"method": self.method, "loader": self.loader}
+        roots["optimisers"] = list(trainer.optimizers)
+        roots["schedules"] = [config.scheduler for config in trainer.lr_scheduler_configs]
         self.graph = Graph(roots, self.of_trainer | self.method.not_kept)
         self.own = Graph({"loader": self.loader})
         return 0 if self.kept is None else self.kept["epoch"]
@@ -68,7 +72,7 @@ class Chunks:
         else:
             try:
                 batches = self._caught_up(kept)
-            except (ValueError, TypeError, LookupError, RuntimeError, StopIteration) as error:
+            except _MISFITS as error:
                 raise CannotResumeError(f"{type(error).__name__}: {error}") from error
         while True:
             if self.moved and self.checkpoint.due():
@@ -98,10 +102,6 @@ class Chunks:
             next(batches)
         self.graph.restore(kept["method"])
         trainer = self.method.trainer
-        for optimiser, state in zip(trainer.optimizers, kept["optimisers"], strict=True):
-            optimiser.load_state_dict(_rates_as_numbers(state))
-        for config, state in zip(trainer.lr_scheduler_configs, kept["schedules"], strict=True):
-            config.scheduler.load_state_dict(state)
         trainer.precision_plugin.load_state_dict(kept["precision"])
         loop = trainer.fit_loop.epoch_loop
         loop.manual_optimization.optim_step_progress.total.completed = kept["global_step"]
@@ -133,8 +133,6 @@ class Chunks:
                 "done": self.done,
                 "start": self.start,
                 "method": changes,
-                "optimisers": [each.state_dict() for each in trainer.optimizers],
-                "schedules": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
                 "precision": trainer.precision_plugin.state_dict(),
                 "global_step": trainer.global_step,
                 "random": self._random(),
@@ -155,11 +153,3 @@ class Chunks:
         np.random.set_state(state["numpy"])  # noqa: NPY002
         if self.method.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.method.device)
-
-
-def _rates_as_numbers(state: dict[str, Any]) -> dict[str, Any]:
-    """A recorded step's learning rate is a tensor; the next recording makes it one anew."""
-    for group in state.get("param_groups", ()):  # Lightning has a mock where there is none
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"] = float(group["lr"])
-    return state

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from synpriv import checkout, config, fingerprint, tracking
-from synpriv.results import failures, store
+from synpriv.results import failures, leftovers, store
 from synpriv.shadow.cells import (
     DESCRIPTION,
     PUBLIC,
@@ -53,7 +53,7 @@ def ensure(cfg: DictConfig, *, artefact: str | None = None, attacked: bool = Fal
         else:
             log.info("%s, seed %d is trained already", cfg.method.name, cfg.seed)
             # Of a process that was killed when the run was done.
-            (cell.run(cfg.seed) / store.CHECKPOINT).unlink(missing_ok=True)
+            leftovers.remove(cell.run(cfg.seed) / store.CHECKPOINT)
     return cell.run(cfg.seed)
 
 

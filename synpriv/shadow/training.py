@@ -52,7 +52,8 @@ def _checkpoint(
     """The run's checkpoint, of no use to any other run, code, machine, data or basis."""
 
     def of() -> Facts:
-        numbers = {"device": device_of(cfg.trainer).type, "arithmetic": arithmetic(cfg.trainer)}
+        numbers = {"device": _name(device_of(cfg.trainer)), "arithmetic": arithmetic(cfg.trainer)}
+        numbers["number of threads"] = cfg.trainer.num_threads  # sums in another order
         return {**about, **numbers, "versions": versions(), "data": data()}
 
     return Checkpoint(folder, cfg.trainer.checkpoint_minutes, costs, functools.cache(of))
@@ -129,7 +130,7 @@ def train_run(
         "provenance": [*left.provenance, *CONSTANTS[: int(pools.own_constants)]],
         **costs.summary(basis),
         "resumed": checkpoint.resumed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": _name(device),
         "arithmetic": arithmetic(cfg.trainer),
         "data": record(pools),
         "canaries_sha256": split.canaries.digest(),
@@ -210,6 +211,10 @@ def _about_synthetic_set(
     for words in released.oddities(facts, largest_class=largest).values():
         log.warning("the synthetic set: %s", words)
     return facts
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _prepare(cfg: DictConfig) -> torch.device:
