@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import sys
 import unicodedata
 
@@ -36,8 +35,9 @@ def never_fail() -> None:
     A training must not be lost to the name of a folder.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="synpriv_spell")
+        reconfigure = getattr(stream, "reconfigure", None)  # a file's, also where Ray wraps it
+        if reconfigure is not None:
+            reconfigure(errors="synpriv_spell")
 
 
 def one_line(text: str) -> str:

@@ -167,6 +167,21 @@ def test_what_workers_warn_of_is_seen_on_the_terminal_once_and_a_flood_is_cut(
     assert out.count("more warnings are in the run.log of each run") == 1
 
 
+def test_a_worker_that_ends_in_peace_costs_its_job_and_hangs_nothing(tmp_path: Path) -> None:
+    notes, out = sweep(
+        tmp_path,
+        """
+        def fail(seed, before):
+            if seed == 1:
+                os._exit(0)  # as a generator's library may
+        """,
+        "0,1,2",
+    )
+    assert [(seed, what) for seed, _, what, *_ in notes] == [("0", "done-cpu"), ("2", "done-cpu")]
+    assert out.count("failed: seed=1: its worker ended itself (exit code 0)") == 1
+    assert failures.of(tmp_path / "out" / "1") is not None
+
+
 def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path: Path) -> None:
     notes, out = sweep(
         tmp_path,

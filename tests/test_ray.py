@@ -1,13 +1,17 @@
 """Jobs on a local Ray, which a failing job, a killed actor and a lost GPU do not end."""
 
+import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn
 from made_up_jobs import sweep
 
 from hydra_plugins.synpriv import ray_launcher
+from hydra_plugins.synpriv._batch import Batch
 from synpriv.results import failures
 
 pytest.importorskip("ray")
@@ -58,6 +62,7 @@ def test_a_dead_actor_costs_its_job_one_more_try_and_the_others_nothing(tmp_path
         ({"num_gpus": 2}, r"num_gpus=2: must be 0\.\.1"),
         ({"address": "ray://head:10001"}, "must be auto or HOST:PORT"),
         ({"num_cpus": -1}, "num_cpus=-1: must be a number, at least 0"),
+        ({"num_gpus": True}, "num_gpus=True: must be a number"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_runs(
@@ -115,3 +120,80 @@ def test_as_many_actors_as_fit_by_cores_and_shares_of_gpus() -> None:
 def test_a_cluster_without_room_for_one_actor_is_said() -> None:
     with pytest.raises(ValueError, match=r"asks for CPU: 1, GPU: 0\.5, the cluster has CPU: 2"):
         most(Cluster(CPU=2), CPU=1, GPU=0.5)
+
+
+class Answering(Cluster):
+    """A stand-in whose actors answer with what `get` is told to raise."""
+
+    def __init__(self, *answers: Exception | bytes) -> None:
+        super().__init__(CPU=1)
+        self.answers, self.killed = list(answers), 0
+
+    @property
+    def exceptions(self) -> Any:
+        return importlib.import_module("ray").exceptions
+
+    def get(self, _: object) -> bytes:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kill(self, _: object) -> None:
+        self.killed += 1
+
+
+class Told:
+    """What a batch says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def lost(self, i: int, reason: str) -> None:
+        self.lines.append(f"{i} lost: {reason}")
+
+    def result(self, i: int, result: JobReturn) -> None:
+        self.lines.append(f"{i}: {result._return_value}")
+
+
+def actors(ray: Any, folder: Path) -> tuple[Any, list[str]]:
+    """One actor that runs the first of two jobs."""
+    told: Any = Told()
+    folders = [folder / "cell" / str(i) for i in range(2)]
+    batch = Batch([["seed=0"], ["seed=1"]], folders, 0, told)
+    site: Any = SimpleNamespace(folder=folder)
+    found = ray_launcher._Actors(ray, batch, site, {"CPU": 1, "GPU": 0}, None)
+    found.waiting = [1]
+    return found, told.lines
+
+
+def test_whatever_ray_says_of_a_job_costs_that_job_at_most(tmp_path: Path) -> None:
+    errors = importlib.import_module("ray").exceptions
+    full = errors.OutOfMemoryError("the node runs low")
+    ray = Answering(full, errors.NodeDiedError("gone"), errors.RuntimeEnvSetupError("no pip"))
+    found, lines = actors(ray, tmp_path)
+    for number, job in enumerate([0, 0, None]):
+        found.doing[number] = object(), job
+        found._take(number)
+    assert lines[0].startswith("0 lost: its Ray actor died (OutOfMemoryError: the node runs low")
+    assert lines[1].startswith("0: its Ray actor died (NodeDiedError")
+    assert (len(lines), ray.killed, found.deaths, found.waiting) == (2, 3, 1, [1, 0])
+
+
+def test_an_error_of_a_job_s_task_fails_it_and_its_actor_goes_on(tmp_path: Path) -> None:
+    errors = importlib.import_module("ray").exceptions
+    wrong = errors.RayTaskError("work", "traceback", OSError("disk\nfull"))
+    found, lines = actors(Answering(wrong, wrong), tmp_path)
+    actor = SimpleNamespace(work=SimpleNamespace(remote=lambda *_: "next"))
+    found.doing["first"] = actor, 0
+    found._take("first")
+    assert lines == ["0: OSError: disk full"]
+    assert found.doing == {"next": (actor, 1)}
+
+
+def test_a_cluster_that_shrinks_to_nothing_is_waited_for(tmp_path: Path) -> None:
+    ray = Answering()
+    found, _ = actors(ray, tmp_path)
+    ray.offers = {}
+    found._grow()
+    assert found.doing == {}

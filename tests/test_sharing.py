@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,20 @@ def test_a_lock_that_can_be_taken_while_its_holder_lives_is_said(
         (tmp_path / sharing._PRESENT).touch()
         with pytest.raises(ValueError, match="does not hold on"):
             sharing.require_presence(tmp_path, patience_s=10.0)
+
+
+def test_a_launcher_does_not_make_a_deleted_folder_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_BEAT_S", 0.02)
+    folder = tmp_path / "results" / ".launch-x"
+    folder.mkdir(parents=True)
+    with sharing.presence(folder):
+        while sharing._last_beat(folder) in (b"", b"0"):
+            time.sleep(0.01)
+        folder.parent.rename(tmp_path / "away")
+        time.sleep(0.1)
+        assert not folder.parent.exists()
 
 
 def test_a_launcher_that_is_dead_is_no_error(tmp_path: Path) -> None:

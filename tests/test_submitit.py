@@ -85,6 +85,9 @@ class Told:
     def result(self, i: int, result: JobReturn) -> None:
         self.lines.append(f"{i} {result.status.name}")
 
+    def lost(self, i: int, reason: str) -> None:
+        self.lines.append(f"{i} lost: {reason}")
+
     def warn(self, line: str) -> None:
         self.lines.append(f"warning {line}")
 
@@ -101,7 +104,8 @@ class Told:
 def batch(num: int = 4, **options: Any) -> tuple[Batch, Told]:
     told = Told()
     jobs = [[f"seed={i}"] for i in range(num)]
-    return Batch(jobs, 0, told, lambda: pytest.fail("composed"), **options), told
+    folders = [Path("nowhere", "cell", str(i)) for i in range(num)]
+    return Batch(jobs, folders, 0, told, **options), told
 
 
 def completed(value: float | None = None) -> JobReturn:
@@ -134,6 +138,67 @@ def test_a_journal_tells_another_process_what_became_of_jobs_line_by_line(tmp_pa
     again.fatal("locks\ndo not hold")
     with pytest.raises(ValueError, match="locks do not hold"):
         journals.pass_on(whole)
+
+
+def test_a_journal_s_torn_line_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    node, (whole, told) = Journal(tmp_path, "jobs-2", [2, 3]), batch()
+    node._file.write_text('{"job": 2, "rea')  # its disk was full
+    node._torn = "\n"
+    node.result(1, completed())
+    node.lost(0, "no GPU")
+    Journals(tmp_path).pass_on(whole)
+    assert told.lines == [
+        f"warning {node._file}: a line is torn and left out",
+        "3 COMPLETED",
+        "2 lost: no GPU",
+    ]
+
+
+def test_a_job_that_died_is_noted_in_the_run_that_was_planned(tmp_path: Path) -> None:
+    # Its config, composed once more, ended the sweep or named another cell if a file had changed.
+    whole, told = batch(2)
+    whole.folders = [tmp_path / "cell" / str(seed) for seed in range(2)]
+    whole.died(1, "SIGKILL")
+    assert told.lines == ["1 FAILED"]
+    noted = failures.of(tmp_path / "cell" / "1")
+    assert noted is not None
+    assert noted.reason == "SIGKILL"
+
+
+def test_a_journal_that_cannot_be_written_ends_no_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = Journal(tmp_path / "gone", "jobs-0", [0])
+    node.result(0, completed())
+    assert "No such file or directory: not written: {'job': 0" in capsys.readouterr().err
+    (tmp_path / "gone").mkdir()
+    node.warn("odd")
+    whole, told = batch()
+    Journals(tmp_path / "gone").pass_on(whole)
+    assert told.lines == ["warning odd"]
+
+
+def test_what_is_tried_again_is_named_in_short(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [["data=/home/ada/x", f"seed={i}"] for i in range(2)]
+    Progress(words).lost(1, "no GPU")
+    Progress(words[:1]).lost(0, "no GPU")
+    Progress([["data=x"]]).lost(0, "no GPU")
+    assert capsys.readouterr().out.splitlines() == [
+        "seed=1: no GPU; it will be tried again",
+        "seed=0: no GPU; it will be tried again",
+        "no GPU; it will be tried again",
+    ]
+
+
+def test_a_job_that_ran_out_of_time_names_the_options() -> None:
+    from submitit.core.utils import UncompletedJobError
+
+    class Late:
+        def exception(self) -> Exception:
+            return UncompletedJobError("Job not requeued because: timed-out too many times.")
+
+    late: Any = Late()
+    assert "larger hydra.launcher.timeout_min or max_num_timeout" in submitit_launcher._said(late)
 
 
 def test_lines_of_nodes_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +248,7 @@ def test_what_sbatch_refuses_is_one_line(slurm: _clusters.Slurm) -> None:
 def test_a_lost_node_s_seeds_are_tried_once_more_and_a_cancelled_job_s_are_not() -> None:
     lost, told = batch(2)
     assert lost.lose(0, "its cluster job 7_1 ended: NODE_FAIL")
-    assert told.lines == ["seed=0: its cluster job 7_1 ended: NODE_FAIL; it will be tried again"]
+    assert told.lines == ["0 lost: its cluster job 7_1 ended: NODE_FAIL"]
     assert lost.waiting() == [0, 1]
     assert "CANCELLED" not in _clusters.NODE_LOST
 
@@ -195,6 +260,9 @@ def test_a_lost_node_s_seeds_are_tried_once_more_and_a_cancelled_job_s_are_not()
         ({"seeds_per_job": 0}, "seeds_per_job=0: must be an integer, at least 1, or null"),
         ({"timeout_min": -1}, "timeout_min=-1: must be a number above 0"),
         ({"max_num_timeout": -1}, "at least 0"),
+        ({"timeout_min": True}, "timeout_min=True: must be a number"),
+        ({"signal_delay_s": True}, "signal_delay_s=True: must be an integer"),
+        ({"mem_gb": True}, "mem_gb=True: must be a number"),
         ({"array_parallelism": 0}, "at least 1"),
         ({"jobs_per_device": "many"}, "or auto"),
         ({"fail_fast": "yes"}, "must be true or false"),

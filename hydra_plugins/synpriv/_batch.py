@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from hydra_plugins.synpriv._composition import Composer
-from hydra_plugins.synpriv._worker import failed, not_run, run_folder
+from hydra_plugins.synpriv._composition import without_seed
+from hydra_plugins.synpriv._worker import failed, not_run
 from synpriv import terminal
 
 _LINES = 10  # of warnings, and of reasons, printed at the most
@@ -23,6 +23,9 @@ class Tell(Protocol):
 
     def result(self, i: int, result: JobReturn) -> None:
         """A job's end, or what replaces it."""
+
+    def lost(self, i: int, reason: str) -> None:
+        """A job that will be tried again."""
 
     def warn(self, line: str) -> None:
         """What a worker warned of."""
@@ -38,22 +41,25 @@ class Tell(Protocol):
 
 
 class Batch:
-    """Jobs and their results, however they are run; the first job has the number `first`."""
+    """Jobs and their results, however they are run; the first job has the number `first`.
+
+    folders: the run of each job, as it was planned. What names a cell may change or be gone since.
+    """
 
     def __init__(
         self,
         jobs: Sequence[Sequence[str]],
+        folders: Sequence[Path],
         first: int,
         tell: Tell,
-        composer: Callable[[], Composer],
         *,
         fail_fast: bool = False,
     ) -> None:
-        self.jobs, self.first, self.tell = jobs, first, tell
+        self.jobs, self.folders, self.first, self.tell = jobs, folders, first, tell
         self.returns: dict[int, JobReturn] = {}
         self.lost: dict[int, str] = {}  # jobs that are tried again, and how they were lost
         self.stopped = False  # no further job is to be started
-        self._composer, self._fail_fast = composer, fail_fast
+        self._fail_fast = fail_fast
 
     def waiting(self) -> list[int]:
         """Jobs of which nothing has come back."""
@@ -75,14 +81,14 @@ class Batch:
             self.died(i, reason)
             return False
         self.lost[i] = reason
-        self.tell.say(f"{' '.join(self.jobs[i])}: {reason}; it will be tried again")
+        self.tell.lost(i, reason)
         return True
 
     def died(self, i: int, reason: str) -> None:
         """Nothing will come back of a job: what is on disk counts as done, else it failed."""
         from synpriv.results import failures, store
 
-        folder = run_folder(self._composer().compose(self.jobs[i]))
+        folder = self.folders[i]
         cell = store.Cell(folder.parent.parent, folder.parent.name, 1)
         if folder.name.isdigit() and cell.problem(int(folder.name)) is None:
             done = JobReturn(overrides=self.jobs[i], status=JobStatus.COMPLETED)
@@ -125,7 +131,8 @@ class Progress:
         self.start = time.monotonic()
         self.last = self.start
         self.live = sys.stdout.isatty()
-        self._common = set(jobs[0]).intersection(*jobs[1:]) if len(jobs) > 1 else set()
+        alike = set(jobs[0]).intersection(*jobs[1:])
+        self._common = alike if len(jobs) > 1 else set(without_seed(jobs[0]))
         self._shown = 0
         self._warned: dict[str, None] = {}
         self._reasons: dict[str, None] = {}
@@ -150,10 +157,17 @@ class Progress:
         """Say why a job failed, each reason once and with the first job that it met."""
         if result.status == JobStatus.COMPLETED:
             return
-        own = " ".join(word for word in self.jobs[i] if word not in self._common)
-        reason = str(result._return_value)
+        own, reason = self._own(i), str(result._return_value)
         more = "more reasons are in the run.log of each run"
-        self._once(self._reasons, reason, f"failed: {own}: {reason}" if own else reason, more)
+        self._once(self._reasons, reason, f"failed: {own}{reason}" if own else reason, more)
+
+    def lost(self, i: int, reason: str) -> None:
+        self.say(terminal.one_line(f"{self._own(i)}{reason}; it will be tried again"))
+
+    def _own(self, i: int) -> str:
+        """What a job has of its own, before what befell it."""
+        own = " ".join(word for word in self.jobs[i] if word not in self._common)
+        return own and f"{own}: "
 
     def warn(self, line: str) -> None:
         """Each line once, and not all if there are many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ class Journal:
     def __init__(self, folder: Path, name: str, numbers: list[int]) -> None:
         self._file = folder / f"{name}-{time.time_ns()}.jsonl"  # another one after a requeue
         self._numbers = numbers
+        self._torn = ""  # what ends a line that could not be written whole
 
     def result(self, i: int, result: JobReturn) -> None:
         error = result._return_value
@@ -32,6 +34,9 @@ class Journal:
         done = result.status == JobStatus.COMPLETED
         what = {"value": error} if done else {"reason": str(error)}
         self._write(job=self._numbers[i], **what)
+
+    def lost(self, i: int, reason: str) -> None:
+        self._write(job=self._numbers[i], lost=reason)
 
     def warn(self, line: str) -> None:
         self._write(warning=line)
@@ -50,8 +55,13 @@ class Journal:
         """Nothing: each line is closed."""
 
     def _write(self, **what: Any) -> None:
-        with self._file.open("a", encoding="utf-8") as stream:  # closed, so that others see it
-            stream.write(json.dumps(what) + "\n")
+        line, self._torn = f"{self._torn}{json.dumps(what)}\n", ""
+        try:
+            with self._file.open("a", encoding="utf-8") as stream:  # closed, so that others see it
+                stream.write(line)
+        except OSError as error:  # a full disk: what counts are the runs that lie there
+            self._torn = "\n"
+            print(f"{error.strerror}: not written: {what}", file=sys.stderr)
 
 
 class Journals:
@@ -68,12 +78,19 @@ class Journals:
                 stream.seek(self._read.get(file, 0))
                 whole, newline, _ = stream.read().rpartition(b"\n")
             self._read[file] = self._read.get(file, 0) + len(whole) + len(newline)
-            for line in whole.splitlines():
-                _take(batch, json.loads(line))
+            for line in filter(None, whole.split(b"\n")):
+                try:
+                    said = json.loads(line)
+                except ValueError:  # its node died, or its disk was full: what became of it is seen
+                    batch.tell.warn(f"{file}: a line is torn and left out")
+                    continue
+                _take(batch, said)
 
 
 def _take(batch: Batch, said: dict[str, Any]) -> None:
-    if "job" in said:
+    if "lost" in said:
+        batch.tell.lost(said["job"], said["lost"])
+    elif "job" in said:
         failed = "reason" in said
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
         result = JobReturn(overrides=batch.jobs[said["job"]], status=status)

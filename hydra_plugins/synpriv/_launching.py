@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.synpriv._batch import Batch, Progress
 from hydra_plugins.synpriv._composition import Composer
-from hydra_plugins.synpriv._worker import not_run
+from hydra_plugins.synpriv._worker import not_run, run_folder
 
 
 class SweepLauncher(Launcher):
@@ -33,6 +33,7 @@ class SweepLauncher(Launcher):
             raise ValueError(f"hydra.launcher.fail_fast={fail_fast}: must be true or false")
         self.fail_fast = fail_fast
         self._stopped = False
+        self.planned: dict[tuple[str, ...], Path] = {}  # a job's overrides -> the folder of its run
 
     def setup(
         self,
@@ -55,14 +56,19 @@ class SweepLauncher(Launcher):
         sharing.require_locks(self.results)
         batch = Batch(
             job_overrides,
+            self._folders(job_overrides),
             initial_job_idx,
             Progress(job_overrides),
-            lambda: Composer(self.hydra_context.config_loader, self.config),
             fail_fast=self.fail_fast,
         )
         self._run(batch)
         self._stopped = batch.stopped
         return batch.ended()
+
+    def _folders(self, jobs: Sequence[Sequence[str]]) -> list[Path]:
+        """The run of each job; Hydra's own sweeper plans none."""
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        return [self.planned.get(tuple(j)) or run_folder(composer.compose(j)) for j in jobs]
 
     @abstractmethod
     def _run(self, batch: Batch) -> None:
@@ -86,9 +92,15 @@ class SweepLauncher(Launcher):
         return zlib.compress(cloudpickle.dumps(context))
 
 
+def is_number(value: object, least: int = 0, *, integer: bool = False) -> bool:
+    """Whether an option is a number that is large enough; Python counts booleans as numbers."""
+    kinds = int if integer else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and value >= least
+
+
 def at_least_one(name: str, value: object, *words: object) -> None:
     """ValueError unless an option is a positive integer, or one of these words."""
-    if value in words or (isinstance(value, int) and value >= 1 and not isinstance(value, bool)):
+    if is_number(value, 1, integer=True) or value in words:
         return
     others = "".join(f", or {'null' if word is None else word}" for word in words)
     raise ValueError(f"hydra.launcher.{name}={value}: must be an integer, at least 1{others}")

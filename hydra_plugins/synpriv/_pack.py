@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from hydra.core.utils import JobStatus
 
-from hydra_plugins.synpriv import _pool, _worker
+from hydra_plugins.synpriv import _pool
 from hydra_plugins.synpriv._batch import Batch
 from hydra_plugins.synpriv._journal import Journal
 from hydra_plugins.synpriv._site import Site
@@ -22,6 +22,14 @@ from synpriv import interrupts
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
+
+
+class Planned(NamedTuple):
+    """A job of a launcher: its number there, its overrides and the folder of its run."""
+
+    number: int
+    overrides: Sequence[str]
+    folder: Path
 
 
 class Pack:
@@ -34,7 +42,7 @@ class Pack:
     def __init__(
         self,
         site: Site,
-        jobs: Sequence[tuple[int, Sequence[str]]],
+        jobs: Sequence[Planned],
         slots: Slots,
         accelerator: str,
         first: int,
@@ -49,7 +57,7 @@ class Pack:
         self._batch: Batch | None = None  # while it runs
 
     def __call__(self) -> None:
-        numbers = [number for number, _ in self.jobs]
+        numbers = [job.number for job in self.jobs]
         journal = Journal(self.site.folder, f"jobs-{numbers[0]}", numbers)
         try:
             # Not submitit's, which ignores a SIGTERM: workers get it too, and must not be replaced.
@@ -66,9 +74,9 @@ class Pack:
             sys.exit(interrupts.exit_code(stop))
 
     def _run(self, journal: Journal) -> None:
-        jobs = [job for _, job in self.jobs]
-        composer = functools.partial(_worker.composer, self.site.shared)
-        self._batch = Batch(jobs, self.first, journal, composer, fail_fast=self.fail_fast)
+        jobs = [job.overrides for job in self.jobs]
+        folders = [job.folder for job in self.jobs]
+        self._batch = Batch(jobs, folders, self.first, journal, fail_fast=self.fail_fast)
         slots = self.slots.found(self.accelerator)[: len(jobs)]
         kind, host = "CPU" if slots[0] is None else "GPU", os.uname().nodename
         journal.say(f"{host}: jobs: {len(jobs)}, {kind} workers: {len(slots)}")
@@ -86,7 +94,7 @@ class Pack:
         ]
         return DelayedSubmission(self.of(left or self.jobs))
 
-    def of(self, jobs: Sequence[tuple[int, Sequence[str]]]) -> Pack:
+    def of(self, jobs: Sequence[Planned]) -> Pack:
         """A pack like this one, of other jobs."""
         return Pack(
             *(self.site, jobs, self.slots, self.accelerator, self.first),

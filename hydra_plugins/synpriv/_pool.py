@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
+_PATIENCE_S = 2.0  # pebble looks at its workers ten times a second
 
 
 def run(batch: Batch, slots: Sequence[str | None], shared: bytes) -> None:
@@ -40,17 +42,18 @@ def run(batch: Batch, slots: Sequence[str | None], shared: bytes) -> None:
     A worker keeps its imports from job to job. One that dies (killed, out of memory, CUDA abort)
     fails its job only and is replaced; one that lost its GPU is replaced and its job tried again.
     """
-    folder = Path(tempfile.mkdtemp(prefix="synpriv-slots-"))
-    try:
-        with _environment():
-            # Again for jobs that lost their GPU, and as pebble gives a pool up if a worker dies
-            # between two jobs.
-            for _ in range(3):
-                waiting = batch.waiting()
-                if waiting and not batch.stopped:
-                    _drain(batch, waiting, slots, shared, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _environment():
+        # Again for jobs that lost their GPU, and as pebble gives a pool up if a worker dies
+        # between two jobs.
+        for _ in range(3):
+            waiting = batch.waiting()
+            if not waiting or batch.stopped:
+                break
+            folder = Path(tempfile.mkdtemp(prefix="synpriv-slots-"))
+            try:
+                _drain(batch, waiting, slots, shared, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     for i in [] if batch.stopped else batch.waiting():
         batch.died(i, batch.lost.get(i, "the workers died before it started"))
 
@@ -85,11 +88,16 @@ def _drain(
                 pool.schedule(_worker.work, args=(list(batch.jobs[i]), batch.first + i)): i
                 for i in waiting
             }
-        pending = set(futures)
+        pending, watch = set(futures), _Watch(folder)
         while pending and not batch.stopped:
             done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
                 _take(batch, futures[future], future, folder)
+            gone = watch.gone(batch.first + futures[future] for future in pending)
+            for future in [each for each in pending if batch.first + futures[each] in gone]:
+                if future.cancel():  # pebble replaced the worker, and would wait for its job
+                    pending.remove(future)
+                    batch.died(futures[future], "its worker ended itself (exit code 0)")
             said.pass_on(batch.tell)
             batch.tell.show(batch.returns)
         if batch.stopped:
@@ -120,6 +128,25 @@ def _take(batch: Batch, i: int, future: Future, folder: Path) -> None:
         batch.died(i, f"its worker died ({exit_in_words(error.exitcode)})")
     elif not isinstance(error, BrokenProcessPool):
         batch.died(i, f"{type(error).__name__}: {error}")
+
+
+class _Watch:
+    """Jobs whose process is gone although pebble waits for it.
+
+    It takes exit code 0, with which a generator may end its process, for a worker at peace.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._since: dict[int, float] = {}  # by the job's number
+
+    def gone(self, numbers: Iterable[int]) -> set[int]:
+        """Those of these jobs; not at once, as pebble says by itself what else befell a worker."""
+        alive, now = {worker.pid for worker in multiprocessing.active_children()}, time.monotonic()
+        begun = {number: _worker.process_of(self._folder, number) for number in numbers}
+        dead = [number for number, pid in begun.items() if pid is not None and pid not in alive]
+        self._since = {number: self._since.get(number, now) for number in dead}
+        return {number for number, since in self._since.items() if now - since >= _PATIENCE_S}
 
 
 def exit_in_words(code: int) -> str:

@@ -136,6 +136,8 @@ def work(overrides: list[str], number: int) -> bytes:
     A CUDA error stays in its process and would fail every later job there: the worker leaves word
     of it and ends. Full memory is first emptied and the job tried once more.
     """
+    with contextlib.suppress(OSError):  # a full disk: if it exits with 0, the pool waits for it
+        _word_of_process(_state["folder"], number).write_text(str(os.getpid()), "utf-8")
     outcome = _attempt(overrides, number)
     if "leaving" in _state:  # what unwinds may end as another error, or be swallowed by a library
         os._exit(143)
@@ -221,12 +223,6 @@ def _shared() -> tuple[HydraContext, TaskFunction, Composer]:
     return _state["jobs"]
 
 
-def composer(shared: bytes) -> Composer:
-    """What composes the configs of jobs in a process that got them as a worker does."""
-    _state.setdefault("shared", shared)
-    return _shared()[2]
-
-
 def _is_full(error: BaseException) -> bool:
     """Whether a GPU's memory did not suffice; told by name, as torch may never be imported."""
     return type(error).__name__ == "OutOfMemoryError" or "cuda out of memory" in str(error).lower()
@@ -246,6 +242,17 @@ def _empty(error: BaseException) -> None:
     gc.collect()
     if "torch" in sys.modules:
         sys.modules["torch"].cuda.empty_cache()
+
+
+def _word_of_process(folder: Path, number: int) -> Path:
+    return folder / f"{number}.process"
+
+
+def process_of(folder: Path, number: int) -> int | None:
+    """The process that began a job; None if none did."""
+    with contextlib.suppress(FileNotFoundError, ValueError):  # ValueError: it is just written
+        return int(_word_of_process(folder, number).read_text("utf-8"))
+    return None
 
 
 def _word_of_loss(folder: Path, number: int) -> Path:

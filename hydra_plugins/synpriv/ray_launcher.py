@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -15,7 +16,7 @@ import cloudpickle
 
 from hydra_plugins.synpriv import _actor, _site, _worker
 from hydra_plugins.synpriv._batch import Batch, Said
-from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one
+from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one, is_number
 from synpriv import config, hardware, interrupts, terminal
 
 # Unless the user has set it: no word to Ray's makers of who uses it, no CUDA_VISIBLE_DEVICES of
@@ -49,7 +50,7 @@ class RayLauncher(SweepLauncher):
         super().__init__(fail_fast=fail_fast)
         at_least_one("num_workers", num_workers, None)
         for name, value in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
+            if value is not None and not is_number(value):
                 raise ValueError(f"hydra.launcher.{name}={value}: must be a number, at least 0")
         if num_gpus is not None and num_gpus > 1:
             raise ValueError(
@@ -154,6 +155,19 @@ class _Actors:
 
     def most(self) -> int:
         """How many actors there are to be; ValueError if the cluster has room for none."""
+        fit = self._fit()
+        if fit == 0:
+            there = self.ray.cluster_resources()
+            has = ", ".join(f"{name}: {there.get(name, 0):g}" for name in self.needs)
+            asked = ", ".join(f"{name}: {need:g}" for name, need in self.needs.items())
+            raise ValueError(
+                f"hydra/launcher=ray: an actor asks for {asked}, the cluster has {has}; ask for "
+                "less, or set hydra.launcher.num_workers if it grows on demand"
+            )
+        return fit
+
+    def _fit(self) -> int:
+        """How many there can be as the cluster is now: none while its nodes are away."""
         if self.num_workers is not None:
             return min(self.num_workers, len(self.batch.jobs))
         there = self.ray.cluster_resources()
@@ -165,13 +179,6 @@ class _Actors:
             if need > 0
         ]
         fit = int(min(fits)) if fits else len(self.batch.jobs)
-        if fit == 0:
-            has = ", ".join(f"{name}: {there.get(name, 0):g}" for name in self.needs)
-            asked = ", ".join(f"{name}: {need:g}" for name, need in self.needs.items())
-            raise ValueError(
-                f"hydra/launcher=ray: an actor asks for {asked}, the cluster has {has}; ask for "
-                "less, or set hydra.launcher.num_workers if it grows on demand"
-            )
         return min(fit, len(self.batch.jobs))
 
     def run(self) -> None:
@@ -179,6 +186,10 @@ class _Actors:
         try:
             while not self.batch.stopped and (self.waiting or self._busy()):
                 self._grow()
+                if not self.doing:
+                    self.batch.tell.warn("the Ray cluster has no room for an actor; waiting for it")
+                    time.sleep(1.0)
+                    continue
                 done, _ = self.ray.wait(list(self.doing), timeout=1.0)
                 for reference in done:
                     self._take(reference)
@@ -194,9 +205,7 @@ class _Actors:
 
     def _grow(self) -> None:
         """Begin actors until all are there that fit now and have something to do."""
-        wanted = min(
-            self.most(), len(self.waiting) + sum(j is not None for _, j in self.doing.values())
-        )
+        wanted = min(self._fit(), len(self.waiting) + self._busy())
         for _ in range(wanted - len(self.doing)):
             actor = self.ray.remote(_actor.Actor).options(**self.options).remote()
             begun = actor.begin.remote(self.place, has_gpu=self.needs["GPU"] > 0)
@@ -207,15 +216,22 @@ class _Actors:
         actor, i = self.doing.pop(reference)
         try:
             value = self.ray.get(reference)
-        except self.ray.exceptions.RayActorError as error:
-            self._lost(i, error)
+        except self.ray.exceptions.RayTaskError as error:  # it lives
+            said = terminal.one_line(f"{type(error.cause).__name__}: {error.cause}")
+            if i is not None:
+                self.batch.died(i, said)
+            elif isinstance(error.cause, ValueError):  # its node cannot share results
+                raise ValueError(terminal.one_line(str(error.cause))) from error.cause
+            else:
+                self._lost(actor, i, said)
+                return
+        except self.ray.exceptions.RayError as error:
+            self._lost(actor, i, _in_words(error))
             return
-        except self.ray.exceptions.RayTaskError as error:
-            cause = error.as_instanceof_cause()
-            raise ValueError(terminal.one_line(str(error.cause))) from cause
+        else:
+            if i is not None:
+                self.batch.put(i, cloudpickle.loads(value))
         self.deaths = 0
-        if i is not None:
-            self.batch.put(i, cloudpickle.loads(value))
         if not self.waiting:
             self.ray.kill(actor)
             return
@@ -223,15 +239,16 @@ class _Actors:
         number = self.batch.first + job
         self.doing[actor.work.remote(list(self.batch.jobs[job]), number)] = actor, job
 
-    def _lost(self, i: int | None, error: Exception) -> None:
-        """An actor is gone: its job is tried once more, unless it had none."""
+    def _lost(self, actor: Any, i: int | None, words: str) -> None:
+        """An actor is of no more use: its job is tried once more, unless it had none."""
+        self.ray.kill(actor)
         if i is None:
             self.deaths += 1
             if self.deaths >= _STARTS:
-                raise ValueError(f"Ray actors die before they are ready: {_in_words(error)}")
+                raise ValueError(f"Ray actors die before they are ready: {words}")
             return
         reason = _worker.reason_of_loss(self.site.folder, self.batch.first + i)
-        if self.batch.lose(i, reason or f"its Ray actor died ({_in_words(error)})"):
+        if self.batch.lose(i, reason or f"its Ray actor died ({words})"):
             self.waiting.append(i)
 
 
@@ -239,5 +256,6 @@ def _in_words(error: Exception) -> str:
     """Ray's reason without its advice, which is a paragraph."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if line.startswith("The actor") or "exits" in line)
-    short = re.split(r" Some common causes| Worker exit type:", said or type(error).__name__)[0]
+    said = said or ": ".join([type(error).__name__, *lines[:1]])
+    short = re.split(r" Some common causes| Worker exit type:", said)[0]
     return terminal.one_line(short)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.synpriv import _clusters, _site
 from hydra_plugins.synpriv._batch import Batch
 from hydra_plugins.synpriv._journal import Journals
-from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one
-from hydra_plugins.synpriv._pack import Pack
+from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one, is_number
+from hydra_plugins.synpriv._pack import Pack, Planned
 from hydra_plugins.synpriv._slots import Slots
 from synpriv import config, hardware, interrupts
 
@@ -59,13 +59,13 @@ class SubmititLauncher(SweepLauncher):
             at_least_one(name, count, None)
         at_least_one("array_parallelism", array_parallelism)
         for name, limit in limits.items():
-            if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            if limit is not None and not (is_number(limit) and limit > 0):
                 raise ValueError(f"hydra.launcher.{name}={limit}: must be a number above 0")
         for name, least in (
             ("max_num_timeout", max_num_timeout),
             ("signal_delay_s", signal_delay_s),
         ):
-            if not isinstance(least, int) or least < 0:
+            if not is_number(least, integer=True):
                 raise ValueError(f"hydra.launcher.{name}={least}: must be an integer, at least 0")
         given = counts | limits | {"partition": partition, "account": account, "qos": qos}
         given |= {"array_parallelism": array_parallelism, "signal_delay_s": signal_delay_s}
@@ -98,7 +98,8 @@ class SubmititLauncher(SweepLauncher):
 
     def _packs(self, batch: Batch, site: _site.Site) -> list[Pack]:
         each = self.seeds_per_job or len(batch.jobs)
-        jobs = list(enumerate(batch.jobs))
+        planned = zip(range(len(batch.jobs)), batch.jobs, batch.folders, strict=True)
+        jobs = [Planned(*each) for each in planned]
         return [
             Pack(
                 site,
@@ -166,14 +167,12 @@ class _Submitted:
                 continue
             del self.running[name]
             self.journals.pass_on(self.batch)  # what it said last
-            left = [(i, words) for i, words in pack.jobs if i not in self.batch.returns]
+            left = [planned for planned in pack.jobs if planned.number not in self.batch.returns]
             if not left:
                 continue
             reason = _said(job) if has_result else ended[name]
-            retried = [
-                (i, words) for i, words in left
-                if self._lost(i, f"its cluster job {name} ended: {reason}", reason)
-            ]  # fmt: skip
+            words = f"its cluster job {name} ended: {reason}"
+            retried = [planned for planned in left if self._lost(planned.number, words, reason)]
             if retried:
                 again.append(pack.of(retried))
             else:
@@ -191,5 +190,7 @@ class _Submitted:
 def _said(job: Job[None]) -> str:
     """Why a job that came to its end has nothing to say of some of its seeds."""
     lines = str(job.exception() or "without a word").strip().splitlines()
+    if any("timed-out too many times" in line for line in lines):
+        return "out of time; set a larger hydra.launcher.timeout_min or max_num_timeout"
     told = [line for line in lines if re.match(r"\w[\w.]*(Error|Exception): ", line)]
     return (told or lines)[-1]

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.synpriv import _failures, _worker
 from hydra_plugins.synpriv._composition import seed_in, without_seed
+from hydra_plugins.synpriv._launching import SweepLauncher
 from synpriv import cli, config, terminal
 
 
@@ -132,6 +133,8 @@ class RangeSweeper(BasicSweeper):
         for variant, jobs in zip(variants, missing, strict=True):
             if jobs:
                 _note_plan(variant)
+        if isinstance(self.launcher, SweepLauncher):
+            self.launcher.planned.update(_folders(variants))
         returns: list[Sequence[JobReturn]] = []
         os.environ[_worker.CELLS] = " ".join({variant.cfg.cell for variant in variants})
         try:
@@ -234,6 +237,14 @@ def _missing(variant: Variant) -> list[list[str]]:
         return bool(cfg.repair and cell.lost(seed, verify=cfg.verify))
 
     return [job for seed, job in variant.seeds.items() if is_missing(seed)]
+
+
+def _folders(variants: Sequence[Variant]) -> dict[tuple[str, ...], Path]:
+    """The run of each job, by its overrides."""
+    from synpriv.shadow.cells import cell_of
+
+    cells = [(cell_of(variant.cfg), variant.seeds) for variant in variants]
+    return {tuple(job): cell.run(seed) for cell, seeds in cells for seed, job in seeds.items()}
 
 
 def _note_plan(variant: Variant) -> None:
