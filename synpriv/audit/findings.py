@@ -97,8 +97,8 @@ def _of_auc(report: Report, rates: list[str]) -> list[str]:
         ]
     if p <= ALPHA and inside:
         return [
-            f"AUC {auc:.3f} is above {band} (p = {p:.2g}): evidence of a leak in the bulk by itself; "
-            f"{_names(inside)} {_is(inside)} no more than chance gives"
+            f"AUC {auc:.3f} is above {band} (p = {p:.2g}): evidence of a leak in the bulk by itself"
+            f"; {_names(inside)} {_is(inside)} no more than chance gives"
         ]
     if p > ALPHA and above:
         return [
