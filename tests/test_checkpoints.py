@@ -337,7 +337,7 @@ def test_a_checkpoint_is_of_one_device_and_number_of_threads(
 
 def test_costs_of_interrupted_parts_add_up() -> None:
     costs = Costs()
-    costs.add_earlier({"fit": Stage(10.0, 8.0, 50.0)})
+    costs.add_earlier({"fit": Stage(10.0, 8.0, 50.0)}, {})
     with costs.stage("fit"):
         time.sleep(0.02)
         running = costs.so_far()["fit"]
@@ -350,7 +350,7 @@ def test_costs_of_interrupted_parts_add_up() -> None:
 
 def test_what_was_spent_on_what_is_begun_anew_does_not_count() -> None:
     costs = Costs()
-    costs.add_earlier({"fit": Stage(10.0, flops=1e6), "student": Stage(1.0, flops=5.0)})
+    costs.add_earlier({"fit": Stage(10.0, flops=1e6), "student": Stage(1.0, flops=5.0)}, {})
     with costs.stage("student"):
         costs.forget_earlier("student")
     assert costs.stages["student"].wall_s < 1

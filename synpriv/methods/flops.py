@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 class Count:
     """What a stage of a run has taken so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_one: dict[str, float]) -> None:
         self.total: float | None = None  # none of its parts was counted
-        self.of_one: dict[str, float] = {}  # by part
+        self.of_one = of_one  # by part
 
     def add(self, flops: float) -> None:
         self.total = (self.total or 0.0) + flops
@@ -52,9 +52,14 @@ _current: ContextVar[Count | None] = ContextVar("count", default=None)
 
 
 @contextmanager
-def counted() -> Iterator[Count]:
-    """Count the parts that are gone through inside."""
-    count = Count()
+def counted(of_one: dict[str, float] | None = None) -> Iterator[Count]:
+    """Count the parts that are gone through inside.
+
+    of_one: what one image takes of parts that are known already; those that become known are added.
+    A step that is counted may round otherwise than one that is not (a UNet's does), so a training
+    that is taken up must not count again.
+    """
+    count = Count({} if of_one is None else of_one)
     token = _current.set(count)
     try:
         yield count

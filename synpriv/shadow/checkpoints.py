@@ -67,12 +67,13 @@ class Checkpoint:
             costs = {name: Stage(**stage) for name, stage in content["costs"].items()}
             fitted = None if content["fitted"] is None else _opened(content["fitted"])
             resumed, training = content["resumed"] + 1, content["training"]
+            parts = {name: dict(known) for name, known in content["parts"].items()}
         except (OSError, ValueError) as error:
             self._discard(str(error))
         except (LookupError, TypeError, AttributeError) as error:
             self._discard(f"{self.file} is none ({type(error).__name__}: {error})")
         else:
-            self.costs.add_earlier(costs)
+            self.costs.add_earlier(costs, parts)
             self.resumed, self._training, self.fitted = resumed, training, fitted
 
     def _discard(self, why: str) -> None:
@@ -102,6 +103,7 @@ class Checkpoint:
             "of": self._about(),
             "resumed": self.resumed,
             "costs": {name: asdict(stage) for name, stage in self.costs.so_far().items()},
+            "parts": self.costs.parts,
             "fitted": None if self.fitted is None else _closed(self.fitted),
             "training": training,
         }

@@ -59,16 +59,21 @@ class Costs:
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
+        self.parts: dict[str, dict[str, float]] = {}  # FLOPs of one image, by stage and part
         self._running = dict[str, _Running]()
 
-    def add_earlier(self, stages: Mapping[str, Stage]) -> None:
-        """What interrupted processes have spent on what is gone on with."""
+    def add_earlier(
+        self, stages: Mapping[str, Stage], parts: Mapping[str, dict[str, float]]
+    ) -> None:
+        """What interrupted processes have spent on what is gone on with, and counted of it."""
         for name, stage in stages.items():
             self._add(name, stage)
+        self.parts.update(parts)
 
     def forget_earlier(self, name: str) -> None:
         """What they have spent on a stage that is running here, and was begun anew."""
         self.stages.pop(name, None)
+        self.parts[name].clear()
 
     def so_far(self) -> dict[str, Stage]:
         """All stages, with what those that are not over have cost until now."""
@@ -81,7 +86,7 @@ class Costs:
     def stage(self, name: str) -> Iterator[None]:
         """Measure a part of the run, in addition to what interrupted processes spent on it."""
         watch = Watch()
-        with flops.counted() as count:
+        with flops.counted(self.parts.setdefault(name, {})) as count:
             running = _Running(time.perf_counter(), time.process_time(), count, watch)
             self._running[name] = running
             try:
