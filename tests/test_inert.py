@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,27 @@ def test_a_spreadsheet_calculates_nothing_and_numbers_stay_numbers(text: str) ->
 @given(st.none() | st.booleans() | st.integers() | st.floats())
 def test_a_number_in_a_csv_cell_is_what_it_was(value: object) -> None:
     assert inert.cell(value) is value
+
+
+def test_what_a_stream_cannot_encode_is_spelt_also_where_it_is_wrapped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unbuffered:
+        """As Ray wraps a worker's streams."""
+
+        def __init__(self, stream: io.TextIOWrapper) -> None:
+            self.stream = stream
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    content = io.BytesIO()
+    wrapped = Unbuffered(io.TextIOWrapper(content, encoding="utf-8"))
+    monkeypatch.setattr(sys, "stderr", wrapped)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # which can hold anything
+    terminal.never_fail()
+    print("bad \udcff", file=sys.stderr, flush=True)
+    assert content.getvalue() == b"bad \\xff\n"
 
 
 @given(anything)

@@ -20,10 +20,11 @@ from hydra_plugins.synpriv._launching import SweepLauncher, at_least_one, is_num
 from synpriv import config, hardware, interrupts, terminal
 
 # Unless the user has set it: no word to Ray's makers of who uses it, no CUDA_VISIBLE_DEVICES of
-# Ray's where an actor asks for no GPU, as in a later Ray.
+# Ray's where an actor asks for no GPU, as in a later Ray, no codes for terminals in its own lines.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_COLOR_PREFIX": "0",
 }
 _STORE_BYTES = 80 * 2**20  # of a Ray of our own: results are small
 _STARTS = 3  # of actors that died before they were ready, in a row
