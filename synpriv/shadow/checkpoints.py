@@ -75,6 +75,7 @@ class Checkpoint:
         else:
             self.costs.add_earlier(costs, parts)
             self.resumed, self._training, self.fitted = resumed, training, fitted
+            log.info("%s: the training goes on from it", self.file)
 
     def _discard(self, why: str) -> None:
         log.warning("%s: the training begins anew", why)
