@@ -15,12 +15,20 @@ _NOT_FOR_CHILDREN = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 _REPEAT_S = 3.0  # `timeout` sends SIGTERM twice at once; the second would end the tidying up
 
 
+_came: list[int] = []  # the signal that was raised last
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM; whatever handles Ctrl-C handles it too."""
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """What a shell reports of a program that a signal ended."""
+    """What a shell reports of a program that a signal ended.
+
+    The signal counts where it is known: Ray's core makes a plain KeyboardInterrupt of either.
+    """
+    if _came:
+        return 128 + _came[-1]
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 
@@ -35,6 +43,7 @@ def raise_in_main() -> None:
     Later imports are still left at once: torch imports Python from C++, which an exception aborts.
     """
     last = -_REPEAT_S
+    _came.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
@@ -42,6 +51,7 @@ def raise_in_main() -> None:
             _leave(number, frame)
         before, last = last, time.monotonic()
         if last - before >= _REPEAT_S:
+            _came.append(number)
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     _handle(stop)

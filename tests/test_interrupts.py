@@ -168,3 +168,24 @@ def test_a_signal_waits_until_children_have_started(heard: list[int], number: in
         os.kill(os.getpid(), number)
         assert heard == []
     assert heard == [number]
+
+
+@every_signal
+def test_the_signal_decides_although_a_library_raises_something_plainer(
+    number: int, code: int
+) -> None:
+    done = subprocess.run(
+        script(f"""
+            def main():
+                interrupts.raise_in_main()
+                try:
+                    signal.raise_signal({number:d})
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt from None  # as Ray's core does
+            import signal
+            with cli.errors_in_one_line():
+                main()
+        """),
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, f"{interrupts.LINE}\n")
