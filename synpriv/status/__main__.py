@@ -1,6 +1,6 @@
 """`python -m synpriv.status [RESULTS]`: how far the cells of a results folder are.
 
-It reads and writes nothing, so it may be asked at any time, from another machine that sees the
+It only looks and writes nothing, so it may be asked at any time, from another machine that sees the
 folder too. Exit code 0: all that sweeps asked for is there and audited; 1: something failed, is
 damaged or cannot be read; 3: something is missing, running, begun or not audited yet.
 """
