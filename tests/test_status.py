@@ -270,9 +270,10 @@ def test_an_audit_is_up_to_date_as_long_as_its_sweep_would_not_make_it_again(
 
 
 def test_a_report_is_waited_for_once_parts_make_a_whole(tmp_path: Path) -> None:
-    for part, words in ((range(6), {}), (range(6, S), {"threshold": "not made yet"})):
+    alone = f"once all {S} are asked for"
+    for part, words in ((range(6), alone), (range(6, S), "not made yet")):
         plan(tmp_path, part, attack="threshold")
-        assert of_folder(tmp_path).audits == words
+        assert of_folder(tmp_path).audits == {"threshold": words}
     assert of_folder(tmp_path).lacking == {}  # the runs are missing first
     for seed in range(S):
         save(tmp_path, seed)

@@ -24,7 +24,7 @@ from synpriv.data.content import sha256
 from synpriv.data.intake import Pools, content_sha256, record
 from synpriv.data.pool import Pool
 from synpriv.data.split import AuditSplit
-from synpriv.methods.base import Release
+from synpriv.methods.base import Method, Release
 from synpriv.results import canary_images, store
 from synpriv.results.artefacts import save_arrays, save_release
 from synpriv.shadow import query, visual
@@ -75,14 +75,14 @@ def train_public(cfg: DictConfig, cell: store.Cell, tracker: Tracker, *, extra: 
     drawn = draw_canaries(cfg, pools)
     facts = facts_of(cfg, pools, drawn, seed=0)  # of the private set: sizes alone
     seed = stage_seed(0, "public")
+
+    def make() -> Method:
+        method = make_method(cfg, offer(cfg, pools), facts)
+        assert not hasattr(method, "private")
+        return method
+
     with costs.stage("fit"):
-        method, release = fitted(
-            lambda: make_method(cfg, offer(cfg, pools), facts),
-            *(seed, cfg.trainer, tracker),
-            stage="fit",
-            checkpoint=checkpoint,
-        )
-    assert not hasattr(method, "private")
+        _, release = fitted(make, *(seed, cfg.trainer, tracker), stage="fit", checkpoint=checkpoint)
     artefacts = save_release(cell.run(0), release)
     about = {"cell": cell.name, "seed": 0, "method": cfg.method.name, "artefacts": artefacts}
     about |= {**costs.summary({}), "public_sha256": pools.public.digest()}

@@ -49,6 +49,12 @@ class Cell:
         return dict(sorted((attack, num) for attack, num in every if attack and num in whole))
 
     @property
+    def parts(self) -> dict[str, int]:
+        """Attacks of which too few models were asked for, and of how many a report would be."""
+        every = [(plan.asked["attack"], plan.asked["num_models"]) for plan in self.plans]
+        return {attack: num for attack, num in every if attack and attack not in self.attacks}
+
+    @property
     def done(self) -> list[int]:
         return sorted(seed for seed, run in self.runs.items() if run.done)
 
@@ -170,5 +176,7 @@ def _compare_reports(cells: Iterable[Cell]) -> None:
             measuring.append(None if report is None else report.get("accuracy_cell"))
         for attack in cell.attacks:
             cell.audits.setdefault(attack, "not made yet")
+        for attack, num_models in cell.parts.items():
+            cell.audits.setdefault(attack, f"once all {num_models} are asked for")
     for cell in cells:
         cell.measures = cell.name in measuring
