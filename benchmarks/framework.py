@@ -1,6 +1,6 @@
-"""What training through the framework costs on top of a bare PyTorch loop.
+"""What training through the framework costs on top of a bare PyTorch loop, and counting FLOPs.
 
-Both do the same optimiser steps on the digits default; CPU time, alternating, medians.
+All do the same optimiser steps on the digits default; CPU time, in turn, medians.
 Usage: python -m benchmarks.framework [rounds]
 """
 
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from synpriv import models, schema, tracking
 from synpriv.data import datasets
 from synpriv.data.images import LabelledImages, random_crop
+from synpriv.methods import flops
 from synpriv.methods.classifier import Classifier, lr_factor
 from synpriv.shadow import fitting
 
@@ -62,25 +63,33 @@ def framework(data: LabelledImages) -> None:
     fitting.fit(method, trainer, tracking.NoTracker(), "fit")
 
 
+def counting(data: LabelledImages) -> None:
+    """As a run does it, which counts its operations."""
+    with flops.counted():
+        framework(data)
+
+
 def main(rounds: int) -> None:
-    """Print both medians and their ratio."""
+    """Print the median of each, and the ratios of what was timed side by side."""
     torch.set_num_threads(1)
     fitting.quieten()
     data = LabelledImages.of(datasets.digits().private)
-    taken: dict[str, list[float]] = {"bare": [], "framework": []}
+    calls = (bare, framework, counting)
+    taken: dict[str, list[float]] = {call.__name__: [] for call in calls}
     for _ in range(rounds + 1):
-        for name, call in (("bare", bare), ("framework", framework)):
+        for call in calls:
             lightning.seed_everything(1, verbose=False)
             start = time.process_time()
             call(data)
-            taken[name].append(time.process_time() - start)
-    medians = {name: statistics.median(values[1:]) for name, values in taken.items()}
-    ratios = [f / b for f, b in zip(taken["framework"][1:], taken["bare"][1:], strict=True)]
-    print(
-        f"framework {medians['framework']:.2f} CPU s, bare loop {medians['bare']:.2f} CPU s; "
-        f"ratio of pairs: median {statistics.median(ratios):.3f}, "
-        f"{min(ratios):.3f}..{max(ratios):.3f}, n={rounds}"
-    )
+            taken[call.__name__].append(time.process_time() - start)
+    for name, values in taken.items():
+        print(f"{name}: {statistics.median(values[1:]):.2f} CPU s")
+    for name, of in (("framework", "bare"), ("counting", "framework")):
+        ratios = [a / b for a, b in zip(taken[name][1:], taken[of][1:], strict=True)]
+        print(
+            f"{name} against {of}: ratio of pairs: median {statistics.median(ratios):.3f}, "
+            f"{min(ratios):.3f}..{max(ratios):.3f}, n={rounds}"
+        )
 
 
 if __name__ == "__main__":

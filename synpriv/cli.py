@@ -38,11 +38,8 @@ _RANGE = re.compile(rf"({_INT})\.\.({_INT})(?:\.\.({_INT}))?")
 # Keys whose value is a path: by their last component, and by the whole of them.
 _PATHS = {"path", "root", "results", "reports"}
 _OF_READERS = {f"{of}.{key}" for of in ("dataset", "public") for key in ("labels", "test_path")}
-_TEXTS = {
-    "method.command",
-    "objective.maximise",
-    "objective.subject_to",
-}  # whose value is taken as it is typed
+# Keys whose value is taken as it is typed.
+_TEXTS = {"method.command", "objective.maximise", "objective.subject_to"}
 _FREE = ("method.options.",)  # what keys begin with that a user's own code names
 # The network of a part of a method, which Hydra knows as a group: model@method.teacher.model=NAME.
 _NETWORK = re.compile(r"^(?:\+?model@)?method\.((?:teacher|proxy|student)\.model|embedder)=")
@@ -146,6 +143,7 @@ def _in_hydra_s_grammar(override: str) -> Override:
     else:
         parsed = _parse(expand_override(f"{key}{equals}{value}"))
     if parsed is not None:
+        hints.check_hydra(plain)
         return parsed
     if not equals or _parse(f"{key}=''") is None:
         raise ValueError(f"{override}: {key!r} is no key; write KEY=VALUE")

@@ -43,6 +43,8 @@ def alone(cfg: DictConfig) -> float | tuple[float, ...] | None:
         check.warn_of_code(cfg)
         outputs.warn(cfg)
         begun = not cfg.check
+        if cfg.check and (swept := HydraConfig.get().sweeper.get("params")):
+            print(f"note: one run; {', '.join(swept)} of the experiment are swept with -m alone")
     finally:
         if not begun:
             store.remove_unused(cell.run(cfg.seed))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +29,25 @@ def unknown_key(error: Any) -> str:
         hint = "; dataset=folder and dataset=npz have one"
     where = f" in method={name}" if group == "method" and (name := _name(parent)) else ""
     return f"{key}: no such key{where}{hint or '; it has ' + ', '.join(siblings)}"
+
+
+def check_hydra(key: str) -> None:
+    """ValueError for a key of Hydra's own that it has not: with a plus it would be ignored."""
+    group, *parts = key.split(".")
+    if group != "hydra":
+        return
+    from hydra.conf import HydraConf
+
+    node: Any = HydraConf
+    for place, part in enumerate(parts):
+        if not dataclasses.is_dataclass(node):  # of a launcher, which knows its own keys
+            return
+        known = typing.get_type_hints(node)
+        if part not in known:
+            where = ".".join([group, *parts[:place]])
+            hint = did_you_mean(part, list(known)) or f"; it has {', '.join(known)}"
+            raise ValueError(f"{where}.{part}: no such key{hint}")
+        node = known[part]
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

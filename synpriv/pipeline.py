@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 
 from synpriv import audits, config, objective, tracking
 from synpriv.audits import Request
-from synpriv.report import names
-from synpriv.results import flat, reports, store
+from synpriv.results import flat, names, reports, store
 from synpriv.results.reports import Report
 from synpriv.results.shape import Heading
 from synpriv.shadow import check, runs

@@ -36,7 +36,7 @@ CORESET = [
     *("method.proxy.num_epochs=2", "method.proxy.warmup_epochs=0", "attack=threshold"),
 ]
 CELL = [*CORESET, "num_models=6"]
-# CHAOS=3 is what docs/results.md reports of flipped bits, 300 of them; CHAOS=8 of kills, about 100.
+# CHAOS=3 is what docs/results.md reports of flipped bits, 300 of them; CHAOS=9 of kills, about 100.
 THOROUGH = int(os.environ.get("CHAOS", "1"))
 NUM_FLIPS, AT_ONCE = 100 * THOROUGH, 5
 NUM_SWEEPS = 1 + 3 * THOROUGH
@@ -199,7 +199,9 @@ def test_kills_of_workers_and_parents_lose_nothing_that_was_finished(
             assert error.count("\n") <= 1, error
         slots, before = set((tmp_path / "tmp").glob("synpriv-slots-*")), slots
         assert slots <= before or launcher != "pool" or number == signal.SIGKILL
-        assert sweep.returncode in (EXIT[number], 0, 1), (number, error)
+        # Ray's core ends by itself with a cluster whose agent was killed, deaf to our handler.
+        ends = {EXIT[number], 0, 1} | ({-number} if launcher == "ray" else set())
+        assert sweep.returncode in ends, (number, error)
         assert gone(marker), family(marker)
         done = {name: state for name, state in files(results).items() if name.endswith(".json")}
         assert {name: done[name] for name in kept} == kept

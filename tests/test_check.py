@@ -209,8 +209,14 @@ def test_a_check_alone_trains_nothing_and_leaves_nothing(run_py: RunPy, tmp_path
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
         "data",
         *["checked, nothing was trained"] * 2,
+        *["note"] * 2,
     ]
-    assert run_py(*SMALL, results, "check=true").stdout.startswith("data: 1,000 private images")
+    assert ": 2 of 6 shadow models are asked for; it is audited once seeds 0..5 are" in done.stdout
+    alone = run_py("experiment=across_models", *SMALL, results, "check=true").stdout.splitlines()
+    assert alone[0].startswith("data: 1,000 private images")
+    assert alone[-1] == (
+        "note: one run; method, model, seed of the experiment are swept with -m alone"
+    )
     assert not (tmp_path / "r").exists()
 
 

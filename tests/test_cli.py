@@ -172,6 +172,23 @@ def test_mistyped_words_are_named(argv: list[str], message: str) -> None:
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("hydra.foo", "hydra.foo: no such key; it has defaults, mode, "),
+        ("hydra.sweep.dirr", "hydra.sweep.dirr: no such key; did you mean dir?"),
+        ("hydra.job.config.override_dirname.sep", "did you mean kv_sep"),
+    ],
+)
+def test_keys_that_hydra_has_not_are_refused_with_a_plus_too(key: str, said: str) -> None:
+    for plus in ("", "+", "++"):
+        with pytest.raises(ValueError, match="no such key") as error:
+            cli.normalise([f"{plus}{key}=1"])
+        assert said in str(error.value)
+    for known in ("hydra.job.chdir", "hydra.launcher.num_workers", "+hydra.job.env_set.A"):
+        cli.normalise([f"{known}=1"])
+
+
 def test_omegaconf_s_errors_become_one_line() -> None:
     cfg = OmegaConf.create({"method": {"num_epochs": 3, "lr": 1.0}, "a": "${b}"})
     OmegaConf.set_struct(cfg, True)

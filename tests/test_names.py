@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synpriv.report.names import distinct_methods, distinct_names, flat
+from synpriv.results.names import distinct_methods, distinct_names, flat
 
 Report = dict
 

@@ -150,6 +150,30 @@ def test_a_trial_that_was_killed_while_it_was_drawn_has_the_values_it_would_have
             assert (trial.number, trial.params) == (11, whole)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        Numbers(1e-4, 1.0, log=True),
+        Numbers(0.123456, 0.9),
+        Numbers(-1e6, -999_990.0),
+        Numbers(0.1, 0.7, 0.1),
+        Numbers(1000.25, 1000.5),
+    ],
+)
+def test_numbers_have_few_digits_stay_in_their_interval_and_differ(
+    tmp_path: Path, space: Numbers
+) -> None:
+    own = Study(tmp_path, "s", {}, {"a": space}, num_sums=1, seed=0, sampler="random")
+    for _ in range(30):
+        with own.turn(30) as trial:
+            assert trial is not None
+            own.complete(trial, ASKED.judge({"accuracy": 1.0, "tpr@fpr=0.01": 0.0}), {})
+    drawn = [trial.values["a"] for trial in own.trials()]
+    assert all(space.low <= value <= space.high for value in drawn)
+    assert max(len(str(value).strip("-").replace(".", "")) for value in drawn) <= 9
+    assert len(set(drawn)) >= (5 if space.step else 28)
+
+
 def in_batches(own: Study, num_trials: int, *, told: int | None = None) -> list[int]:
     """Batches of four to the end, or until `told` trials were told; returns their sizes."""
     sweeper, sizes = OptunaSweeper(num_trials=num_trials, trials_at_once=4), []

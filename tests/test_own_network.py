@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from safetensors import safe_open
 
 from synpriv.config import science
-from synpriv.report import names, networks
-from synpriv.results import store
+from synpriv.report import networks
+from synpriv.results import names, store
 from synpriv.shadow import runs
 from synpriv.shadow.networks import check_networks
 from synpriv.shadow.pools import load_pools

@@ -12,9 +12,9 @@ from example_reports import ARRAYS, report_of
 from matplotlib.figure import Figure
 
 from synpriv.audit.evidence import Evidence
-from synpriv.report import figure, names, page, pairs, table, trade_off
+from synpriv.report import figure, page, pairs, table, trade_off
 from synpriv.report.__main__ import audited, main
-from synpriv.results import flat
+from synpriv.results import flat, names
 from synpriv.results.reports import save
 
 draw_groups = functools.partial(trade_off.draw_groups, family="alone")

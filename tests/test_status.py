@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from synpriv.audit.attacks.threshold import threshold
 from synpriv.results import failures, locks, planned, store, vouched
 from synpriv.results.locks import Holder
 from synpriv.results.shape import Heading
-from synpriv.status import cells, runs, text, totals
+from synpriv.status import cells, runs, settings, text, totals
 from synpriv.status.__main__ import _Screen, main
 
 pytestmark = pytest.mark.usefixtures("few_rounds", "no_pictures")
@@ -293,10 +294,10 @@ def test_a_report_of_fewer_models_than_asked_says_so(tmp_path: Path) -> None:
         assert of_folder(tmp_path).audits == {"threshold": words}
 
 
-def test_time_left_is_the_mean_times_what_is_ahead_over_those_who_work(tmp_path: Path) -> None:
+def test_time_left_is_the_median_times_what_is_ahead_over_those_who_work(tmp_path: Path) -> None:
     now = 1_800_000_000.0
     plan(tmp_path, range(10))
-    for seed, wall_s in enumerate((10.0, 20.0, 30.0)):
+    for seed, wall_s in enumerate((10.0, 20.0, 90.0)):
         save(tmp_path, seed, wall_s=wall_s)
     cell = of_folder(tmp_path)
     since = [time.strftime("%F %T", time.localtime(now - ago)) for ago in (5, 100)]
@@ -306,11 +307,42 @@ def test_time_left_is_the_mean_times_what_is_ahead_over_those_who_work(tmp_path:
     total = totals.of([cell], now)
     ahead = 5 * 20.0 + (20.0 - 5.0) + 0.0  # five not begun, one for 5 s, one for longer than usual
     assert total.left_s == pytest.approx(ahead / 2)
-    assert "about 58s left (the mean of finished runs, 2 workers now)" in text.in_words(total)
+    assert "about 58s left (the median of finished runs, 2 workers now)" in text.in_words(total)
     unknown = cells.Cell("b", {}, [], None, 0, {}, asked={0, 1})
     total = totals.of([cell, unknown], now)
     assert (total.left_s, total.unknown) == (None, 2)
     assert "at least 58s left" in text.in_words(total)
+
+
+def test_cells_are_told_apart_by_their_settings_and_commands_say_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = [f"a-digits-clean-{number}" for number in range(4)]
+    for name, width in zip(every, (16, 32, 32, 64), strict=True):
+        plan(tmp_path, range(2), name=name)
+        lr = 0.1 if name == every[1] else 0.2
+        described = f"model:\n  width: {width}\nmethod:\n  lr: {lr}\n"
+        (tmp_path / name / settings.DESCRIPTION).write_text(described)
+    (tmp_path / every[3] / settings.DESCRIPTION).write_text("a: &a [1]\nb: *a\n")
+    plan(tmp_path, range(2), name="b-digits-clean-0")
+    main([str(tmp_path)])
+    header, *lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[0]: line[header.index("settings") :] for line in lines[:5]}
+    assert told == {
+        every[0]: "width=16 lr=0.2",
+        every[1]: "width=32 lr=0.1",
+        every[2]: "width=32 lr=0.2",
+        every[3]: "",
+        "b-digits-clean-0": "",
+    }
+    assert lines[5:-1] == ["go on with: python run.py -m"]  # once for all cells
+    for name in every[:3]:
+        for seed in range(2):
+            save(tmp_path, seed, name=name)
+    for name in (every[3], "b-digits-clean-0"):
+        shutil.rmtree(tmp_path / name)
+    main([str(tmp_path)])
+    assert "go on" not in capsys.readouterr().out
 
 
 def test_one_worker_holds_a_run_and_its_teacher_s(tmp_path: Path) -> None:
@@ -351,7 +383,7 @@ def test_files_that_vouch_for_nonsense_do_not_hide_the_rest(
     for stages in ([], {"fit": 3}, {"fit": {"wall_s": float("nan")}}, {"fit": {"wall_s": "1"}}):
         about = {"cell": NAME, "seed": 1, "stages": stages}
         file.write_bytes(vouched_for(about, "metrics_sha256"))
-        assert of_folder(tmp_path).mean_s == 2.0
+        assert of_folder(tmp_path).median_s == 2.0
         assert of_folder(tmp_path).done == [0, 1]
     for others in (
         {"accuracy_cell": []},

@@ -21,7 +21,7 @@ from PIL import Image
 from tracked_view import HOSTILE, png, view_of
 
 from synpriv import config, probe, tracking
-from synpriv.report import names
+from synpriv.results import names
 from synpriv.shadow import check
 from synpriv.tracking import Findings, base, configured, findings, mlflow, tensorboard
 

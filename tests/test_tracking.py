@@ -31,7 +31,7 @@ from wandb.sdk.launch.sweeps import utils
 from wandb.sdk.lib import config_util
 
 from synpriv import cli, config, probe, tracking, wandb_session
-from synpriv.report import names
+from synpriv.results import names
 from synpriv.shadow import check
 
 WANDB = Path(sys.executable).with_name("wandb")

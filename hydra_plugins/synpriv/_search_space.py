@@ -54,7 +54,7 @@ class Space(NamedTuple):
     fixed: list[str]  # all other overrides, a sweep over seeds included
 
     def trial(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of one trial, for all its seeds. Numbers keep all their digits."""
+        """The overrides of one trial, for all its seeds."""
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def probes(self) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     OptunaTrial = of_optuna.Trial
 
 SAMPLERS = ("tpe", "random")
+_DIGITS = 4  # of a number drawn from an interval
 _SEARCH, _ABOUT, _REASON = "search", "about", "reason"  # attributes of a study and of its trials
 
 
@@ -160,7 +162,20 @@ class Study:
         trial = twin.ask()
         for name, parameter in self.space.items():
             _suggest(trial, name, parameter)
-        return twin.get_trials(deepcopy=False)[-1]
+        drawn = twin.get_trials(deepcopy=False)[-1]
+        drawn.params = {name: self._short(name, value) for name, value in drawn.params.items()}
+        return drawn
+
+    def _short(self, name: str, value: Any) -> Any:
+        """A number with as many digits as people type: it names cells and stands in commands."""
+        parameter = self.space[name]
+        if isinstance(parameter, Choices) or parameter.integer:
+            return value
+        if parameter.step is not None:
+            return float(f"{value:.12g}")  # 0.3 where sums of 0.1 are 0.30000000000000004
+        low, high = float(parameter.low), float(parameter.high)
+        alike = math.ceil(math.log10(max(-low, high) / (high - low)))  # digits that all have alike
+        return min(max(float(f"{value:.{_DIGITS + max(0, alike)}g}"), low), high)
 
     def _sampler(self, number: int) -> BaseSampler:
         from optuna import samplers

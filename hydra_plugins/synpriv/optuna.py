@@ -134,7 +134,7 @@ class OptunaSweeper(RangeSweeper):
         require(there or not needs_images, "dataset.num_validation=null", right)
         for (variant,) in variants[1:]:
             check.check(variant.cfg)
-        check.announce([first.cfg])
+        check.announce([first.cfg], said=self._said)
         _warn_of_rates(first.cfg, names)
         return first.cfg
 

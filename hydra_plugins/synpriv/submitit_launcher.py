@@ -137,7 +137,8 @@ class _Submitted:
 
     def run(self, packs: Sequence[Pack]) -> None:
         waiting = list(packs)
-        print(f"jobs: {len(self.batch.jobs)}, in {len(packs)} cluster jobs", flush=True)
+        many = f"{len(packs)} cluster job{'s' * (len(packs) > 1)}"
+        print(f"jobs: {len(self.batch.jobs)}, in {many}", flush=True)
         try:
             while (waiting or self.running) and not self.batch.stopped:
                 free = len(waiting)

@@ -49,6 +49,7 @@ class RangeSweeper(BasicSweeper):
         refuse(others, "left out of a grid; for a search type hydra/sweeper=optuna too")
         super().__init__(max_batch_size, params)
         self.exclude = [set(words) for words in exclude]
+        self._said = set[str]()  # of the data; a search trains batch after batch of them
 
     def _parse_config(self) -> list[str]:
         return [f"{key}={cli.expand(str(value), key)}" for key, value in self.params.items()]
@@ -64,6 +65,8 @@ class RangeSweeper(BasicSweeper):
         configs = [variant.cfg for variant in variants]
         if configs[0].check:
             check.announce(configs, trains_here=_trains_here(self.launcher))
+            for cfg, seeds in variants:
+                check.note_part(cfg, len(seeds))
             return []
         returns = self._train(_with_clean_runs(variants))
         results = [result for batch in returns for result in batch]
@@ -110,6 +113,7 @@ class RangeSweeper(BasicSweeper):
         check.announce(
             [v.cfg for v, jobs in zip(variants, missing, strict=True) if jobs],
             trains_here=_trains_here(self.launcher),
+            said=self._said,
         )
         for (cfg, _), jobs in zip(variants, missing, strict=True):
             if not jobs:

@@ -12,9 +12,9 @@ from synpriv import audits, checkout, interrupts, terminal, tracking, wandb_sess
 from synpriv.audit.audit import FPRS
 from synpriv.audit.findings import resolution
 from synpriv.cli import errors_in_one_line, one_line
-from synpriv.report import files, gate, marks, names, table
+from synpriv.report import files, gate, marks, table
 from synpriv.report.audited import Audited, with_files
-from synpriv.results import reports, store, vouched
+from synpriv.results import names, reports, store, vouched
 from synpriv.results.reports import Report
 from synpriv.tracking.told import of_audit
 

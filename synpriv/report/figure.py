@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synpriv.audit.metrics import Roc
-from synpriv.report import inert, names
+from synpriv.report import inert
 from synpriv.report.html.curves import kept_of
+from synpriv.results import names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NotRequired
 
-from synpriv.report import marks, names
+from synpriv.report import marks
 from synpriv.report.html.shape import Missing
 from synpriv.report.verdict import WORDS, proven_epsilon, refuted, verdict
+from synpriv.results import names
 from synpriv.signatures import require
 
 Report = dict[str, Any]

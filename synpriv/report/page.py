@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from synpriv.report import inert, members, names, networks, table
+from synpriv.report import inert, members, networks, table
 from synpriv.report.verdict import verdict
+from synpriv.results import names
 
 Report = dict[str, Any]
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from synpriv.report import marks, names, verdict
-from synpriv.results import flat
+from synpriv.report import marks, verdict
+from synpriv.results import flat, names
 
 Report = dict[str, Any]
 _ABOUT = ("cell", "name", "method", "dataset", "canary", "attack", "membership")

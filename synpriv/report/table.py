@@ -9,9 +9,9 @@ from typing import Any
 
 from synpriv import terminal
 from synpriv.audit import quality
-from synpriv.report import content, inert, members, names
+from synpriv.report import content, inert, members
 from synpriv.report.rows import rows
-from synpriv.results import flat
+from synpriv.results import flat, names
 
 Report = dict[str, Any]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synpriv.audit.null import ALPHA
-from synpriv.report import content, figure, inert, marks, members, names
-from synpriv.results import flat, store, vouched
+from synpriv.report import content, figure, inert, marks, members
+from synpriv.results import flat, names, store, vouched
 
 Report = dict[str, Any]
 RATES = {  # the headline first
@@ -27,7 +27,8 @@ MARKERS = {
     "diffusion": ("tab:purple", "v"),
 }
 HOLLOW = "hollow: no more than chance gives"
-CORNERS = ((8, 4), (8, -11), (-8, 4), (-8, -11))  # of a label beside its point, in points of type
+# Where a label may be beside its point, in points of type, the nearest first.
+CORNERS = tuple((x, y) for ys in ((4, -11), (15, -22), (26, -33)) for x in (8, -8) for y in ys)
 
 
 class Height(NamedTuple):

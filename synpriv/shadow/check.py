@@ -29,9 +29,14 @@ COPIES = 3  # of the images in a run: those that were read, its own, and as tens
 MOST_WRONG = 1 / 15  # of the labels: an eighth of the private images are canaries
 
 
-def announce(configs: Iterable[DictConfig], *, trains_here: bool = True) -> None:
-    """Check cells and print what is seen of their data, each data set once."""
-    printed = set()
+def announce(
+    configs: Iterable[DictConfig], *, trains_here: bool = True, said: set[str] | None = None
+) -> None:
+    """Check cells and print what is seen of their data, each data set once.
+
+    said: what was printed before and is not again; it grows.
+    """
+    printed = set[str]() if said is None else said
     configs = list(configs)
     for cfg in configs:
         try:
@@ -46,6 +51,14 @@ def announce(configs: Iterable[DictConfig], *, trains_here: bool = True) -> None
             print(line)
         if cfg.check:
             print(f"checked, nothing was trained: {in_words(cfg)}")
+
+
+def note_part(cfg: DictConfig, num_asked: int) -> None:
+    """Say of a sweep that is only checked that its audit would wait for other models."""
+    if num_asked < cfg.num_models and not cfg.partial:
+        asked = f"{num_asked} of {cfg.num_models} shadow models are asked for"
+        whole = f"seeds 0..{cfg.num_models - 1}"
+        print(f"note: {cfg.cell}: {asked}; it is audited once {whole} are there")
 
 
 def confirm(cfg: DictConfig) -> None:

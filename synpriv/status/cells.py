@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,12 @@ from synpriv.results import planned
 from synpriv.results.locks import Holder
 from synpriv.results.planned import PREFIX, Plan
 from synpriv.signatures import require
-from synpriv.status import reports, runs
+from synpriv.status import reports, runs, settings
 from synpriv.status.reports import CURRENT, Report, state
 from synpriv.status.runs import Run
+from synpriv.status.settings import DESCRIPTION
 
 _SEED = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
-DESCRIPTION = "cell.yaml"
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Cell:
     asked: set[int] = field(default_factory=set)  # seeds that sweeps asked for
     audits: dict[str, str] = field(default_factory=dict)  # by attack, CURRENT or what else
     measures: bool = False  # whether the accuracy of another cell
+    settings: str = ""  # that tell it from cells whose names differ in their hash alone
 
     def __post_init__(self) -> None:
         self.asked |= {seed for plan in self.plans for seed in plan.asked["seeds"]}
@@ -94,10 +96,15 @@ class Cell:
         return {a: words for a, words in self.audits.items() if a in ready and words != CURRENT}
 
     @property
-    def mean_s(self) -> float | None:
-        """Wall seconds of a finished run, on average."""
+    def commands(self) -> list[str]:
+        """Of the sweeps that asked for its runs."""
+        return list(dict.fromkeys(plan.command for plan in self.plans if plan.command))
+
+    @property
+    def median_s(self) -> float | None:
+        """Wall seconds of a finished run; a worker's first one takes longer than the others."""
         taken = [run.wall_s for run in self.runs.values() if run.wall_s is not None]
-        return sum(taken) / len(taken) if taken else None
+        return statistics.median(taken) if taken else None
 
     def _idle(self) -> dict[int, Run]:
         """Runs that are not done and that nobody works on."""
@@ -122,6 +129,9 @@ def read(results: Path) -> tuple[list[Cell], list[str]]:
                 cells.append(cell)
     _ask_of_stages(cells)
     _compare_reports(cells)
+    named = settings.differing(results, [cell.name for cell in cells])
+    for cell in cells:
+        cell.settings = named.get(cell.name, "")
     return cells, wrong
 
 

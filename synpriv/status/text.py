@@ -17,7 +17,8 @@ from synpriv.status.totals import Totals
 
 _MOST = 8  # runs or ranges that a line names
 _BEGUN = "not trained, nobody works on it and no sweep says that it asked for it"
-_HEADER = ("cell", "done", "running", "failed", "missing", "audited", "left", "disk")
+# What may be cut off on a narrow terminal comes last.
+_HEADER = ("cell", "done", "running", "failed", "missing", "left", "disk", "audited", "settings")
 
 
 def lines(cells: Sequence[Cell], total: Totals, now: float) -> list[str]:
@@ -47,7 +48,7 @@ def _time_left(total: Totals) -> str:
     if not total.workers:
         return f"; nobody works on it, one worker would need {least}{duration(total.work_s)}"
     each = f"{total.workers} worker{'s' * (total.workers > 1)}"
-    how = f"the mean of finished runs, {each} now"
+    how = f"the median of finished runs, {each} now"
     return f"; {least}{duration(total.work_s / total.workers)} left ({how})"
 
 
@@ -56,6 +57,8 @@ def _table(cells: Sequence[Cell], total: Totals, now: float) -> Iterator[str]:
         yield "no cell yet"
         return
     rows = [_HEADER, *(_row(cell, total.workers, now) for cell in cells)]
+    if not any(cell.settings for cell in cells):
+        rows = [row[:-1] for row in rows]
     rows = [tuple(terminal.shown(text) for text in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -76,9 +79,10 @@ def _row(cell: Cell, workers: int, now: float) -> tuple[str, ...]:
         _or_none(len(cell.running)),
         _or_none(bad),
         _or_none(len(cell.missing)),
-        audits or ("measures accuracy" if cell.measures else "-"),
-        left,
+        left or "-",
         megabytes(cell.num_bytes),
+        audits or ("measures accuracy" if cell.measures else "-"),
+        cell.settings,
     )
 
 
@@ -102,6 +106,15 @@ def _details(cells: Sequence[Cell], now: float) -> Iterator[str]:
     yield from _some(_by_reason("DAMAGED", ((cell.name, cell.damaged) for cell in cells)))
     begun = ((cell.name, dict.fromkeys(cell.begun, _BEGUN)) for cell in cells)
     yield from _some(_by_reason("BEGUN", begun))
+    if not totals.workers(cells):
+        yield from _some(_go_on(cells))
+
+
+def _go_on(cells: Sequence[Cell]) -> list[str]:
+    """The commands of which something is not there; each trains that alone."""
+    ahead = [c for c in cells if c.missing or c.failed or c.damaged or c.lacking]
+    commands = dict.fromkeys(command for cell in ahead for command in cell.commands)
+    return [f"go on with: {command}" for command in commands]
 
 
 def _kept(at: float | None, now: float) -> str:
@@ -180,8 +193,9 @@ def _plain_cell(cell: Cell, now: float) -> dict[str, Any]:
         "audits": cell.audits,
         "audited_by": None if cell.auditor is None else cell.auditor._asdict(),
         "measures_accuracy": cell.measures,
-        "mean_s": cell.mean_s,
+        "median_s": cell.median_s,
         "work_s": totals.work_s(cell, now),
         "bytes": cell.num_bytes,
-        "commands": list(dict.fromkeys(plan.command for plan in cell.plans if plan.command)),
+        "settings": cell.settings,
+        "commands": cell.commands,
     }

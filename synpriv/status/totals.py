@@ -70,15 +70,15 @@ def workers(cells: Sequence[Cell]) -> int:
 def work_s(cell: Cell, now: float) -> float | None:
     """Seconds of one worker for what is missing and running in a cell.
 
-    A run takes as long as the finished ones of its cell did on average; of one that runs, what has
-    gone by is taken off. None where a run is ahead and none is finished.
+    A run takes the median of the finished ones of its cell; of one that runs, what has gone by is
+    taken off. None where a run is ahead and none is finished.
     """
-    mean = cell.mean_s
+    usual = cell.median_s
     running = cell.running.values()
-    if mean is None:
+    if usual is None:
         return None if cell.missing or running else 0.0
-    rest = sum(max(0.0, mean - max(0.0, _elapsed_s(holder, now))) for holder in running)
-    return mean * len(cell.missing) + rest
+    rest = sum(max(0.0, usual - max(0.0, _elapsed_s(holder, now))) for holder in running)
+    return usual * len(cell.missing) + rest
 
 
 def _elapsed_s(holder: Holder, now: float) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from synpriv import probe
-from synpriv.report import inert, names
+from synpriv.report import inert
+from synpriv.results import names
 from synpriv.tracking.base import About, Mirror, NoTracker, Tracker, opened
 from synpriv.tracking.findings import Picture, Table
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synpriv.report import inert, names
-from synpriv.results import store
+from synpriv.report import inert
+from synpriv.results import names, store
 from synpriv.tracking.base import About, Mirror, Tracker, opened
 from synpriv.tracking.findings import Picture, Table
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from synpriv.audit.metrics import models_needed
-from synpriv.report import names
 from synpriv.report.html.shape import Kind, Release, Verdict
 from synpriv.report.verdict import HEADLINE, above_chance, fpr_of, refuted
-from synpriv.results import flat, vouched
+from synpriv.results import flat, names, vouched
 
 Report = dict[str, Any]
 BASELINE = "undefended"

@@ -9,11 +9,12 @@ import numpy as np
 
 from synpriv import __version__
 from synpriv.audit import quality
-from synpriv.report import marks, members, names, networks, pairs, table, threat, trade_off
+from synpriv.report import marks, members, networks, pairs, table, threat, trade_off
 from synpriv.report.audited import Audited
 from synpriv.report.html import compared, curves, exposed, releases
 from synpriv.report.html.shape import Cell, Missing, StageCost, View
 from synpriv.report.verdict import verdict
+from synpriv.results import names
 
 Report = dict[str, Any]
 MOST_CANARIES, MANY_CELLS, FEW_CANARIES = 10, 20, 6  # with pictures; fewer beyond so many cells
