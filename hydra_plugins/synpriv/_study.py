@@ -174,7 +174,7 @@ class Study:
         if parameter.step is not None:
             return float(f"{value:.12g}")  # 0.3 where sums of 0.1 are 0.30000000000000004
         low, high = float(parameter.low), float(parameter.high)
-        alike = math.ceil(math.log10(max(-low, high) / (high - low)))  # digits that all have alike
+        alike = math.floor(math.log10(max(-low, high) / (high - low)))  # digits that all have alike
         return min(max(float(f"{value:.{_DIGITS + max(0, alike)}g}"), low), high)
 
     def _sampler(self, number: int) -> BaseSampler:
