@@ -283,7 +283,8 @@ def _in_words(error: BaseException) -> str:
         for x in lines
         if not x.startswith(("full_key:", "object_type=", "reference_type=", "See"))
     )
-    return f"{keys[0]}: {text}" if keys else text or type(error).__name__
+    text = f"{keys[0]}: {text}" if keys else text or type(error).__name__
+    return hints.unknown_option(text) or text
 
 
 def _names_a_file(error: BaseException | None) -> TypeGuard[OSError]:

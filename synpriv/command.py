@@ -26,6 +26,13 @@ def task(cfg: DictConfig) -> float | tuple[float, ...] | None:
         return alone(cfg)
 
 
+def _left_out() -> list[str]:
+    """What an experiment sweeps and a single run does not."""
+    asked = HydraConfig.get()
+    typed = {word.partition("=")[0] for word in asked.overrides.task}
+    return [key for key in asked.sweeper.get("params") or {} if key not in typed]
+
+
 def alone(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Check, train and audit a single run."""
     # Imported after Hydra has parsed: --help and typing errors stay instant.
@@ -43,7 +50,7 @@ def alone(cfg: DictConfig) -> float | tuple[float, ...] | None:
         check.warn_of_code(cfg)
         outputs.warn(cfg)
         begun = not cfg.check
-        if cfg.check and (swept := HydraConfig.get().sweeper.get("params")):
+        if cfg.check and (swept := _left_out()):
             print(f"note: one run; {', '.join(swept)} of the experiment are swept with -m alone")
     finally:
         if not begun:

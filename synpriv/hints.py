@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +37,8 @@ def check_hydra(key: str) -> None:
     group, *parts = key.split(".")
     if group != "hydra":
         return
+    if key in ("hydra.sweep.dir", "hydra.run.dir", "hydra.sweep.subdir"):
+        raise ValueError(f"{key} follows from the cell; choose the folder of all by results=DIR")
     from hydra.conf import HydraConf
 
     node: Any = HydraConf
@@ -48,6 +51,13 @@ def check_hydra(key: str) -> None:
             hint = did_you_mean(part, list(known)) or f"; it has {', '.join(known)}"
             raise ValueError(f"{where}.{part}: no such key{hint}")
         node = known[part]
+
+
+def unknown_option(text: str) -> str | None:
+    """What a launcher's or sweeper's constructor does not know, of Hydra's words for it."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", text)
+    group = re.match(r"hydra\.(launcher|sweeper)\b", text)
+    return f"{group[0]}.{found[1]}: no such key" if found and group else None
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

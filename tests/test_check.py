@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from synpriv.results import store
 from synpriv.shadow import pools
-from synpriv.shadow.check import announce, check, confirm, warn_of_code
+from synpriv.shadow.check import announce, check, confirm, note_part, note_twins, warn_of_code
 
 NUM_MODELS = 6
 SMALL = [f"num_models={NUM_MODELS}", "logger=none", "canary.num_canaries=30"]
@@ -167,10 +167,26 @@ def test_a_check_names_the_cell_and_the_fpr_that_it_resolves(
     configured: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = configured("check=true")
-    announce([cfg])
+    said = set[str]()
+    announce([cfg], said=said)
     assert capsys.readouterr().out.splitlines()[1] == (
         f"checked, nothing was trained: {cfg.cell}: 6 shadow models, 30 mislabelled canaries, "
         "attack=lira; resolves an FPR of 0.11 and above; accuracy of 4 runs with clean canaries"
+    )
+    announce([cfg], said=said)  # of the next batch of trials
+    assert capsys.readouterr().out.startswith("checked, nothing was trained: ")
+
+
+def test_a_sweep_over_a_part_says_what_its_audit_waits_for(
+    configured: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note_part(configured("partial=true"), 4)
+    note_part(configured(), NUM_MODELS)
+    assert capsys.readouterr().out == ""
+    note_part(cfg := configured(), 4)
+    assert capsys.readouterr().out == (
+        f"note: {cfg.cell}: 4 of 6 shadow models are asked for; it is audited once seeds 0..5 are "
+        "there\n"
     )
 
 
@@ -212,11 +228,10 @@ def test_a_check_alone_trains_nothing_and_leaves_nothing(run_py: RunPy, tmp_path
         *["note"] * 2,
     ]
     assert ": 2 of 6 shadow models are asked for; it is audited once seeds 0..5 are" in done.stdout
-    alone = run_py("experiment=across_models", *SMALL, results, "check=true").stdout.splitlines()
+    words = ["experiment=across_models", *SMALL, results, "check=true", "seed=1"]
+    alone = run_py(*words).stdout.splitlines()
     assert alone[0].startswith("data: 1,000 private images")
-    assert alone[-1] == (
-        "note: one run; method, model, seed of the experiment are swept with -m alone"
-    )
+    assert alone[-1] == ("note: one run; method, model of the experiment are swept with -m alone")
     assert not (tmp_path / "r").exists()
 
 
@@ -230,3 +245,18 @@ def test_folders_of_runs_that_were_begun_are_kept(tmp_path: Path) -> None:
         store.remove_unused(run)
     assert begun.is_dir()
     assert not new.exists()
+
+
+def test_values_that_nothing_reads_are_named(
+    compose: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(model: str) -> str:
+        common = [*SMALL, f"model={model}"]
+        each = [["method.lr=0.1"], ["method.lr=0.2"], ["method.lr=0.2", "attack=threshold"]]
+        note_twins([(compose(*common, *words), words) for words in each])
+        return capsys.readouterr().out
+
+    assert told("convnet") == ""
+    assert told("vit_digits") == (
+        "note: method.lr=0.1 and method.lr=0.2 are one cell: nothing there reads what differs\n"
+    )

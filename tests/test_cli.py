@@ -73,7 +73,7 @@ def test_hydra_sweeps_what_python_would(
     "override",
     [
         "seed=range(0,3)",
-        "hydra.run.dir=../x",
+        "hydra.job.name=../x",
         "dataset.root=../../data",
         "dataset.path=a..b",
         "method.name=0..x",
@@ -185,6 +185,8 @@ def test_keys_that_hydra_has_not_are_refused_with_a_plus_too(key: str, said: str
         with pytest.raises(ValueError, match="no such key") as error:
             cli.normalise([f"{plus}{key}=1"])
         assert said in str(error.value)
+    with pytest.raises(ValueError, match="choose the folder of all by results=DIR"):
+        cli.normalise(["hydra.sweep.dir=elsewhere"])
     for known in ("hydra.job.chdir", "hydra.launcher.num_workers", "+hydra.job.env_set.A"):
         cli.normalise([f"{known}=1"])
 

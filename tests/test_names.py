@@ -96,3 +96,9 @@ def test_an_option_of_the_attack_tells_cells_apart_where_no_setting_is_known() -
 def test_flat_keys_are_dotted_and_an_empty_node_is_kept() -> None:
     node = {"a": {"b": {"c": 1}, "d": []}, "e": {}, "f": None}
     assert flat(node) == {"a.b.c": 1, "a.d": [], "e": {}, "f": None}
+
+
+def test_a_network_is_named_as_it_is_chosen_and_not_by_its_code() -> None:
+    networks = ("vit_digits", "resnet18_digits")
+    own = [report({"model._target_": name[:3], "model.name": name}) for name in networks]
+    assert distinct_methods(own) == [f"undefended name={name}" for name in networks]

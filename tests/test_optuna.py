@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,17 @@ import optuna
 import pytest
 from conftest import RunPy
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
-from hydra_plugins.synpriv import _trials
-from hydra_plugins.synpriv._search_space import Choices, Numbers, Parameter, space_of
+from hydra_plugins.synpriv import _trials, _worker
+from hydra_plugins.synpriv import sweeper as of_grids
+from hydra_plugins.synpriv._search_space import Choices, Numbers, Parameter, Space, space_of
 from hydra_plugins.synpriv._study import Study, Trial
 from hydra_plugins.synpriv.optuna import OptunaSweeper
+from hydra_plugins.synpriv.sweeper import Variant
 from synpriv import objective
+from synpriv.results import planned
 
 ASKED = objective.parse("accuracy", "tpr@fpr=0.01 <= 0.3")
 SPACE: dict[str, Parameter] = {
@@ -68,6 +74,7 @@ def test_a_command_line_is_divided_into_what_is_searched_and_what_is_not() -> No
         ("dataset.num_train=100,200", "must be fixed"),
         ("audit_seed=1,2", "must be fixed"),
         ("method.lr=0.1", "without a search space"),
+        ("method.schedule=glob(*)", r"must be options as a,b, an interval\(a,b\)"),
     ],
 )
 def test_a_space_that_cannot_be_searched_is_refused(word: str, words: str) -> None:
@@ -172,6 +179,67 @@ def test_numbers_have_few_digits_stay_in_their_interval_and_differ(
     assert all(space.low <= value <= space.high for value in drawn)
     assert max(len(str(value).strip("-").replace(".", "")) for value in drawn) <= 9
     assert len(set(drawn)) >= (5 if space.step else 25)
+
+
+def test_a_rounded_number_stays_between_the_ends(tmp_path: Path) -> None:
+    ends = Numbers(0.123449, 0.246051)
+    own = Study(tmp_path, "s", {}, {"a": ends}, num_sums=1, seed=0, sampler="random")
+    assert (own._short("a", 0.12344901), own._short("a", 0.24605099)) == (0.123449, 0.246051)
+    assert own._short("a", 0.2000049) == 0.2
+
+
+def failing(num_trials: int, own: Study, *, fail_fast: bool) -> str | None:
+    """Why a search of which no trial can be trained ends."""
+    sweeper = OptunaSweeper(num_trials=num_trials)
+    sweeper.launcher = SimpleNamespace(fail_fast=fail_fast)
+    sweeper._trained = lambda trials: dict.fromkeys(trials, "diverged")  # type: ignore[method-assign]
+    return sweeper._search(own, Space(own.space, []), ASKED)  # type: ignore[arg-type]
+
+
+def test_five_failures_in_a_row_end_a_search(tmp_path: Path) -> None:
+    own = study(tmp_path)
+    assert failing(9, own, fail_fast=False) == (
+        "5 trials in a row failed, see above; nothing more is tried"
+    )
+    assert [trial.state for trial in own.trials()] == ["failed"] * 5
+
+
+def test_fail_fast_ends_a_search_and_leaves_the_trial_open(tmp_path: Path) -> None:
+    own = study(tmp_path)
+    stopped = failing(9, own, fail_fast=True)
+    assert stopped is not None
+    assert stopped.startswith("trial 0: diverged; it stays open (hydra.launcher.fail_fast=true")
+    assert [trial.state for trial in own.trials()] == ["running"]
+    assert [t.state for t in search(study(tmp_path), 2).trials()] == ["complete"] * 2
+
+
+@pytest.mark.parametrize("ends", [["died", "done"], ["died", "died"], ["failed", "done"]])
+def test_what_a_dead_worker_was_at_is_trained_once_more(
+    ends: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ["method=undefended", "seed=0"]
+    done = JobReturn(overrides=job, status=JobStatus.COMPLETED)
+    kinds = {"died": _worker.died(job, "killed"), "failed": _worker.failed(job, "diverged")}
+    cfg = OmegaConf.create({"results": str(tmp_path), "cell": "c", "num_models": 4})
+    asked: planned.Asked = {"seeds": [0], "num_models": 4, "attack": None, "builds_on": {}}
+    planned.note(tmp_path / "c", asked, "it")
+    monkeypatch.setenv("SYNPRIV_COMMAND", "it")
+    monkeypatch.setattr("synpriv.shadow.check.check", lambda _: None)
+    monkeypatch.setattr(of_grids, "_with_clean_runs", list)
+    monkeypatch.setattr(of_grids, "_audit", lambda _: [])
+    sweeper, returns = OptunaSweeper(), iter(ends)
+    monkeypatch.setattr(sweeper, "_of_trials", lambda _: [job])
+    monkeypatch.setattr(sweeper, "_variants", lambda _: [Variant(cfg, {0: job})])
+    monkeypatch.setattr(sweeper, "_train", lambda _: [[kinds.get(next(returns), done)]])
+    outcome = sweeper._trained({7: []})[7]
+    assert list(returns) == (["done"] if ends[0] == "failed" else [])
+    asked_still = [*(tmp_path / "c").glob(".planned-*.json")]
+    if ends == ["died", "done"]:
+        assert outcome == cfg
+        assert len(asked_still) == 1
+    else:
+        assert outcome == {"died": "killed", "failed": "diverged"}[ends[0]]
+        assert asked_still == []
 
 
 def in_batches(own: Study, num_trials: int, *, told: int | None = None) -> list[int]:
@@ -295,7 +363,7 @@ def test_nobody_takes_a_trial_that_somebody_is_at(tmp_path: Path) -> None:
 
 def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:
     study(tmp_path)
-    with pytest.raises(ValueError, match=r"study=s: was a search with another \['cell'\]: must"):
+    with pytest.raises(ValueError, match=r"study=s: was a search with another cell: must"):
         study(tmp_path, cell="b")
 
 

@@ -62,13 +62,14 @@ def test_the_command_composes_the_winner_s_config_whatever_a_yaml_has_for_the_se
     words = ["num_models=6", "experiment=mine", "accuracy_models=0", "seed=range(0,6)"]
     words += ["method.lr=0.0123"]
     found = [(Trial(5, {}, "complete", {}), words)]
-    line, note = _final.lines(loader, master, found, num_trials=3)
+    line, place, note = _final.lines(loader, master, found, num_trials=3)
 
     assert line.startswith("trial 5 anew: ")
     told = shlex.split(line)
     assert told[told.index("--config-dir") + 1] == f"{tmp_path}/x y"
     assert "-cn=config" in told
     assert "--cfg" not in told
+    assert place.startswith("note: type a results= of its own there")
     assert "note: anew with num_models=64" in note
     assert "the search chose by 6" in note
     assert line.endswith(" -m seed=0..63")
@@ -115,14 +116,15 @@ def test_of_trials_with_the_same_cell_one_command_is_said() -> None:
 
 
 def test_trials_of_the_same_cell_are_trained_once_and_fail_together(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     own = OptunaSweeper()
     trained: list[Variant] = []
 
     def variants(jobs: list[list[str]]) -> list[Variant]:
         ((_, cell),) = (word.split("=") for word in jobs[0])
-        return [Variant(OmegaConf.create({"cell": cell[0]}), {0: [*jobs[0], "seed=0"]})]
+        cfg = OmegaConf.create({"cell": cell[0], "results": str(tmp_path), "num_models": 4})
+        return [Variant(cfg, {0: [*jobs[0], "seed=0"]})]
 
     def train(given: list[Variant]) -> list[list[JobReturn]]:
         trained.extend(given)

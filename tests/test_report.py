@@ -3,6 +3,7 @@
 import csv
 import functools
 import io
+import itertools
 import shutil
 from pathlib import Path
 
@@ -407,7 +408,10 @@ def test_only_what_is_alike_is_compared(results: Path, tmp_path: Path) -> None:
         ({"attack_options": {"score": "logit"}}, "f-digits-mislabelled-threshold-64x500-2.png"),
         ({"canaries_sha256": "1"}, "f-digits-mislabelled-threshold-64x500-2.png"),
         ({"membership": "balanced"}, "f-digits-mislabelled-threshold-64x500-2.png"),
-        ({"settings": {"model.width": 9}}, "f-digits-mislabelled-threshold-64x500-2.png"),
+        (
+            {"settings": {"model.width": 9, "model.name": "convnet"}},
+            "f-digits-mislabelled-threshold-64x500-2.png",
+        ),
     ],
 )
 def test_audits_of_other_precision_canaries_or_models_are_not_compared(
@@ -416,6 +420,34 @@ def test_audits_of_other_precision_canaries_or_models_are_not_compared(
     reports = [cell.report for cell in audited(results).cells]
     found = draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
     assert [file.name for file in found] == ["f-digits-mislabelled-threshold-64x500.png", name]
+
+
+@pytest.mark.usefixtures("not_drawn")
+def test_figures_of_several_networks_are_named_by_them(results: Path, tmp_path: Path) -> None:
+    reports = [cell.report for cell in audited(results).cells]
+    other = {"settings": {"model.name": "vit_digits", "model._target_": "vit_tiny"}}
+    found = draw_groups([*reports, *(r | other for r in reports)], tmp_path / "f")
+    assert [file.name for file in found] == [
+        f"f-digits-mislabelled-threshold-64x500-{name}.png" for name in ("convnet", "vit_digits")
+    ]
+
+
+def test_labels_of_points_side_by_side_do_not_overlap() -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    whole = Canvas(figsize=(6, 4))
+    axes = whole.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    labels = [
+        axes.annotate(
+            f"method_{i}", (0.5, 0.5 + i / 100), xytext=(8, 4), textcoords="offset points"
+        )
+        for i in range(6)
+    ]
+    whole.draw_without_rendering()
+    trade_off._spread(labels)
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_a_figure_says_that_cells_are_missing(

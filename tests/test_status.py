@@ -345,6 +345,47 @@ def test_cells_are_told_apart_by_their_settings_and_commands_say_how_to_go_on(
     assert "go on" not in capsys.readouterr().out
 
 
+def test_a_command_to_go_on_with_is_of_what_nobody_works_on(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    hold: Callable[[Path], subprocess.Popen[str]],
+) -> None:
+    def is_told() -> bool:
+        main([str(tmp_path)])
+        return "go on with: python run.py -m" in capsys.readouterr().out
+
+    plan(tmp_path, range(S), attack="threshold")
+    for seed in range(S - 1):
+        save(tmp_path, seed)
+    cell = tmp_path / NAME
+    failures.note(cell / str(S - 1), "diverged")
+    assert is_told()  # one failed
+    for folder in (cell, cell / str(S - 1)):  # audited, trained
+        worker = hold(folder)
+        assert not is_told()
+        worker.kill()
+        worker.wait()
+    save(tmp_path, S - 1)
+    assert is_told()  # all are there, and not audited
+    planned.forget(cell, "another command")
+    assert is_told()
+    planned.forget(cell, "python run.py -m")
+    assert not is_told()
+
+
+@pytest.mark.parametrize(
+    "strange", ["2026-11-26", "!!set {a}", "!!binary YWI=", f"0x{'f' * 9000}", f"'{'a' * 100_000}'"]
+)
+def test_a_strange_description_names_no_cell_and_hides_none(strange: str, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / f"a-{number}").mkdir()
+        width = strange if number == 3 else number
+        described = f"model: {{width: {width}}}\n"
+        (tmp_path / f"a-{number}" / settings.DESCRIPTION).write_text(described)
+    found, _ = cells.read(tmp_path)
+    assert [cell.settings for cell in found] == ["width=1", "width=2", ""]
+
+
 def test_one_worker_holds_a_run_and_its_teacher_s(tmp_path: Path) -> None:
     who = Holder(7, "a", "2026-01-01 00:00:00")
     both = [

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from hydra_plugins.synpriv import _worker
 from hydra_plugins.synpriv._composition import without_seed
-from hydra_plugins.synpriv._worker import failed, not_run
 from synpriv import terminal
 
 _LINES = 10  # of warnings, and of reasons, printed at the most
@@ -97,12 +97,12 @@ class Batch:
             return
         with contextlib.suppress(OSError):  # a full disk: the reason is printed too
             failures.note(folder, reason)
-        self.put(i, failed(self.jobs[i], reason))
+        self.put(i, _worker.died(self.jobs[i], reason))
 
     def ended(self) -> list[JobReturn]:
         """A result for each job; whatever was not run says so."""
         self.tell.close()
-        return [self.returns.get(i) or not_run(job) for i, job in enumerate(self.jobs)]
+        return [self.returns.get(i) or _worker.not_run(job) for i, job in enumerate(self.jobs)]
 
 
 class Said:

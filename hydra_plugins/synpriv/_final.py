@@ -55,6 +55,8 @@ def lines(
         typed = [*flags, *typed, "-m", f"seed=0..{final.num_models - 1}"]
         command = f"{checkout.program()} {shlex.join(typed)}"
         yield terminal.one_line(f"trial {trial.number} anew: {command}")
+    if found:
+        yield "note: type a results= of its own there, else its table counts the trials' tests too"
     if final.num_models != asked.num_models:
         yield (
             f"note: anew with num_models={final.num_models}, as configured, for what is reported; "

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 
 from hydra_plugins.synpriv._batch import Batch
-from hydra_plugins.synpriv._worker import JobFailed, NotRun
+from hydra_plugins.synpriv._worker import Died, JobFailed, NotRun
 from synpriv import terminal
 
 
@@ -32,7 +32,8 @@ class Journal:
         if isinstance(error, NotRun):
             return
         done = result.status == JobStatus.COMPLETED
-        what = {"value": error} if done else {"reason": str(error)}
+        how = {"reason": str(error), "died": isinstance(error, Died)}
+        what = {"value": error} if done else how
         self._write(job=self._numbers[i], **what)
 
     def lost(self, i: int, reason: str) -> None:
@@ -94,7 +95,8 @@ def _take(batch: Batch, said: dict[str, Any]) -> None:
         failed = "reason" in said
         status = JobStatus.FAILED if failed else JobStatus.COMPLETED
         result = JobReturn(overrides=batch.jobs[said["job"]], status=status)
-        result.return_value = JobFailed(said["reason"]) if failed else said["value"]
+        why = Died if said.get("died") else JobFailed
+        result.return_value = why(said["reason"]) if failed else said["value"]
         batch.put(said["job"], result)
     elif "fatal" in said:
         raise ValueError(terminal.one_line(said["fatal"]))

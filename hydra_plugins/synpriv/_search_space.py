@@ -89,6 +89,8 @@ def _parameter(override: Override, word: str) -> Parameter:
     value = override.value()
     if isinstance(value, IntervalSweep):
         return _interval(value, word)
+    sweeps = isinstance(value, ChoiceSweep | RangeSweep)
+    require(sweeps, word, "options as a,b, an interval(a,b) or a range(a,b)")
     assert isinstance(value, ChoiceSweep | RangeSweep)
     require(not value.tags, word, "without a tag, which is for intervals")
     if isinstance(value, RangeSweep):

@@ -107,8 +107,8 @@ class Study:
             self._study.set_user_attr(_SEARCH, search)
             return
         other = [key for key in {**there, **search} if there.get(key) != search.get(key)]
-        right = "the same command, or another study=NAME"
-        require(not other, f"study={self.name}: was a search with another {other[:1]}", right)
+        named = f"study={self.name}: was a search with another {' and '.join(other)}"
+        require(not other, named, "the same command, or another study=NAME")
 
     @contextmanager
     def turn(self, num_trials: int) -> Iterator[OptunaTrial | None]:

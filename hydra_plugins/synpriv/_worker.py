@@ -49,6 +49,10 @@ class JobFailed(Exception):
     """Why a job failed, in one line; the traceback is in its run.log."""
 
 
+class Died(JobFailed):
+    """What ran the job ended under it, whatever the job was."""
+
+
 class NotRun(JobFailed):
     """The job was not run, or not to its end, as another one had failed."""
 
@@ -56,6 +60,11 @@ class NotRun(JobFailed):
 def failed(overrides: Sequence[str], reason: str) -> JobReturn:
     """The result of a job that failed, for this reason."""
     return _unsuccessful(overrides, JobFailed(reason))
+
+
+def died(overrides: Sequence[str], reason: str) -> JobReturn:
+    """The result of a job whose worker, GPU or node was lost."""
+    return _unsuccessful(overrides, Died(reason))
 
 
 def not_run(overrides: Sequence[str]) -> JobReturn:

@@ -7,6 +7,7 @@ and told to optuna. hydra-optuna-sweeper knows one job per trial and an optuna o
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from hydra_plugins.synpriv import sweeper
+from hydra_plugins.synpriv import _worker, sweeper
 from hydra_plugins.synpriv._composition import without_seed
 from hydra_plugins.synpriv._search_space import Space, space_of
 from hydra_plugins.synpriv.sweeper import RangeSweeper, Variant
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hydra_plugins.synpriv._study import OptunaTrial, Study
 
 _ALWAYS = ("accuracy", "tpr@fpr=0.01", "auc", "epsilon", "train_s")  # kept of every trial's report
+_FAIL_FAST = "hydra.launcher.fail_fast=true; without it a failed trial counts and others follow"
 _FAILURES = 5  # in a row end a search: the cause is not the configuration
 
 
@@ -72,9 +74,11 @@ class OptunaSweeper(RangeSweeper):
         objective = pipeline.objective_of(first)
         study = self._study(first, space, objective)
         print(f"study {study.name}: {study.file('log')}, {len(study.trials())} trials are there")
-        self._search(study, space, objective)
+        stopped = self._search(study, space, objective)
         _trials.write(study, objective)
         print(_trials.table(study, objective))
+        if stopped is not None:
+            raise HydraException(stopped)
         found = [(best, space.trial(best.values)) for best in _trials.winners(study)]
         loader = self.hydra_context.config_loader
         for line in _final.lines(loader, self.config, found, num_trials=len(study.trials())):
@@ -134,6 +138,7 @@ class OptunaSweeper(RangeSweeper):
         require(there or not needs_images, "dataset.num_validation=null", right)
         for (variant,) in variants[1:]:
             check.check(variant.cfg)
+        _note_unread(space, [variant.cfg.cell for (variant,) in variants])
         check.announce([first.cfg], said=self._said)
         _warn_of_rates(first.cfg, names)
         return first.cfg
@@ -171,14 +176,17 @@ class OptunaSweeper(RangeSweeper):
             sampler=self.sampler,
         )
 
-    def _search(self, study: Study, space: Space, objective: Objective) -> None:
-        """Batches of trials, until there are enough. What is no trial's own fault is raised."""
+    def _search(self, study: Study, space: Space, objective: Objective) -> str | None:
+        """Batches of trials, until there are enough; else why no further one is tried.
+
+        What is no trial's own fault is raised.
+        """
         in_a_row = 0
         while in_a_row < _FAILURES:
             with contextlib.ExitStack() as turns:
                 batch = self._batch(study, turns)
                 if not batch:
-                    return
+                    return None
                 for trial in batch:
                     values = " ".join(f"{key}={value}" for key, value in trial.params.items())
                     line = f"trial {trial.number} of {self.num_trials}: {values}"
@@ -189,13 +197,19 @@ class OptunaSweeper(RangeSweeper):
                     in_a_row = in_a_row + 1 if isinstance(outcome, str) else 0
                     if isinstance(outcome, str):
                         print(f"trial {trial.number} FAILED: {outcome}")
+                        if self._fails_fast():
+                            return f"trial {trial.number}: {outcome}; it stays open ({_FAIL_FAST})"
                         study.fail(trial, outcome)
                         continue
                     about = _read(outcome, objective)
                     told = ", ".join(f"{name} {x:.4g}" for name, x in about["numbers"].items())
                     print(f"trial {trial.number}: {told}", flush=True)
                     study.complete(trial, objective.judge(about["numbers"]), about)
-        raise HydraException(f"{in_a_row} trials in a row failed, see above; nothing more is tried")
+        return f"{in_a_row} trials in a row failed, see above; nothing more is tried"
+
+    def _fails_fast(self) -> bool:
+        """Whether the first failure ends all, of launchers that know of it."""
+        return bool(getattr(self.launcher, "fail_fast", False))
 
     def _batch(self, study: Study, turns: contextlib.ExitStack) -> list[OptunaTrial]:
         """The next trials. Their numbers decide where a batch ends, so that it does so again."""
@@ -208,7 +222,9 @@ class OptunaSweeper(RangeSweeper):
 
     def _trained(self, trials: dict[int, list[str]]) -> dict[int, DictConfig | str]:
         """Train and audit trials, given their overrides; the config of each, or why it failed."""
+        from synpriv.results import planned
         from synpriv.shadow import check
+        from synpriv.shadow.cells import cell_of
 
         variants: dict[int, Variant] = {}
         failed: dict[int, str] = {}
@@ -222,7 +238,11 @@ class OptunaSweeper(RangeSweeper):
         cells: dict[str, Variant] = {}  # trials may be of the same one
         for variant in variants.values():
             cells.setdefault(variant.cfg.cell, variant)
-        returns = self._train(sweeper._with_clean_runs(list(cells.values())))
+        wanted = sweeper._with_clean_runs(list(cells.values()))
+        returns = self._train(wanted)
+        if any(isinstance(one._return_value, _worker.Died) for batch in returns for one in batch):
+            print("what the dead workers were at is tried once more")  # no fault of the trial's
+            returns = self._train(wanted)
         bad = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
         for number, same in variants.items():
             variant = cells[same.cfg.cell]
@@ -232,6 +252,8 @@ class OptunaSweeper(RangeSweeper):
             if own:
                 reasons = dict.fromkeys(cli.one_line(one._return_value) for one in own)
                 failed[number] = "; ".join(reasons)
+                if not self._fails_fast():  # nobody trains its other models any more
+                    planned.forget(cell_of(same.cfg).folder, os.environ.get("SYNPRIV_COMMAND"))
         return {number: failed.get(number) or variants[number].cfg for number in trials}
 
 
@@ -249,6 +271,16 @@ def _read(cfg: DictConfig, objective: Objective) -> dict[str, Any]:
         "cell": outcome.cell.name,
         "numbers": {name: numbers[name] for name in kept if name in numbers},
     }
+
+
+def _note_unread(space: Space, cells: Sequence[str]) -> None:
+    """Name keys of which no probe is another cell than the first; `cells`: of `space.probes`."""
+    others = iter(cells[1:])
+    for key, parameter in space.parameters.items():
+        if {next(others) for _ in parameter.probes[1:]} == {cells[0]}:
+            print(
+                f"warning: {key} is searched, but nothing reads it beside the first of the others"
+            )
 
 
 def _warn_of_rates(cfg: DictConfig, names: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ class Variant(NamedTuple):
 
     cfg: DictConfig
     seeds: dict[int, list[str]]  # seed -> overrides
+    is_audited: bool = True  # or measures the accuracy of another cell
 
 
 class RangeSweeper(BasicSweeper):
@@ -63,10 +64,11 @@ class RangeSweeper(BasicSweeper):
 
         variants = self._variants(self._jobs(arguments))
         configs = [variant.cfg for variant in variants]
+        check.note_twins([(v.cfg, without_seed(next(iter(v.seeds.values())))) for v in variants])
         if configs[0].check:
             check.announce(configs, trains_here=_trains_here(self.launcher))
-            for cfg, seeds in variants:
-                check.note_part(cfg, len(seeds))
+            for variant in variants:
+                check.note_part(variant.cfg, len(variant.seeds))
             return []
         returns = self._train(_with_clean_runs(variants))
         results = [result for batch in returns for result in batch]
@@ -115,14 +117,14 @@ class RangeSweeper(BasicSweeper):
             trains_here=_trains_here(self.launcher),
             said=self._said,
         )
-        for (cfg, _), jobs in zip(variants, missing, strict=True):
+        for variant, jobs in zip(variants, missing, strict=True):
             if not jobs:
-                check.confirm(cfg)
+                check.confirm(variant.cfg)
         largest = sorted(variants, key=lambda variant: variant.cfg.num_models)
-        for cfg, seeds in {variant.cfg.cell: variant for variant in largest}.values():
-            check.warn_of_code(cfg)
-            outputs.warn(cfg)
-            _say_why(cfg, seeds)
+        for variant in {variant.cfg.cell: variant for variant in largest}.values():
+            check.warn_of_code(variant.cfg)
+            outputs.warn(variant.cfg)
+            _say_why(variant.cfg, variant.seeds)
         for folder in {variant.cfg.results for variant in variants}:
             locks.sweep_up_all(Path(folder))
         to_run = [job for jobs in missing for job in jobs]
@@ -215,7 +217,7 @@ def _with_clean_runs(variants: Sequence[Variant]) -> list[Variant]:
             new = [s for s in clean.seeds if (clean.cell.name, s) not in planned]
             jobs = {seed: [*common, "canary.kind=clean", f"seed={seed}"] for seed in new}
             planned |= {(clean.cell.name, seed) for seed in new}
-            found += [Variant(clean.cfg, jobs)] if jobs else []
+            found += [Variant(clean.cfg, jobs, is_audited=False)] if jobs else []
         found.append(variant)
     return found
 
@@ -257,10 +259,11 @@ def _note_plan(variant: Variant) -> None:
     from synpriv.shadow.cells import built_on, cell_of
 
     cfg, cell = variant.cfg, cell_of(variant.cfg)
+    here = variant.is_audited and not cfg.reports  # a report lies beside the runs
     asked: planned.Asked = {
         "seeds": sorted(variant.seeds),
         "num_models": cell.num_models,
-        "attack": None if cfg.reports else cfg.attack.name,  # which lies beside the runs
+        "attack": cfg.attack.name if here else None,
         # What is trained on public data alone is a cell of one run.
         "builds_on": {stage.name: stage.num_models > 1 for stage, _ in built_on(cfg)},
     }

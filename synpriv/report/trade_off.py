@@ -57,6 +57,8 @@ def draw_groups(
         if report["accuracy"] is None:
             continue
         groups.setdefault(kind(report), []).append(report)
+    networks = {alike: _called(model_of(group[0])) for alike, group in groups.items()}
+    several = len(set(networks.values())) > 1
     found, used = [], Counter[str]()
     for alike, group in groups.items():
         if len(group) == 1:
@@ -66,6 +68,7 @@ def draw_groups(
             if len(groups) == 1
             else "-".join([file.name, *map(inert.file_name, alike[:-1])])
         )
+        name += f"-{inert.file_name(networks[alike])}" * several
         used[name] += 1  # groups may differ in what the name does not say
         target = file.with_name(name if used[name] == 1 else f"{name}-{used[name]}")
         draw(group, target, family=family, missing=missing)
@@ -203,14 +206,20 @@ def _shared(reports: Sequence[Report]) -> str:
     report, model = reports[0], model_of(reports[0])
     if any(model_of(other) != model for other in reports):
         model = _network(report)
-    called = str(model.pop("_target_", "classifier")).rpartition(".")[2]
-    options = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+    called = _called(model)
+    own = {key: value for key, value in model.items() if key not in ("name", "_target_")}
+    options = ", ".join(f"{key} {value}" for key, value in own.items())
     return (
         f"{report['dataset']} ({report['data']['num_private']:,} private images), "
         f"{members.canaries(report)}, {report['num_models']} "
         f"{report['membership']} shadow models ({called}{', ' if options else ''}{options}), "
         f"{report['attack']}"
     )
+
+
+def _called(model: dict[str, Any]) -> str:
+    """What an architecture is called: by its yaml, else by its code."""
+    return str(model.get("name") or model.get("_target_", "classifier")).rpartition(".")[2]
 
 
 def paradigm(report: Report) -> str:

@@ -91,7 +91,8 @@ def _written(value: Any) -> str:
 
 def _columns(options: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
     """Values of the keys that differ, the least deep first; of keys that differ alike, one."""
-    keys = sorted(dict.fromkeys(key for one in options for key in one), key=lambda k: k.count("."))
+    every = dict.fromkeys(key for one in options for key in one)
+    keys = sorted(every, key=lambda k: (k.count("."), k.endswith("._target_")))  # a name says more
     found: dict[str, tuple[str, ...]] = {}
     partitions = set()
     for key in keys:

@@ -43,6 +43,14 @@ def note(cell: Path, asked: Asked, command: str | None) -> None:
         store.write_json(file, {**asked, "command": command})
 
 
+def forget(cell: Path, command: str | None) -> None:
+    """What this command asked for is not wanted any more."""
+    for file in cell.glob(f"{PREFIX}*.json"):
+        there, _ = read([file])
+        if [plan.command for plan in there] == [command]:
+            file.unlink(missing_ok=True)
+
+
 def read(files: Iterable[Path]) -> tuple[list[Plan], list[str]]:
     """The plans in these files, and in words what is wrong with files that are none."""
     found, wrong = [], []

@@ -5,7 +5,7 @@ Nothing here needs torch, unless a data set is torchvision's, or a method or net
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from omegaconf import DictConfig
@@ -59,6 +59,18 @@ def note_part(cfg: DictConfig, num_asked: int) -> None:
         asked = f"{num_asked} of {cfg.num_models} shadow models are asked for"
         whole = f"seeds 0..{cfg.num_models - 1}"
         print(f"note: {cfg.cell}: {asked}; it is audited once {whole} are there")
+
+
+def note_twins(variants: Iterable[tuple[DictConfig, Sequence[str]]]) -> None:
+    """Name overrides of a sweep whose values nothing reads: their audits are one and the same."""
+    first: dict[tuple[str, str], Sequence[str]] = {}
+    for cfg, words in variants:
+        other = first.setdefault((cfg.cell, cfg.attack.name), words)
+        if other is not words:
+            mine = " ".join(word for word in words if word not in other)
+            theirs = " ".join(word for word in other if word not in words)
+            line = f"note: {theirs} and {mine} are one cell: nothing there reads what differs"
+            print(terminal.one_line(line))
 
 
 def confirm(cfg: DictConfig) -> None:

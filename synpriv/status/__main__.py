@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     if given.watch is None:
         return _show(given, screen=None).exit_code
     screen = _Screen() if sys.stdout.isatty() and not given.json else None
-    while (total := _show(given, screen)).exit_code == 3 or total.running:
+    while (total := _show(given, screen)).ahead:
         time.sleep(given.watch)
     return total.exit_code
 
@@ -75,18 +75,19 @@ def _show(given: argparse.Namespace, screen: _Screen | None) -> Totals:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m synpriv.status",
+        usage="%(prog)s [-h] [RESULTS] [--watch [SECONDS]] [--json]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("results", nargs="?", default="multirun", type=Path, metavar="RESULTS")
+    add("results", nargs="?", default="multirun", type=Path, metavar="RESULTS", help="multirun")
     add(
         "--watch",
         nargs="?",
         const=_WATCH_S,
         type=_seconds,
         metavar="SECONDS",
-        help=f"look again every {_WATCH_S:.0f} s, until all is there or has failed",
+        help=f"look again every {_WATCH_S:.0f} s, until nothing is missing, begun or running",
     )
     add("--json", action="store_true", help="as JSON, for programs; with --watch a line per look")
     return parser

@@ -96,6 +96,11 @@ class Cell:
         return {a: words for a, words in self.audits.items() if a in ready and words != CURRENT}
 
     @property
+    def waiting(self) -> list[str]:
+        """Attacks of which too few models were asked for, as long as there is no report."""
+        return [attack for attack in self.parts if self.audits.get(attack) != CURRENT]
+
+    @property
     def commands(self) -> list[str]:
         """Of the sweeps that asked for its runs."""
         return list(dict.fromkeys(plan.command for plan in self.plans if plan.command))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def _settings(file: Path) -> dict[str, Any]:
         if b"&" in text and b"*" in text:  # aliases, of which a stranger's file may unfold for ever
             return {}
         said = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return names.flat(said) if isinstance(said, dict) else {}
+        plain = json.loads(json.dumps(said))  # dates, sets and bytes are none of ours
+        return names.flat(plain) if isinstance(plain, dict) else {}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         return {}

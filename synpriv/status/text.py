@@ -42,7 +42,7 @@ def _time_left(total: Totals) -> str:
     """How long it will take, and what that is reckoned from."""
     if not (total.running or total.missing):
         return ""
-    if not total.work_s:
+    if not total.work_s and total.unknown:
         return "; time left is known once a run is finished"
     least = "at least " if total.unknown else "about "
     if not total.workers:
@@ -106,12 +106,12 @@ def _details(cells: Sequence[Cell], now: float) -> Iterator[str]:
     yield from _some(_by_reason("DAMAGED", ((cell.name, cell.damaged) for cell in cells)))
     begun = ((cell.name, dict.fromkeys(cell.begun, _BEGUN)) for cell in cells)
     yield from _some(_by_reason("BEGUN", begun))
-    if not totals.workers(cells):
+    if not totals.workers(cells) and not any(cell.auditor for cell in cells):
         yield from _some(_go_on(cells))
 
 
 def _go_on(cells: Sequence[Cell]) -> list[str]:
-    """The commands of which something is not there; each trains that alone."""
+    """The commands of sweeps of which something is not there, and may be had."""
     ahead = [c for c in cells if c.missing or c.failed or c.damaged or c.lacking]
     commands = dict.fromkeys(command for cell in ahead for command in cell.commands)
     return [f"go on with: {command}" for command in commands]

@@ -19,7 +19,7 @@ class Totals(NamedTuple):
     damaged: int
     missing: int
     begun: int  # and not trained; no sweep says that it asked for them
-    unaudited: int  # reports that were asked for, whose runs are all there
+    unaudited: int  # reports that were asked for, of all runs or once others are asked for
     unreadable: int  # folders and files that would say more
     num_bytes: int
     workers: int  # processes that train now
@@ -33,12 +33,16 @@ class Totals(NamedTuple):
         return self.work_s / self.workers if known else None
 
     @property
+    def ahead(self) -> bool:
+        """Whether anything is still to come, or to be asked for again."""
+        return bool(self.running or self.missing or self.begun or self.unaudited)
+
+    @property
     def exit_code(self) -> int:
         """0: all is there; 1: some failed, are damaged or unreadable; 3: not all is there yet."""
         if self.failed or self.damaged or self.unreadable:
             return 1
-        ahead = self.running or self.missing or self.begun or self.unaudited
-        return 3 if ahead else 0
+        return 3 if self.ahead else 0
 
 
 def of(cells: Sequence[Cell], now: float, unreadable: int = 0) -> Totals:
@@ -52,7 +56,7 @@ def of(cells: Sequence[Cell], now: float, unreadable: int = 0) -> Totals:
         damaged=sum(len(cell.damaged) for cell in cells),
         missing=sum(len(cell.missing) for cell in cells),
         begun=sum(len(cell.begun) for cell in cells),
-        unaudited=sum(len(cell.lacking) for cell in cells),
+        unaudited=sum(len(cell.lacking) + len(cell.waiting) for cell in cells),
         unreadable=unreadable,
         num_bytes=sum(cell.num_bytes for cell in cells),
         workers=workers(cells),
