@@ -50,7 +50,7 @@ def test_a_job_that_loses_its_gpu_twice_fails_with_its_reason(tmp_path: Path) ->
         ("1", "done-cpu"),
         ("0", "RuntimeError"),
     ]
-    assert "JobFailed: RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR" in out
+    assert "Died: RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR" in out
 
 
 def test_full_memory_is_emptied_before_the_job_is_tried_again(tmp_path: Path) -> None:
@@ -191,15 +191,17 @@ def test_the_first_failure_ends_a_sweep_that_is_to_fail_fast(tmp_path: Path) -> 
             if seed == 1:
                 time.sleep(2)
                 raise ValueError("\\x1b[2J no")
-            time.sleep(60 if seed == 2 else 0)
+            time.sleep(60 if seed > 1 else 0)
         """,
         *("0,1,2,3,4,5", "hydra.launcher.fail_fast=true", "hydra.launcher.num_workers=2"),
     )
-    assert sorted((seed, what) for seed, _, what, *_ in notes) == [
+    begun = {(seed, what) for seed, _, what, *_ in notes}
+    # A worker may begin the next job before it is told of the end.
+    assert begun - {("3", "SystemExit")} == {
         ("0", "done-cpu"),
         ("1", "ValueError"),
         ("2", "SystemExit"),
-    ]
+    }
     assert out.count("failed: seed=1: ValueError: \\x1b[2J no") == 1
     assert failures.of(tmp_path / "out" / "2") is None  # it did not fail
 
