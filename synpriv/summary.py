@@ -16,6 +16,7 @@ from synpriv.shadow.cells import cell_of
 
 FEWEST = 6  # models that the default attack needs
 MOST = 8  # damaged runs that are named
+_NEXT = "next: "
 
 
 def what_is_missing(cell: store.Cell, *, hints: bool, grows: bool) -> str:
@@ -35,7 +36,7 @@ def what_is_missing(cell: store.Cell, *, hints: bool, grows: bool) -> str:
     ]
     if hints:
         lines.append(
-            f"next: the same command with -m seed={missing} trains the rest and audits the cell; "
+            f"{_NEXT}the same command with -m seed={missing} trains the rest and audits the cell; "
             f"partial=true audits what is there; {_with_fewer(problems, grows=grows)}"
         )
     return "\n".join(lines)
@@ -99,6 +100,8 @@ def summary(configs: Iterable[DictConfig], *, hints: bool = True) -> str:
         if not place.is_absolute():  # it follows the folder that the command was started in
             lines.append(f"{place} is {place.absolute()}")
     plain = [terminal.one_line(line) for text in lines for line in text.splitlines()]
+    # What to run is the same for many cells: once, behind the last of them.
+    plain = [x for i, x in enumerate(plain) if not (x.startswith(_NEXT) and x in plain[i + 1 :])]
     return "\n".join(["", *([_table(reports, configs)] if reports else []), *plain])
 
 

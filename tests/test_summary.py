@@ -14,6 +14,7 @@ def test_a_relative_results_folder_is_named_in_full_once(
     monkeypatch.chdir(tmp_path)
     text = summary.summary([compose("seed=0"), compose("seed=1"), compose("canary=clean")])
     assert text.count("0 of 64 shadow models are there") == 2
+    assert text.count("next: the same command") == 1  # for both cells
     assert text.splitlines()[-1] == f"multirun is {tmp_path / 'multirun'}"
     assert text.count(str(tmp_path)) == 1
 
