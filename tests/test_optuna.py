@@ -213,9 +213,10 @@ def test_fail_fast_ends_a_search_and_leaves_the_trial_open(tmp_path: Path) -> No
     assert [t.state for t in search(study(tmp_path), 2).trials()] == ["complete"] * 2
 
 
+@pytest.mark.parametrize("fail_fast", [False, True])
 @pytest.mark.parametrize("ends", [["died", "done"], ["died", "died"], ["failed", "done"]])
 def test_what_a_dead_worker_was_at_is_trained_once_more(
-    ends: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ends: list[str], fail_fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ["method=undefended", "seed=0"]
     done = JobReturn(overrides=job, status=JobStatus.COMPLETED)
@@ -228,18 +229,19 @@ def test_what_a_dead_worker_was_at_is_trained_once_more(
     monkeypatch.setattr(of_grids, "_with_clean_runs", list)
     monkeypatch.setattr(of_grids, "_audit", lambda _: [])
     sweeper, returns = OptunaSweeper(), iter(ends)
+    sweeper.launcher = SimpleNamespace(fail_fast=fail_fast)
     monkeypatch.setattr(sweeper, "_of_trials", lambda _: [job])
     monkeypatch.setattr(sweeper, "_variants", lambda _: [Variant(cfg, {0: job})])
     monkeypatch.setattr(sweeper, "_train", lambda _: [[kinds.get(next(returns), done)]])
     outcome = sweeper._trained({7: []})[7]
-    assert list(returns) == (["done"] if ends[0] == "failed" else [])
+    assert list(returns) == (ends[1:] if ends[0] == "failed" or fail_fast else [])
     asked_still = [*(tmp_path / "c").glob(".planned-*.json")]
-    if ends == ["died", "done"]:
+    if ends == ["died", "done"] and not fail_fast:
         assert outcome == cfg
         assert len(asked_still) == 1
     else:
         assert outcome == {"died": "killed", "failed": "diverged"}[ends[0]]
-        assert asked_still == []
+        assert len(asked_still) == fail_fast  # where the trial stays open
 
 
 def in_batches(own: Study, num_trials: int, *, told: int | None = None) -> list[int]:

@@ -240,7 +240,8 @@ class OptunaSweeper(RangeSweeper):
             cells.setdefault(variant.cfg.cell, variant)
         wanted = sweeper._with_clean_runs(list(cells.values()))
         returns = self._train(wanted)
-        if any(isinstance(one._return_value, _worker.Died) for batch in returns for one in batch):
+        died = [isinstance(one._return_value, _worker.Died) for batch in returns for one in batch]
+        if any(died) and not self._fails_fast():
             print("what the dead workers were at is tried once more")  # no fault of the trial's
             returns = self._train(wanted)
         bad = [one for batch in returns for one in batch if one.status != JobStatus.COMPLETED]
