@@ -31,7 +31,7 @@ test: .venv/.installed  ## the fast tests
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: .venv/.installed  ## sweeps that are killed and resumed, pages in a browser
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-all: test test-slow  ## all tests
 
