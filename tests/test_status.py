@@ -281,6 +281,19 @@ def test_a_report_is_waited_for_once_parts_make_a_whole(tmp_path: Path) -> None:
     assert of_folder(tmp_path).lacking == {"threshold": "not made yet"}
 
 
+def test_a_part_waits_for_its_report_unless_a_partial_one_is_there(tmp_path: Path) -> None:
+    cell = store.Cell(tmp_path, NAME, S)
+    plan(tmp_path, range(6), attack="threshold")
+    for seed in range(6):
+        save(tmp_path, seed)
+    assert of_folder(tmp_path).waiting == ["threshold"]
+    assert main([str(tmp_path)]) == 3
+    request = audits.Request(cell, cell, heading(seeds=list(range(6)), num_planned=S))
+    audits.make(request, functools.partial(threshold, score="hinge"))  # partial=true
+    assert of_folder(tmp_path).waiting == []
+    assert main([str(tmp_path)]) == 0
+
+
 def test_a_report_of_fewer_models_than_asked_says_so(tmp_path: Path) -> None:
     cell = store.Cell(tmp_path, NAME, S)
     for seed in range(S):

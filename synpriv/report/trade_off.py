@@ -219,7 +219,8 @@ def _shared(reports: Sequence[Report]) -> str:
 
 def _called(model: dict[str, Any]) -> str:
     """What an architecture is called: by its yaml, else by its code."""
-    return str(model.get("name") or model.get("_target_", "classifier")).rpartition(".")[2]
+    code = str(model.get("_target_", "classifier")).rpartition(".")[2]
+    return str(model.get("name") or code)
 
 
 def paradigm(report: Report) -> str:

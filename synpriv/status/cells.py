@@ -98,7 +98,7 @@ class Cell:
     @property
     def waiting(self) -> list[str]:
         """Attacks of which too few models were asked for, as long as there is no report."""
-        return [attack for attack in self.parts if self.audits.get(attack) != CURRENT]
+        return [attack for attack in self.parts if attack not in self.reports]
 
     @property
     def commands(self) -> list[str]:
